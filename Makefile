@@ -1,0 +1,69 @@
+# make demo    open the page on a local port; the first run makes .venv and installs what it needs
+# make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
+# make check   run the linters            make fix: let ruff repair what it can
+#
+# Variables: PYTHON=python3.12 to choose the interpreter (3.11 or newer), TORCH_INDEX=URL to choose torch's wheels,
+# TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest.
+
+VENV  ?= .venv
+TORCH ?= 2.13.0
+PY    := $(VENV)/bin/python
+PIP   := $(PY) -m pip --disable-pip-version-check --no-input
+
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix browser
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/demo.stamp
+	@$(PY) app.py $(ARGS)
+
+test: $(VENV)/dev.stamp browser
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m basedpyright --pythonpath $(PY)
+	$(VENV)/bin/lint-imports --no-cache
+
+fix: $(VENV)/dev.stamp
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# Torch comes first and alone, for its plain wheel on Linux brings gigabytes of CUDA that only an NVIDIA GPU can use.
+# Without one the wheel comes from PyTorch's CPU index; where that index cannot be reached, from wherever pip looks.
+$(VENV)/torch.stamp:
+	@for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$p && break; \
+	done; \
+	test -n "$$found" || { echo "No Python 3.11 or newer among: $(or $(PYTHON),python3 ...);" \
+	    "install one, or name it with PYTHON=/path/to/python"; exit 1; }; \
+	echo "Making $(VENV) with $$($$found --version)"; \
+	$$found -m venv $(VENV) || { echo "python -m venv failed; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@index="$(TORCH_INDEX)"; \
+	if [ -z "$$index" ] && [ "$$(uname -s)" = Linux ] && ! nvidia-smi >/dev/null 2>&1 && $(PY) -c \
+	    'from urllib.request import urlopen; urlopen("$(CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
+	then index=$(CPU_INDEX); fi; \
+	$(PIP) install "torch==$(TORCH)" $${index:+--index-url "$$index"}
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/torch.stamp requirements.txt
+	$(PIP) install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml
+	$(PIP) install --quiet --editable ".[app,train,dev]"
+	@touch $@
+
+# Browser tests drive an installed Chromium or Chrome, and skip with a reason where there is none.
+browser:
+	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium for the browser tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	        chromium fonts-noto-cjk >/dev/null; } || echo "chromium could not be installed; the browser tests will skip"; \
+	else echo "No chromium on PATH: the browser tests will skip. On Debian: sudo apt install chromium fonts-noto-cjk"; fi

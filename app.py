@@ -1,0 +1,34 @@
+"""The front door: `python app.py` opens the page on a local port; on a Hugging Face Space it is the Space."""
+
+import argparse
+import os
+from pathlib import Path
+
+# Before torch is imported: its threads must sleep, not spin, while they wait; visitors share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def main() -> None:
+    """Read the command line and serve until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, help="port to listen on; by default the first free one from 7860")
+    parser.add_argument("--host", help="address to listen on; by default this machine only")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], metavar="FOLDER", help="offer this checkpoint too, before those shipped"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    arguments = parser.parse_args()
+
+    from app import catalogue, gradio_ui
+    from app.session import Session
+
+    own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
+    session = Session(own | catalogue.shipped(), arguments.device)
+    print("Opening the page ...", flush=True)
+    gradio_ui.serve(session, port=arguments.port, host=arguments.host)
+
+
+if __name__ == "__main__":
+    main()

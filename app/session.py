@@ -1,0 +1,209 @@
+"""Loads, reads, runs: a picture and settings in, frames out. Knows no toolkit, and holds nothing of a visitor.
+
+Models are shared by all visitors and have no state of their own; torch is imported when the first one is asked for.
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from app import catalogue, frames
+from app.frames import Frame, Opening, Recording
+
+if TYPE_CHECKING:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.geometry import Picture
+    from medsegdiff.pipeline import Segmentation, Segmenter
+
+__all__ = ["Finished", "Session", "Subject", "phantom", "upload", "write"]
+
+_FRAMES_KEPT = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """A picture to segment. A phantom knows its seed and its truth; an uploaded picture has neither, and no name."""
+
+    picture: "Picture"
+    truth: tuple[UInt8[ndarray, "h w"], ...] = ()
+    seed: int | None = None
+
+    @property
+    def opening(self) -> Opening:
+        """The picture alone, at screen size."""
+        return Opening(frames.thumbnail(self.picture.pixels), tuple(frames.thumbnail(t) for t in self.truth), ())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """The end of a run: what the page keeps, and what is written to files."""
+
+    recording: Recording
+    result: "Segmentation"
+
+
+@lru_cache(maxsize=32)
+def phantom(seed: int) -> Subject:
+    """Draw the phantom of a seed."""
+    from medsegdiff.data.synthetic import draw
+    from medsegdiff.geometry import Picture
+
+    drawn = draw(catalogue.TASK, seed)
+    return Subject(Picture(drawn.image), (drawn.labels,), seed)
+
+
+def upload(path: str) -> Subject:
+    """Read a file that a visitor gave, then forget it: the copy on disk is deleted, whatever came of it.
+
+    Raises:
+        ValueError: it is no picture that can be read here.
+    """
+    from medsegdiff.imaging import read
+
+    try:
+        return Subject(read(path))
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class Session:
+    """The checkpoints of one server.
+
+    Arguments:
+        sources: folder of each checkpoint by the name it is chosen by.
+        device: as in `Segmenter`.
+    """
+
+    sources: Mapping[str, str] = field(default_factory=catalogue.shipped)
+    device: str = "auto"
+    fetched: dict[str, str] = field(default_factory=dict, init=False)
+    _load: "Callable[[str], Segmenter]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        loading = threading.Lock()  # two first visitors wait for one load instead of doing it twice
+        cached = lru_cache(maxsize=4)(self._read)
+
+        def load(folder: str) -> "Segmenter":
+            with loading:
+                return cached(folder)
+
+        self._load = load
+
+    def _read(self, folder: str) -> "Segmenter":
+        from medsegdiff.checkpoint import load
+        from medsegdiff.pipeline import Segmenter
+
+        return Segmenter(load(folder), self.device)
+
+    def folder(self, name: str) -> str:
+        """Find where a checkpoint lies: one of this server's, or one fetched before.
+
+        Raises:
+            ValueError: it is neither. A path is never followed, whoever asks.
+        """
+        folder = self.sources.get(name) or self.fetched.get(name)
+        if folder is None:
+            raise ValueError(f"checkpoint is {name!r:.80}; choose one of {', '.join(self.sources) or 'none here'}")
+        return folder
+
+    def fetch(self, repository: str, revision: str) -> str:
+        """Fetch a checkpoint from the Hub, see that it loads, and return the name to choose it by.
+
+        Raises:
+            ValueError: the name is no owner/name, nothing is there, or it is no checkpoint.
+        """
+        from medsegdiff.hub import resolve
+
+        repository, revision = repository.strip(), revision.strip() or "main"
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise ValueError(f"{repository!r:.80} is no repository of the Hub; write owner/name")
+        folder = str(resolve(repository, revision))  # a revision is given, so that no local path is ever meant
+        self._load(folder)
+        name = f"{repository}@{revision}"
+        self.fetched[name] = folder
+        return name
+
+    def card(self, name: str) -> catalogue.Card:
+        """Say what a checkpoint is."""
+        return catalogue.card(self.folder(name))
+
+    def segmenter(self, name: str) -> "Segmenter":
+        """Load a checkpoint, once."""
+        return self._load(self.folder(name))
+
+    def run(self, name: str, subject: Subject, settings: "RunSettings") -> Iterator[Opening | Frame | Finished]:
+        """Segment, yielding what is seen: the opening with the anchor, every step, and the end."""
+        from medsegdiff.pipeline import Segmentation, Start
+        from medsegdiff.records import Step
+
+        segmenter = self.segmenter(name)
+        began = time.perf_counter()
+        opening: Opening = subject.opening
+        kept: list[Frame] = []
+        for event in segmenter.run(subject.picture, settings):
+            match event:
+                case Start():
+                    yield (opening := frames.from_start(event, subject.picture.pixels, subject.truth))
+                case Step():
+                    frame = frames.from_step(event, segmenter.diffusion.probability(event.x_0.float()))
+                    kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
+                    yield frame
+                case Segmentation():
+                    facts = _facts(name, subject, event) | {"seconds": round(time.perf_counter() - began, 3)}
+                    shown = frames.sequence(kept, _FRAMES_KEPT)
+                    yield Finished(Recording(opening, shown, frames.from_segmentation(event), facts), event)
+
+
+def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any]:
+    """Collect what the page says in numbers, as JSON types."""
+    from medsegdiff.metrics import score
+
+    classes = len(result.domain.labels)
+    picture = subject.picture
+    return {
+        "checkpoint": name,
+        "task": result.domain.task,
+        "labels": list(result.domain.labels),
+        "digest": result.digest,
+        "settings": asdict(result.settings),
+        "areas": result.areas(),
+        "spacing_mm": result.spacing_mm,
+        "picture": {"height": picture.height, "width": picture.width, "kind": picture.source_kind, "modality": picture.modality},
+        "slice": [picture.slice_index, picture.slice_count],
+        "disagreement": float(result.disagreement.mean()),
+        "phantom": subject.seed,
+        "dice": [list(score("run", result.labels, truth, classes).dice) for truth in subject.truth],
+        "anchor_dice": [
+            list(score("anchor", anchor, truth, classes).dice) for truth in subject.truth for anchor in result.anchor
+        ],
+    }
+
+
+def write(folder: Path | str, finished: Finished) -> dict[str, Path]:
+    """Write the result without loss, at the picture's own size: label image, 16-bit maps, JSON."""
+    from medsegdiff.imaging import write_labels, write_probability
+
+    result, folder = finished.result, Path(folder)
+    paths = {
+        "mask": folder / "mask.png",
+        "probability": folder / "probability.png",
+        "disagreement": folder / "disagreement.png",
+        "report": folder / "run.json",
+    }
+    write_labels(paths["mask"], result.labels)
+    write_probability(paths["probability"], np.clip(1 - result.probability[0], 0, 1))
+    write_probability(paths["disagreement"], np.clip(result.disagreement, 0, 1))
+    report = result.sidecar() | {"run": finished.recording.facts}
+    paths["report"].write_text(json.dumps(report, indent=2, allow_nan=False), encoding="utf-8")
+    return paths

@@ -1,0 +1,60 @@
+"""MedSegDiff V1 and V2: diffusion models that segment medical images, and tell how.
+
+    from medsegdiff import RunSettings, Segmenter
+
+    segmenter = Segmenter.from_pretrained("skin-lesion-v2")
+    result = segmenter("dermoscopy.png", RunSettings(members=5, steps=10, seed=0))
+    result.labels, result.probability, result.disagreement      # at the size of the file
+
+Training and evaluation (`medsegdiff.training`, `medsegdiff.evaluation`) are imported by name, since they need more packages.
+"""
+
+from medsegdiff.checkpoint import Checkpoint as Checkpoint
+from medsegdiff.checkpoint import load as load
+from medsegdiff.checkpoint import save as save
+from medsegdiff.config import PRESETS as PRESETS
+from medsegdiff.config import DiffusionConfig as DiffusionConfig
+from medsegdiff.config import RunSettings as RunSettings
+from medsegdiff.config import V1Config as V1Config
+from medsegdiff.config import V2Config as V2Config
+from medsegdiff.ensemble import fuse as fuse
+from medsegdiff.imaging import Picture as Picture
+from medsegdiff.imaging import read as read
+from medsegdiff.nn.build import build as build
+from medsegdiff.nn.v1 import MedSegDiffV1 as MedSegDiffV1
+from medsegdiff.nn.v2 import MedSegDiffV2 as MedSegDiffV2
+from medsegdiff.pipeline import Segmentation as Segmentation
+from medsegdiff.pipeline import Segmenter as Segmenter
+from medsegdiff.records import Step as Step
+from medsegdiff.records import Switches as Switches
+from medsegdiff.records import Trace as Trace
+from medsegdiff.sampling import SAMPLERS as SAMPLERS
+from medsegdiff.sampling import denoise as denoise
+from medsegdiff.schedule import Diffusion as Diffusion
+from medsegdiff.schedule import NoiseSchedule as NoiseSchedule
+
+__all__ = [
+    "PRESETS",
+    "SAMPLERS",
+    "Checkpoint",
+    "Diffusion",
+    "DiffusionConfig",
+    "MedSegDiffV1",
+    "MedSegDiffV2",
+    "NoiseSchedule",
+    "Picture",
+    "RunSettings",
+    "Segmentation",
+    "Segmenter",
+    "Step",
+    "Switches",
+    "Trace",
+    "V1Config",
+    "V2Config",
+    "build",
+    "denoise",
+    "fuse",
+    "load",
+    "read",
+    "save",
+]

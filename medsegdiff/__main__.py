@@ -1,0 +1,39 @@
+"""The command line: `python -m medsegdiff segment | evaluate | train | card | push`."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+__all__ = ["main"]
+
+_VERBS = ("segment", "evaluate", "train", "card", "push")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: beside a busy process its threads would spin
+    parser = argparse.ArgumentParser(prog="python -m medsegdiff", description="MedSegDiff V1 and V2.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    words = sys.argv[1:] if argv is None else argv
+    for name in [words[0]] if words and words[0] in _VERBS else _VERBS:  # one verb's imports, not all
+        try:
+            import_module(f"medsegdiff.commands.{name}").add(verbs)
+        except ModuleNotFoundError as error:
+            if error.name not in ("monai", "accelerate", "scipy"):
+                raise
+            verbs.add_parser(name, help=f"needs {error.name}: pip install 'medsegdiff[train]'")
+    arguments = parser.parse_args(words)
+    if "main" not in arguments:
+        print(f"medsegdiff {arguments.verb} needs the training extra; pip install 'medsegdiff[train]'", file=sys.stderr)
+        return 2
+    try:
+        arguments.main(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"medsegdiff {arguments.verb}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""A folder that is a model.
+
+    model.safetensors    the weights: names and numbers, nothing that could be executed
+    config.json          network, diffusion, domain, how it was trained, and the sha256 of the weights
+    README.md            the model card
+
+A network with one tensor left at random still draws masks, so reading is strict both ways: what the folder has and the
+network lacks is refused by name, and so is the reverse. Writing ends with reading what was written:
+
+    load(save(m)) = m        bit for bit in float32; in float16 every weight is rounded once
+
+A pickle can run code while it is read; none is ever opened.
+
+References:
+    safetensors, https://huggingface.co/docs/safetensors
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
+from medsegdiff.nn.build import build
+from medsegdiff.nn.v1 import MedSegDiffV1
+from medsegdiff.nn.v2 import MedSegDiffV2
+
+__all__ = ["CARD", "CONFIG", "PICKLES", "WEIGHTS", "Checkpoint", "CheckpointError", "load", "save"]
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+
+_FORMAT = 1
+_KINDS: dict[str, type[V1Config | V2Config]] = {"v1": V1Config, "v2": V2Config}
+_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+_AGAIN = "fetch both files again from one place (delete a cached copy first)"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be trusted, in one sentence: what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What config.json says about model.safetensors."""
+
+    sha256: str  # of the whole file
+    dtype: Literal["float16", "float32"]  # of every floating-point tensor in the file
+    parameters: int  # learned numbers; buffers are not counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model together with all it takes to use it."""
+
+    model: MedSegDiffV1 | MedSegDiffV2  # in eval mode, float32
+    model_config: V1Config | V2Config
+    diffusion: DiffusionConfig
+    domain: Domain
+    training: dict[str, Any]  # facts for people: preset, command, seed, data, metrics ...
+    digest: str  # sha256 of the weights
+    folder: Path
+
+
+def save(
+    folder: Path | str,
+    model: nn.Module,
+    *,
+    model_config: V1Config | V2Config,
+    diffusion: DiffusionConfig,
+    domain: Domain,
+    training: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write weights and config.json, having checked that they load, and return the sha256 of the weights.
+
+    What lay in the folder stays until the new files are complete; a README.md is never touched. `training` may hold
+    whatever JSON can (tuples come back as lists). `dtype` is that of the file: float32, or float16 for half the size.
+
+    Raises:
+        CheckpointError: model and configs do not belong together, or a number is not finite.
+    """
+    folder = Path(folder)
+    precision = next((name for name, known in _DTYPES.items() if known == dtype), str(dtype))
+    data = safetensors.torch.save({name: _stored(tensor, dtype) for name, tensor in model.state_dict().items()})
+    digest = hashlib.sha256(data).hexdigest()
+    config = {
+        "format": _FORMAT,
+        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model_config, known)),
+        "model": asdict(model_config),
+        "diffusion": asdict(diffusion),
+        "domain": asdict(domain),
+        "training": training,
+        "weights": {"sha256": digest, "dtype": precision, "parameters": _count(model)},
+    }
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"JSON cannot hold these facts ({error}); use finite numbers, strings and lists"
+        ) from error
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
+        (Path(draft) / WEIGHTS).write_bytes(data)
+        (Path(draft) / CONFIG).write_text(text + "\n", encoding="utf-8")
+        try:
+            _read(Path(draft), "cpu")
+        except CheckpointError as error:
+            raise CheckpointError(f"nothing was saved, for it could not be loaded again: {error}") from error.__cause__
+        folder.mkdir(exist_ok=True)
+        for name in (WEIGHTS, CONFIG):  # a crash in between leaves a digest that does not fit: refused, not misread
+            os.replace(Path(draft) / name, folder / name)
+    return digest
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint folder; no network is asked for anything.
+
+    Raises:
+        CheckpointError: a file, key or tensor is missing, unknown, damaged or of the wrong type.
+    """
+    try:
+        return _read(Path(folder), device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error.__cause__
+
+
+def _read(folder: Path, device: torch.device | str) -> Checkpoint:
+    _require_files(folder)
+    config = _read_config((folder / CONFIG).read_bytes())
+    data = (folder / WEIGHTS).read_bytes()  # once, so that what is hashed is what is loaded
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error}); {_AGAIN}") from error
+    digest, promised = hashlib.sha256(data).hexdigest(), config["weights"].sha256
+    if digest != promised:
+        _refuse(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...; {_AGAIN}")
+    with torch.random.fork_rng(devices=[]):  # every number drawn here is replaced; nobody's sequence should move
+        model = build(config["model"])
+    _require_fit(tensors, model, config["weights"])
+    model.load_state_dict(tensors, strict=True)
+    return Checkpoint(
+        model=model.eval().to(device),
+        model_config=config["model"],
+        diffusion=config["diffusion"],
+        domain=config["domain"],
+        training=config["training"],
+        digest=digest,
+        folder=folder,
+    )
+
+
+def _refuse(sentence: str) -> NoReturn:
+    raise CheckpointError(sentence)
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", kept, copy=True).contiguous()  # a copy: safetensors refuses tensors that are tied
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first!r} and {len(others)} more" if others else repr(first)
+
+
+def _require_files(folder: Path) -> None:
+    if not folder.is_dir():
+        _refuse("there is no such folder; check the path")
+    missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
+    pickles = [path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES]
+    if WEIGHTS in missing and pickles:
+        _refuse(f"{_listed(pickles)} is a pickle, which may run code and is not opened; provide {WEIGHTS} instead")
+    if missing:
+        _refuse(f"{missing[0]} is missing; {_AGAIN}")
+
+
+def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
+    """Compare names, shapes and types with the network's own, and look at every number."""
+    wanted = model.state_dict()
+    if missing := wanted.keys() - tensors.keys():
+        _refuse(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs; {_AGAIN}")
+    if surplus := tensors.keys() - wanted.keys():
+        _refuse(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not know; {_AGAIN}")
+    for name, own in wanted.items():
+        tensor = tensors[name]
+        dtype = _DTYPES[weights.dtype] if own.is_floating_point() else own.dtype
+        if tensor.shape != own.shape:
+            _refuse(f"{name} has the shape {tuple(tensor.shape)}, this network expects {tuple(own.shape)}; {_AGAIN}")
+        if tensor.dtype != dtype:
+            _refuse(f"{name} is stored as {tensor.dtype}, {CONFIG} promises {dtype}; {_AGAIN}")
+        if not tensor.isfinite().all():
+            _refuse(
+                f"{name} holds a number that is not finite; use weights from before, or float32 if float16 is too small"
+            )
+    if _count(model) != weights.parameters:
+        _refuse(f"this network has {_count(model)} parameters, {CONFIG} promises {weights.parameters}; {_AGAIN}")
+
+
+def _read_config(data: bytes) -> dict[str, Any]:
+    """Read config.json into its records: every key must be there and none may be unknown, except in `training`."""
+    try:
+        config = json.loads(data, parse_constant=lambda name: _refuse(f"{CONFIG} holds {name}; use finite numbers"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{CONFIG} is not JSON ({error}); {_AGAIN}") from error
+    if not isinstance(config, dict):
+        _refuse(f"{CONFIG} is {_shown(config)}; expected an object")
+    if config.get("format") != _FORMAT:
+        _refuse(f"{CONFIG} has the format {config.get('format')!r}; this version of the project reads {_FORMAT}")
+    kind = _typed(Literal[*_KINDS], config.get("kind"), "kind")
+    hints = {"format": int, "kind": str, "model": _KINDS[kind], "diffusion": DiffusionConfig, "domain": Domain}
+    config = _members(hints | {"training": dict, "weights": Weights}, config, "")
+    _require_agreement(config["model"], config["diffusion"], config["domain"])
+    return config
+
+
+def _require_agreement(model: V1Config | V2Config, diffusion: DiffusionConfig, domain: Domain) -> None:
+    for what, count, expected in (
+        ("domain.labels", len(domain.labels), model.classes),
+        ("domain.mean", len(domain.mean) or model.image_channels, model.image_channels),  # may be left empty
+        ("domain.std", len(domain.std) or model.image_channels, model.image_channels),
+    ):
+        if count != expected:
+            _refuse(f"{CONFIG}: {what} has {count} entries, the model expects {expected}; make the two agree")
+    if diffusion.learned_variance != model.learned_variance:
+        _refuse(f"{CONFIG}: diffusion.learned_variance and model.learned_variance differ; make the two agree")
+
+
+def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]:
+    """Read a JSON object that has exactly these keys."""
+    if not isinstance(value, dict):
+        _refuse(f"{CONFIG}: {where.removesuffix('.')} is {_shown(value)}; expected an object")
+    if unknown := sorted(value.keys() - hints.keys()):
+        _refuse(f"{CONFIG} has the unknown key {where + unknown[0]!r}; remove it, or install the version that wrote it")
+    if missing := sorted(hints.keys() - value.keys()):
+        _refuse(f"{CONFIG} lacks the key {where + missing[0]!r}; add it, or install the version that wrote the file")
+    return {key: _typed(hint, value[key], where + key) for key, hint in hints.items()}
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """Read a JSON value as what an annotation says; nothing is converted but lists to tuples and integers to floats."""
+    if is_dataclass(hint):
+        members = _members(get_type_hints(hint), value, where + ".")
+        try:
+            return hint(**members)  # type: ignore[operator]
+        except (ValueError, ArithmeticError) as error:
+            raise CheckpointError(f"{CONFIG}: {where}: {error}; {_AGAIN}") from error
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal and isinstance(value, str) and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list):
+        hints = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(hints) == len(value):
+            return tuple(_typed(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:  # exactly so: to isinstance, True is an int
+        return value
+    return _refuse(f"{CONFIG}: {where} is {_shown(value)}; expected {_expected(hint)}")
+
+
+def _shown(value: object) -> str:
+    return f"{json.dumps(value):.60}"
+
+
+def _expected(hint: Any) -> str:
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, arguments))
+    if get_origin(hint) is tuple:
+        return "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+    return {bool: "true or false", int: "an integer", float: "a number", str: "a string", dict: "an object"}[hint]

@@ -1,0 +1,155 @@
+"""Write a checkpoint's model card from what was recorded and measured: nothing in it is typed by hand.
+
+The facts are those of config.json; the results are the JSON files of `evaluate`; the curve is the training's own.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from medsegdiff.checkpoint import CARD, Checkpoint, load
+
+__all__ = ["add", "main", "results_table"]
+
+_LICENCES = {"CC0": "cc0-1.0", "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "CC BY 4.0": "cc-by-4.0"}
+_TITLES = {"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Describe the verb."""
+    verb = verbs.add_parser(
+        "card",
+        help="write a checkpoint's model card from its recorded facts and measured results",
+        description="Write README.md beside the weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    verb.add_argument("folder", type=Path, help="the checkpoint")
+    verb.add_argument("--results", type=Path, nargs="*", default=[], help="JSON files of evaluate --json")
+    verb.add_argument("--curve", type=Path, help="curve.jsonl of the training run")
+    verb.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write it."""
+    checkpoint = load(arguments.folder)
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.results]
+    curve = arguments.curve.read_text(encoding="utf-8").splitlines() if arguments.curve else []
+    text = _card(checkpoint, results, [json.loads(line) for line in curve])
+    (arguments.folder / CARD).write_text(text, encoding="utf-8")
+
+
+def results_table(results: list[dict[str, Any]]) -> str:
+    """Lay out several evaluations of one checkpoint as a markdown table, in the order given."""
+    rows = ["| what | Dice | 95 % interval | IoU | HD95 | ECE | N |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for result in results:
+        settings, classes = result["settings"], result["per_class"]
+        scores = next(iter(classes.values()))
+        interval = "{:.4f} to {:.4f}".format(*scores["interval"]) if len(classes) == 1 else ""
+        rows.append(
+            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {interval} | {result['mean_iou']:.4f} "
+            f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {scores['n']} |"
+        )
+    return "\n".join(rows)
+
+
+def _setting(settings: dict[str, Any]) -> str:
+    if settings["anchor"]:
+        return "anchor alone (the condition network)"
+    steps, members = settings["steps"], settings["members"]
+    plural = "s" if steps > 1 else ""
+    fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
+    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}"
+
+
+def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
+    words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.folder.name} --data DATA/{settings['data']}"
+    if settings["anchor"]:
+        return f"{words} --anchor"
+    return f"{words} --members {settings['members']} --steps {settings['steps']}"
+
+
+def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
+    domain, facts, kind = checkpoint.domain, checkpoint.training, type(checkpoint.model_config).__name__[:2].lower()
+    parts = [f"# {_TITLES[kind]}, {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
+    parts.append(f"```\n{facts['command']}\n```")
+    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items())
+    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures. Recipe: {recipe}.")
+    parts.append(_curve(curve))
+    if results:
+        main = max(results, key=_standing)
+        parts += [
+            f"## Results on the {main['settings']['split']} split",
+            results_table(results),
+            f"Weights {main['settings']['sha256'][:12]}, arithmetic in {main['settings']['dtype']}. Each row is one command:",
+            "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
+            "Intervals are bootstrapped over pictures. One member is one draw from what the network holds possible; its Dice "
+            "lies below the ensemble's by nature. Disagreement between members is not error.",
+            f"Worst tenth of the pictures by Dice in the row of {main['settings']['members']} members and "
+            f"{main['settings']['steps']} steps: " + ", ".join(main["worst"]) + ".",
+        ]
+    text = "\n\n".join(part for part in parts if part)
+    return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
+
+
+def _standing(result: dict[str, Any]) -> tuple[int, int]:
+    """Order evaluations by how near they are to the setting that is quoted: most members, ten steps."""
+    settings = result["settings"]
+    return (0 if settings["anchor"] else settings["members"], -abs(settings["steps"] - 10))
+
+
+def _use(checkpoint: Checkpoint) -> str:
+    domain, size = checkpoint.domain, checkpoint.model_config.image_size
+    parameters = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
+    return (
+        f"A diffusion model of {parameters:.1f} M parameters that segments {', '.join(domain.labels)} in {domain.modality}, "
+        f"trained at {size} x {size}; other sizes run, less well. Pictures are squeezed to a square before "
+        "the network and the mask is stretched back.\n\n**For research and teaching only. Not a medical device, not for diagnosis.** How it behaves on "
+        "other devices, populations or picture kinds than the data below is unknown."
+    )
+
+
+def _data(checkpoint: Checkpoint) -> str:
+    domain, share = checkpoint.domain, checkpoint.training["recipe"]["phantoms"]
+    drawn = f" {share:.0%} of the training pictures are drawn phantoms (`medsegdiff/data/synthetic.py`)." if share else ""
+    return f"{domain.source}. Licence of the data: {domain.licence}.{drawn}"
+
+
+def _curve(curve: list[dict[str, Any]]) -> str:
+    rows = [row for row in curve if "dice_steps_1" in row]
+    if not rows:
+        return ""
+    chosen = [rows[i] for i in sorted(set(np.linspace(0, len(rows) - 1, 10).astype(int)))]
+    names = [name for name in ("dice_anchor", "dice_steps_1", "dice_steps_10") if name in rows[0]]
+    words = {"dice_anchor": "anchor", "dice_steps_1": "1 step", "dice_steps_10": "10 steps"}
+    lines = [f"| iteration | {' | '.join(words[n] for n in names)} |", "|---:|" + "---:|" * len(names)]
+    lines += [f"| {row['iteration']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in chosen]
+    return "Dice of one member on 24 validation pictures while it trained:\n\n" + "\n".join(lines)
+
+
+def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCardData:
+    domain = checkpoint.domain
+    licence = next((name for words, name in _LICENCES.items() if domain.licence.startswith(words)), "other")
+    evaluations = [
+        EvalResult(
+            task_type="image-segmentation",
+            dataset_type=domain.task,
+            dataset_name=domain.source,
+            dataset_split=r["settings"]["split"],
+            metric_type="dice",
+            metric_name=f"Dice, {_setting(r['settings'])}",
+            metric_value=round(r["mean_dice"], 4),
+        )
+        for r in results
+    ]
+    return ModelCardData(
+        license=licence,
+        library_name="medsegdiff",
+        pipeline_tag="image-segmentation",
+        tags=["medical", "diffusion", "segmentation", domain.task],
+        model_name=checkpoint.folder.name,
+        eval_results=evaluations or None,
+    )

@@ -1,0 +1,38 @@
+"""What `segment` and `evaluate` are asked alike: which checkpoint, and how to run it."""
+
+import argparse
+from pathlib import Path
+
+from medsegdiff.config import RunSettings
+from medsegdiff.ensemble import FUSIONS
+from medsegdiff.pipeline import Segmenter
+from medsegdiff.sampling import SAMPLERS
+
+__all__ = ["add_run_options", "segmenter", "settings"]
+
+_DEFAULT = RunSettings()
+
+
+def add_run_options(verb: argparse.ArgumentParser) -> None:
+    """Add the shared options."""
+    verb.add_argument("--checkpoint", required=True, help="shipped name, folder, or Hub id owner/name[@revision]")
+    verb.add_argument("--members", type=int, default=_DEFAULT.members, help="masks drawn per picture")
+    verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps")
+    verb.add_argument("--sampler", choices=sorted(SAMPLERS), default=_DEFAULT.sampler)
+    verb.add_argument("--eta", type=float, default=_DEFAULT.eta, help="DDIM: 0 deterministic, 1 as noisy as DDPM")
+    verb.add_argument("--fuse", choices=sorted(FUSIONS), default=_DEFAULT.fuse, help="how members become one mask")
+    verb.add_argument("--seed", type=int, default=_DEFAULT.seed)
+    verb.add_argument("--size", type=int, default=_DEFAULT.size, help="network resolution; 0 is the size trained at")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+
+
+def settings(arguments: argparse.Namespace) -> RunSettings:
+    """Read the run settings."""
+    names = ("members", "steps", "sampler", "eta", "fuse", "seed", "size")
+    return RunSettings(**{name: getattr(arguments, name) for name in names})
+
+
+def segmenter(arguments: argparse.Namespace) -> Segmenter:
+    """Load the checkpoint; a folder is one only if it looks like a path or exists."""
+    source = arguments.checkpoint
+    return Segmenter.from_pretrained(Path(source) if Path(source).is_dir() else source, device=arguments.device)

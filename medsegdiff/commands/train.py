@@ -1,0 +1,194 @@
+"""Train a network on a folder of pictures and masks, and leave a checkpoint that anything here can load.
+
+OUT/state.safetensors      what --resume continues from
+OUT/curve.jsonl            losses, and every few minutes Dice on a few validation pictures
+OUT/previews/NNNNNN.png    picture, truth, anchor, one-step mask, ten-step mask of those pictures
+OUT/checkpoint/            the moving average of the weights, as a checkpoint
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tqdm import tqdm
+
+from medsegdiff.checkpoint import save
+from medsegdiff.config import PRESETS, Domain, Preset
+from medsegdiff.data.batches import Draws, Pool
+from medsegdiff.data.folders import cases
+from medsegdiff.data.tasks import TASKS
+from medsegdiff.device import precision
+from medsegdiff.losses import Objective
+from medsegdiff.nn.build import build
+from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.schedule import Diffusion
+from medsegdiff.training import Run, TrainStep, train
+
+__all__ = ["add", "main"]
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Describe the verb."""
+    verb = verbs.add_parser(
+        "train",
+        help="train a network on images/ and masks/",
+        description="Train a network; also under `accelerate launch` for several processes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    verb.add_argument("--preset", choices=sorted(PRESETS), default="v2-tiny", help="network, diffusion and recipe")
+    verb.add_argument(
+        "--data", type=Path, required=True, help="folder with train/ and val/, each with images/ and masks/"
+    )
+    verb.add_argument("--out", type=Path, required=True, help="folder for state, curve, previews and checkpoint")
+    verb.add_argument("--task", help="a known task; by default the data folder's name")
+    verb.add_argument("--size", type=int, help="training resolution in pixels; by default the preset's")
+    verb.add_argument("--iterations", type=int, help="by default the preset's")
+    verb.add_argument("--batch", type=int, help="by default the preset's")
+    verb.add_argument("--learning-rate", type=float, help="by default the preset's")
+    verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
+    verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
+    verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
+    verb.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train, save every few minutes, leave a checkpoint."""
+    preset, domain = _recipe(arguments)
+    accelerator = Accelerator(mixed_precision=_mixed_precision())
+    torch.manual_seed(arguments.seed)
+    model = build(preset.model)
+    diffusion = Diffusion(preset.diffusion, preset.model.classes)
+    recipe, size = preset.training, preset.model.image_size
+    objective = Objective(model, diffusion, alpha=recipe.alpha, beta=recipe.beta, dice=recipe.dice)
+    found = tqdm(cases(arguments.data, "train"), desc="reading", disable=not accelerator.is_local_main_process)
+    pool = Pool.of(found, preset.model.classes, size, task=domain.task, phantoms=recipe.phantoms, seed=recipe.seed)
+    mean, std = pool.statistics()
+    domain = replace(domain, mean=mean, std=std)
+    held = cases(arguments.data, "val")
+    held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size)
+    run = Run(objective, Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment), recipe, accelerator)
+    if arguments.resume:
+        run.resume(arguments.out)
+    _loop(run, held, preset, domain, arguments)
+
+
+def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argparse.Namespace) -> None:
+    out: Path = arguments.out
+    main_process = run.accelerator.is_main_process
+    (out / "previews").mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=run.config.iterations, initial=run.done, desc="training", disable=not main_process, mininterval=2)
+    recent: list[TrainStep] = []
+    saved = time.monotonic()
+    for step in train(run, workers=arguments.workers):
+        recent.append(step)
+        bar.update()
+        last = step.index == run.config.iterations
+        if step.index % 20 == 0 or last:
+            row = {
+                k: float(np.mean([getattr(s, k) for s in recent]))
+                for k in ("loss", "noise", "anchor_dice", "anchor_ce", "gradient")
+            }
+            bar.set_postfix({k: f"{v:.4f}" for k, v in row.items()})
+            recent.clear()
+            if main_process:
+                _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
+        if main_process and (last or time.monotonic() - saved > 60 * arguments.every):
+            row = _preview(run, held, out / "previews" / f"{step.index:06}.png")
+            bar.write(f"iteration {step.index}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()))
+            _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
+            run.save(out)
+            _checkpoint(run, preset, domain, out, arguments)
+            saved = time.monotonic()
+
+
+def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
+    preset = PRESETS[arguments.preset]
+    task = arguments.task or arguments.data.resolve().name
+    if task not in TASKS:
+        raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
+    known = TASKS[task]
+    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "learning_rate", "phantoms")}
+    training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
+    model = replace(preset.model, classes=len(known.labels), image_size=arguments.size or preset.model.image_size)
+    domain = Domain(task=task, modality=known.modality, labels=known.labels, source=known.source, licence=known.licence)
+    return Preset(model=model, diffusion=preset.diffusion, training=training), domain
+
+
+def _mixed_precision() -> str:
+    return "bf16" if torch.cuda.is_available() and precision(torch.device("cuda")) == torch.bfloat16 else "no"
+
+
+def _note(out: Path, row: dict) -> None:
+    with (out / "curve.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+@torch.no_grad()
+def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
+    """Draw and score the held pictures: anchor, one step, ten steps of one member."""
+    device, diffusion = run.accelerator.device, run.objective.diffusion
+    image = torch.from_numpy(held.pictures).to(device).movedim(-1, 1).float() / 127.5 - 1
+    image = image.contiguous(memory_format=torch.channels_last)
+    condition = run.ema.encode(image)
+    columns = {}
+    for logits in condition.anchor_logits:
+        columns["anchor"] = diffusion.probability_of_logits(logits).argmax(1)
+    n, (h, w) = len(image), image.shape[-2:]
+    for steps in (1, 10):
+        noise = MemberNoise(run.config.seed, n)
+        walk = denoise(
+            run.ema,
+            condition,
+            diffusion,
+            spaced(diffusion.schedule.timesteps, steps),
+            noise,
+            (diffusion.channels, h, w),
+        )
+        *_, last = walk
+        columns[f"steps_{steps}"] = diffusion.probability(last.x_0).argmax(1)
+    truth = torch.from_numpy(held.labels).to(device)
+    masks = torch.stack([truth, *columns.values()]).cpu().numpy() / diffusion.classes * 255
+    rows = [
+        np.concatenate([held.pictures[i], *(np.repeat(m[i, ..., None], 3, -1).astype(np.uint8) for m in masks)], 1)
+        for i in range(min(n, 8))
+    ]
+    Image.fromarray(np.concatenate(rows)).save(path)
+    return {f"dice_{name}": _dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
+
+
+def _dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
+    scores = []
+    for c in range(1, classes + 1):
+        a, b = (labels == c).flatten(1).float(), (truth == c).flatten(1).float()
+        present = b.sum(1) > 0
+        scores.append((2 * (a * b).sum(1) / (a.sum(1) + b.sum(1)).clamp_min(1))[present])
+    return float(torch.cat(scores).mean())
+
+
+def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: argparse.Namespace) -> None:
+    facts = {
+        "command": f"python -m medsegdiff train --preset {arguments.preset} --data {domain.task}"
+        + f" --iterations {run.config.iterations} --seed {run.config.seed}",
+        "preset": arguments.preset,
+        "recipe": asdict(run.config),
+        "iterations_done": run.done,
+        "pictures": len(run.draws.pool.pictures),
+        "torch": torch.__version__,
+    }
+    save(
+        out / "checkpoint",
+        run.ema,
+        model_config=preset.model,
+        diffusion=preset.diffusion,
+        domain=domain,
+        training=facts,
+        dtype=torch.float16,
+    )

@@ -1,0 +1,240 @@
+"""Every number a paper gives, leaves open, or we chose, as frozen records; and the presets made of them.
+
+A value marked [P] is in the paper, [C] only in released code, [ours] in neither; docs/fidelity.md argues each.
+
+References:
+    MedSegDiff (Wu et al., 2022), https://arxiv.org/abs/2211.00611
+    MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from medsegdiff.records import Switches
+
+__all__ = ["PRESETS", "DiffusionConfig", "Domain", "Preset", "RunSettings", "TrainConfig", "V1Config", "V2Config"]
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionConfig:
+    """The forward process and what the network is asked to predict."""
+
+    timesteps: int = 1000  # T [C]
+    schedule: Literal["linear", "cosine"] = "linear"  # [C]; the paper defers to Ho et al.
+    parametrization: Literal["epsilon", "v", "x_0"] = "epsilon"  # [P]; x_0 is read from logits (F12)
+    learned_variance: bool = False  # [C]: interpolated log-variance, trained by the VLB
+    scale: float = 1.0  # a mask lives in {-scale, scale}; below 1 noise hides it sooner (F13)
+
+    def __post_init__(self) -> None:
+        _require(self.timesteps >= 2, f"timesteps is {self.timesteps}; a schedule needs at least 2")
+        _require(self.scale > 0, f"scale is {self.scale}; the signal scale must be positive")
+        _require(self.schedule in ("linear", "cosine"), f"schedule is {self.schedule!r}; choose linear or cosine")
+        _require(
+            self.parametrization in ("epsilon", "v", "x_0"),
+            f"parametrization is {self.parametrization!r}; choose epsilon, v or x_0",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V1Config:
+    """MedSegDiff (V1)."""
+
+    image_size: int = 256  # trained at; other sizes run, the FF-Parser's filters are interpolated [P]
+    image_channels: int = 3
+    classes: int = 1  # foreground classes
+    stem: int = 4  # pixels folded into channels on each side; with three halvings: S 2, B 4, L and ++ 8 (F3)
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)  # three twin stages and the shared last [ours]
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # residual blocks per stage: ResNet34's list [P]
+    decoder_blocks: int = 1  # residual blocks per decoder stage [ours]
+    full_spectrum: bool = False  # FF-Parser on fft2 [P] instead of rfft2 [C]; equal for real maps (F6)
+    skips: Literal["sum", "mask"] = "sum"  # what the decoder is shown beside its own map (F8)
+    learned_variance: bool = False
+    switches: Switches = Switches()  # parts left out for good: the paper's ablation
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        _require(len(self.widths) == 4, f"widths has {len(self.widths)} entries; V1 has four stages")
+        _require(len(self.blocks) == 4, f"blocks has {len(self.blocks)} entries; V1 has four stages")
+        _require(self.image_size % self.stride == 0, f"image_size {self.image_size} is no multiple of {self.stride}")
+        _require(self.skips in ("sum", "mask"), f"skips is {self.skips!r}; choose sum or mask")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell of the deepest map; image sides must be multiples of it."""
+        return self.stem * 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V2Config:
+    """MedSegDiff-V2."""
+
+    image_size: int = 256  # [P]
+    image_channels: int = 3
+    classes: int = 1
+    stem: int = 1  # pixels folded into channels on each side [ours] (F3)
+    widths: tuple[int, ...] = (64, 128, 256, 512)  # diffusion network; the figure draws four levels [ours]
+    condition_widths: tuple[int, ...] = (64, 128, 256, 512)  # condition network [ours]
+    blocks: int = 2  # residual blocks per level, encoder and decoder [ours]
+    anchors: int = 1  # encoder levels that meet an anchor: 1 (AAAI), 2 (arXiv v1) (F15)
+    gaussian_size: int = 5  # window of the learnable Gaussian, odd, in cells [C] (F14)
+    ss_blocks: int = 2  # N, blocks of two symmetric modules; unknown [ours] (F20)
+    patch: int = 1  # cells per token side [ours]
+    token_width: int = 256  # d [ours]
+    heads: int = 4  # unknown [ours]
+    band: Literal["nbp", "sine"] = "nbp"  # AAAI's NBP-Filter, or arXiv v1's sine with scale-shift (F18)
+    nbp_blocks: int = 6  # R [C, weak]
+    nbp_width: int = 16  # channels of the coordinate network [ours]
+    learned_variance: bool = False
+    switches: Switches = Switches()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "condition_widths", tuple(self.condition_widths))
+        _require(
+            len(self.widths) == len(self.condition_widths) >= 2,
+            f"widths {self.widths} and condition_widths {self.condition_widths} must have as many levels, at least two",
+        )
+        _require(1 <= self.anchors <= 2, f"anchors is {self.anchors}; the papers draw 1 or 2")
+        _require(self.gaussian_size % 2 == 1, f"gaussian_size is {self.gaussian_size}; the window must be odd")
+        _require(
+            self.token_width % self.heads == 0, f"token_width {self.token_width} is no multiple of heads {self.heads}"
+        )
+        _require(self.band in ("nbp", "sine"), f"band is {self.band!r}; choose nbp or sine")
+        _require(self.image_size % self.stride == 0, f"image_size {self.image_size} is no multiple of {self.stride}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per token side; image sides must be multiples of it."""
+        return self.stem * 2 ** (len(self.widths) - 1) * self.patch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What a checkpoint was trained to see, in words a card and a page can show."""
+
+    task: str  # "skin-lesion"
+    modality: str  # "dermoscopy"
+    labels: tuple[str, ...]  # names of classes 1..K
+    source: str = ""  # data set and citation
+    licence: str = ""  # of the data, and what follows for the weights
+    mean: tuple[float, ...] = ()  # per channel over the training images, in [-1, 1]
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training run. Everything random at iteration i is drawn from (seed, i), so a resumed run is the same run."""
+
+    iterations: int = 100_000
+    batch: int = 32  # [P]
+    learning_rate: float = 1e-4  # [P]
+    warmup: int = 0  # iterations of linear rise; then a cosine fall to 1 % unless `constant`
+    constant: bool = True  # keep the rate after the warm-up [P]
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.9999
+    alpha: int = 5  # the anchor is supervised where t mod alpha = 0, per sample [from memory of V2]
+    beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
+    dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
+    augment: bool = True
+    phantoms: float = 0.0  # share of drawn phantoms among the training pictures
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.phantoms < 1, f"phantoms is {self.phantoms}; the share of drawn pictures is below 1")
+        _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
+        _require(min(self.iterations, self.batch) >= 1, "iterations and batch must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A network, its diffusion and how it is trained."""
+
+    model: V1Config | V2Config
+    diffusion: DiffusionConfig
+    training: TrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """One run on one picture; all that a mask depends on besides the picture and the checkpoint."""
+
+    members: int = 5
+    steps: int = 10
+    sampler: str = "ddim"  # a key of sampling.SAMPLERS
+    eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
+    fuse: Literal["staple", "mean", "vote"] = "staple"
+    seed: int = 0
+    size: int = 0  # network resolution in pixels; 0 is the size trained at
+    switches: Switches = field(default_factory=Switches)
+    trace: bool = False  # keep what the parts did at every step
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.members <= 100, f"members is {self.members}; choose 1 to 100")
+        _require(1 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000")
+        _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
+        _require(self.fuse in ("staple", "mean", "vote"), f"fuse is {self.fuse!r}; choose staple, mean or vote")
+        _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")
+
+
+_PAPER = DiffusionConfig()
+_SMALL = DiffusionConfig(parametrization="x_0", scale=0.2)
+_PAPER_TRAINING = TrainConfig()
+_SMALL_TRAINING = TrainConfig(
+    iterations=3000,
+    batch=16,
+    learning_rate=1e-3,
+    warmup=200,
+    constant=False,
+    weight_decay=1e-2,
+    ema=0.998,
+    alpha=1,
+    beta=1.0,
+    phantoms=0.1,
+)
+_V1_B = V1Config()
+_V2_BASE = V2Config()
+
+PRESETS: dict[str, Preset] = {
+    "v1-tiny": Preset(
+        model=V1Config(widths=(24, 48, 72, 96)),
+        diffusion=_SMALL,
+        training=_SMALL_TRAINING,
+    ),
+    "v1-s": Preset(model=replace(_V1_B, stem=2, widths=(48, 96, 192, 256)), diffusion=_PAPER, training=_PAPER_TRAINING),
+    "v1-b": Preset(model=_V1_B, diffusion=_PAPER, training=_PAPER_TRAINING),
+    "v1-l": Preset(
+        model=replace(_V1_B, stem=8, widths=(96, 192, 384, 640)),
+        diffusion=_PAPER,
+        training=replace(_PAPER_TRAINING, batch=64),
+    ),
+    "v1-++": Preset(
+        model=replace(_V1_B, stem=8, widths=(128, 256, 512, 1024), decoder_blocks=2),
+        diffusion=_PAPER,
+        training=replace(_PAPER_TRAINING, batch=64),
+    ),
+    "v2-tiny": Preset(
+        model=V2Config(
+            stem=4,
+            widths=(32, 64, 96, 128),
+            condition_widths=(32, 64, 96, 128),
+            blocks=1,
+            token_width=128,
+            nbp_blocks=3,
+            nbp_width=8,
+        ),
+        diffusion=_SMALL,
+        training=_SMALL_TRAINING,
+    ),
+    "v2-base": Preset(model=_V2_BASE, diffusion=_PAPER, training=_PAPER_TRAINING),
+}

@@ -1,0 +1,3 @@
+"""Pictures with masks: drawn by formula, or read from folders."""
+
+__all__: list[str] = []

@@ -1,0 +1,103 @@
+"""What is known of each task: its labels, its pictures, and what its data's licence asks of the weights.
+
+Training copies these facts into the checkpoint, so a page or a card never has to guess them.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["TASKS", "Task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A segmentation task on one kind of picture."""
+
+    modality: str
+    labels: tuple[str, ...]  # classes 1..K
+    source: str
+    licence: str
+    mirror: bool = True  # left and right mean nothing, nor do up and down: pictures may be mirrored and turned at will
+    tint: bool = True  # colour channels may drift apart
+
+
+TASKS: dict[str, Task] = {
+    "skin-lesion": Task(
+        modality="dermoscopy, RGB",
+        labels=("lesion",),
+        source="ISIC 2017 Part 1 training set (Codella et al., 2018, arXiv 1710.05006), squeezed to a square",
+        licence="CC0; weights free",
+    ),
+    "optic-disc-cup": Task(
+        modality="fundus crop around the disc, RGB",
+        labels=("disc rim", "cup"),
+        source="Drishti-GS1 (Sivaswamy et al., 2014; IIIT Hyderabad and Aravind Eye Hospital)",
+        licence="research use with citation; no formal licence",
+    ),
+    "optic-disc": Task(
+        modality="fundus, RGB, padded to a square",
+        labels=("disc",),
+        source="PALM / iChallenge-PM (Fu et al., 2019), pathological myopia",
+        licence="CC BY 4.0 as believed: attribute",
+    ),
+    "brain-flair": Task(
+        modality="brain MRI: R = T1, G = FLAIR, B = T1 post-contrast",
+        labels=("FLAIR abnormality",),
+        source="LGG segmentation data set (Buda et al., 2019) from TCGA-LGG",
+        licence="CC BY-NC-SA 4.0: weights non-commercial, attribute, share alike",
+        tint=False,
+    ),
+    "breast-ultrasound": Task(
+        modality="B-mode ultrasound, grey, padded to a square",
+        labels=("lesion",),
+        source="BUSI (Al-Dhabyani et al., 2020)",
+        licence="mirrors say CC0 or CC BY 4.0: attribute",
+        mirror=False,
+        tint=False,
+    ),
+    "thyroid-nodule": Task(
+        modality="B-mode ultrasound, grey, nodule-centred crop",
+        labels=("nodule",),
+        source="DDTI (Pedraza et al., 2015)",
+        licence="open access, no formal licence: research use",
+        mirror=False,
+        tint=False,
+    ),
+    "hippocampus": Task(
+        modality="T1 MRI volume, about 1 mm, cropped around the hippocampus",
+        labels=("anterior", "posterior"),
+        source="Medical Segmentation Decathlon Task04 (Antonelli et al., 2022; Vanderbilt University Medical Center)",
+        licence="CC BY-SA 4.0: attribute, share alike",
+        mirror=False,
+        tint=False,
+    ),
+    "abdomen-ct": Task(
+        modality="abdominal CT slice, about -125..275 HU, radiological view",
+        labels=(
+            "spleen",
+            "right kidney",
+            "left kidney",
+            "gallbladder",
+            "esophagus",
+            "liver",
+            "stomach",
+            "aorta",
+            "inferior vena cava",
+            "portal and splenic vein",
+            "pancreas",
+            "right adrenal",
+            "left adrenal",
+        ),
+        source="BTCV (Synapse multi-organ, Landman et al., MICCAI 2015)",
+        licence="Synapse terms: research use with citation",
+        mirror=False,
+        tint=False,
+    ),
+    "abdomen-mr": Task(
+        modality="abdominal MR slice, T2-SPIR",
+        labels=("liver", "right kidney", "left kidney", "spleen"),
+        source="CHAOS (Kavur et al., 2021)",
+        licence="CC BY-SA 4.0 as believed: attribute, share alike",
+        mirror=False,
+        tint=False,
+    ),
+}

@@ -1,0 +1,272 @@
+"""Score a stream of segmentations against their truths: one table, one JSON.
+
+The network stays outside: whoever has one yields `Scored` samples, and what is read here is let go again. A case is a
+sample, or, with a pattern for its name, all slices of one volume, scored as the volume they are: Dice of the stack is
+the Dice of summed areas, which the mean of the slices' Dice is not.
+
+Means are taken over the cases whose truth has the class, then over the classes, each counting alike.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+
+from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, mean, reliability, score
+
+__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One picture or slice, segmented, with its truth."""
+
+    name: str  # of the file
+    labels: Integer[np.ndarray, "h w"]  # the mask, 0 background, 1..K
+    probability: Float[np.ndarray, "_ h w"]  # (K + 1, h, w), background first
+    truth: Integer[np.ndarray, "_ _"]
+    seconds: float  # from picture to mask
+    spacing_mm: tuple[float, float] | None = None  # row, column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassScore:
+    """One class over all cases whose truth has it; nan where there is none."""
+
+    name: str
+    dice: float
+    interval: tuple[float, float]  # 95 % bootstrap interval of the mean Dice, over cases
+    iou: float
+    hd95: float
+    ece: float  # over all pixels of all cases
+    n: int  # cases whose truth has the class
+    empty: int  # cases whose truth does not
+    false_positives: int  # of those, the ones where it was found all the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """All scores of one run; evaluations of two shares of the data add up to that of both."""
+
+    class_names: tuple[str, ...]
+    scores: tuple[CaseScore, ...]  # one per case
+    reliability: Reliability  # of all pixels
+    seconds: tuple[float, ...]  # one per picture or slice
+    unit: str  # of HD95: "mm" or "pixels"
+    settings: Mapping[str, object] = field(default_factory=dict)  # what the run was made with, for the record
+    seed: int = 0  # of the bootstrap
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        if (self.class_names, self.unit) != (other.class_names, other.unit):
+            one, two = (f"{', '.join(e.class_names)} in {e.unit}" for e in (self, other))
+            raise ValueError(f"one evaluation is of {one}, the other of {two}; add only shares of one run")
+        return Evaluation(
+            class_names=self.class_names,
+            scores=self.scores + other.scores,
+            reliability=self.reliability + other.reliability,
+            seconds=self.seconds + other.seconds,
+            unit=self.unit,
+            settings=self.settings,
+            seed=self.seed,
+        )
+
+    @property
+    def per_class(self) -> tuple[ClassScore, ...]:
+        """Means over cases, class by class."""
+        return tuple(
+            ClassScore(
+                name=name,
+                dice=mean(dice := [s.dice[c] for s in self.scores]),
+                interval=bootstrap_interval(dice, self.seed),
+                iou=mean([s.iou[c] for s in self.scores]),
+                hd95=mean([s.hd95[c] for s in self.scores]),
+                ece=self.reliability.ece[c],
+                n=sum(not s.empty_truth[c] for s in self.scores),
+                empty=sum(s.empty_truth[c] for s in self.scores),
+                false_positives=sum(s.false_positive[c] for s in self.scores),
+            )
+            for c, name in enumerate(self.class_names)
+        )
+
+    @property
+    def empty_truth(self) -> float:
+        """Share of false positives among all (case, class) whose truth is empty; nan if there are none."""
+        return mean([float(f) for s in self.scores for f, e in zip(s.false_positive, s.empty_truth, strict=True) if e])
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """Names of the tenth of the cases with the lowest Dice (mean over classes), at least one, the worst first."""
+        ranked = sorted((m, s.name) for s in self.scores if not math.isnan(m := mean(s.dice)))
+        return tuple(name for _, name in ranked[: math.ceil(len(ranked) / 10)])
+
+    def to_json(self) -> dict[str, object]:
+        """Give plain dictionaries, lists, numbers and words, ready for `json.dump`; what is not known (nan) is None."""
+        classes = self.per_class
+        pixels = self.reliability
+        bins = zip(self.class_names, pixels.confidence, pixels.frequency, pixels.count, strict=True)
+        return {
+            "mean_dice": _plain(mean([c.dice for c in classes])),
+            "mean_iou": _plain(mean([c.iou for c in classes])),
+            "mean_hd95": _plain(mean([c.hd95 for c in classes])),
+            "hd95_unit": self.unit,
+            "ece": _plain(mean([c.ece for c in classes])),
+            "seconds_per_image": _plain(mean(self.seconds)),
+            "empty_truth": _plain(self.empty_truth),
+            "per_class": {c.name: _plain(asdict(c)) for c in classes},
+            "worst": list(self.worst),
+            "settings": _plain(self.settings),
+            "reliability": {
+                name: _plain({"confidence": p.tolist(), "frequency": f.tolist(), "pixels": n.tolist()})
+                for name, p, f, n in bins
+            },
+            "cases": [_plain(asdict(s)) for s in self.scores],
+        }
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return {str(k): _plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_plain(v) for v in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What scoring a case needs of a sample: two bytes a pixel, not the probabilities."""
+
+    name: str
+    labels: UInt8[np.ndarray, "h w"]
+    truth: UInt8[np.ndarray, "h w"]
+    spacing_mm: tuple[float, float] | None
+
+
+def case_of(name: str, group: re.Pattern[str] | None) -> str:
+    """Read a case off a file name: the pattern's first group, or the name itself without a pattern.
+
+    A pattern without a group counts as a whole. Samples sorted by their case reach `evaluate` case by case.
+
+    Raises:
+        ValueError: if the pattern does not occur in the name.
+    """
+    if group is None:
+        return name
+    match = group.search(name)
+    if match is None:
+        raise ValueError(
+            f"{name} does not match the case pattern {group.pattern!r}; give one that every file name matches"
+        )
+    return match[1 if group.groups else 0]
+
+
+def evaluate(
+    samples: Iterable[Scored],
+    class_names: Sequence[str],
+    *,
+    group: re.Pattern[str] | None = None,
+    slice_distance: float = 1.0,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+) -> Evaluation:
+    """Score samples one by one; only the label maps of one case are in memory at a time.
+
+    Arguments:
+        samples: any iterable; the slices of a case must follow one another.
+        class_names: of 1..K.
+        group: pools the slices of a case into a volume, in the natural order of their names (slice2 before slice10).
+        slice_distance: between two slices that follow one another, in mm if the samples have a spacing.
+        seed: of the bootstrap.
+        settings: plain values, kept for the record.
+
+    Raises:
+        ValueError: for no samples, a case in two places, slices of two sizes, a spacing that only some samples have,
+            or a truth with other labels or another size than the mask.
+    """
+    classes = len(class_names)
+    total = reliability(np.zeros((classes + 1, 0)), np.zeros(0, np.uint8))
+    seconds: list[float] = []
+
+    def slices() -> Iterator[_Slice]:
+        nonlocal total
+        for sample in samples:
+            _check(sample, classes)
+            total += reliability(sample.probability, sample.truth)
+            seconds.append(sample.seconds)
+            yield _Slice(sample.name, sample.labels.astype(np.uint8), sample.truth.astype(np.uint8), sample.spacing_mm)
+
+    scores: dict[str, CaseScore] = {}
+    units: set[str] = set()
+    for name, members in groupby(slices(), lambda one: case_of(one.name, group)):
+        stack = sorted(members, key=lambda one: _natural(one.name))
+        if name in scores or (group is None and len(stack) > 1):
+            raise ValueError(f"case {name} comes twice; sort the slices by case, or give every picture its own name")
+        units.add("mm" if stack[0].spacing_mm else "pixels")
+        if len(units) > 1:
+            raise ValueError(f"{name} and those before it mix pixel spacings known and unknown; evaluate the two apart")
+        scores[name] = _score(name, stack, classes, None if group is None else slice_distance)
+    if not scores:
+        raise ValueError("there is nothing to evaluate; give at least one picture with its truth")
+    return Evaluation(
+        class_names=tuple(class_names),
+        scores=tuple(scores.values()),
+        reliability=total,
+        seconds=tuple(seconds),
+        unit=units.pop(),
+        settings=settings or {},
+        seed=seed,
+    )
+
+
+def _check(sample: Scored, classes: int) -> None:
+    if len(sample.probability) != classes + 1:
+        raise ValueError(
+            f"{sample.name} has {len(sample.probability)} probabilities for {classes} classes and background"
+        )
+    if sample.labels.shape != sample.truth.shape:
+        sizes = f"a mask of {sample.labels.shape} and a truth of {sample.truth.shape} pixels"
+        raise ValueError(f"{sample.name} has {sizes}; give the truth at the size of its picture")
+    if sample.truth.max() > classes:
+        raise ValueError(
+            f"the truth of {sample.name} has label {sample.truth.max()}; use 0 for background and 1 to {classes}"
+        )
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+def _score(name: str, stack: list[_Slice], classes: int, slice_distance: float | None) -> CaseScore:
+    first = stack[0]
+    if any((one.truth.shape, one.spacing_mm) != (first.truth.shape, first.spacing_mm) for one in stack):
+        raise ValueError(f"the slices of case {name} differ in size or spacing; a volume needs one of each")
+    plane = first.spacing_mm or (1.0, 1.0)
+    if slice_distance is None:
+        return score(name, first.labels, first.truth, classes, plane)
+    volume, truth = np.stack([one.labels for one in stack]), np.stack([one.truth for one in stack])
+    return score(name, volume, truth, classes, (slice_distance, *plane))
+
+
+def table(evaluation: Evaluation) -> str:
+    """Lay an evaluation out as a Markdown table, one row per class and one for their mean, and one line below it."""
+    classes = evaluation.per_class
+    rows = [
+        f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.unit}) | ECE | cases |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for c in classes:
+        interval = "" if math.isnan(c.interval[0]) else "{:.3f} to {:.3f}".format(*c.interval)
+        rows.append(f"| {c.name} | {c.dice:.3f} | {interval} | {c.iou:.3f} | {c.hd95:.1f} | {c.ece:.3f} | {c.n} |")
+    if len(classes) > 1:
+        dice, iou, hd95, ece = (mean([getattr(c, key) for c in classes]) for key in ("dice", "iou", "hd95", "ece"))
+        rows.append(f"| mean | {dice:.3f} | | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |")
+    found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
+    rows += ["", f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}."]
+    return "\n".join(rows)

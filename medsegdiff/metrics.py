@@ -1,0 +1,216 @@
+"""How near a mask is to the truth, how far a probability can be believed, how alike two crowds of masks are.
+
+Prediction A, truth B, one class at a time, in a picture or in a volume:
+
+    Dice  2 |A & B| / (|A| + |B|)
+    IoU   |A & B| / |A | B|
+    HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
+
+A class that the truth does not have cannot be overlapped: its three scores are nan, whatever the prediction says, and
+a prediction that finds it is a false positive, counted apart. A class that the truth has and the prediction misses
+scores 0, 0 and the longest distance the picture holds, its diagonal: an infinity would swallow every mean it enters.
+
+Calibration asks whether pixels given probability p of a class are that class in a share p of cases. Over bins i of n_i
+of the n pixels, with mean probability p_i and observed share f_i,
+
+    ECE    sum_i n_i / n |f_i - p_i|
+
+class by class over 1..K, then the mean. All pixels count, so the easy background pulls it towards zero: compare it
+between predictors on the same pictures, never between data sets.
+
+Two crowds of masks, members S and experts Y, with d = 1 - IoU:
+
+    GED^2  2 E d(S, Y) - E d(S, S') - E d(Y, Y')
+
+References:
+    MONAI (Cardoso et al., 2022), https://arxiv.org/abs/2211.02701: computes Dice, IoU and HD95 here
+    ECE (Guo et al., 2017), https://arxiv.org/abs/1706.04599; by class (Nixon et al., 2019), https://arxiv.org/abs/1904.01685
+    GED (Kohl et al., 2018, probabilistic U-Net), https://arxiv.org/abs/1806.05034
+    Bootstrap (Efron, 1979), https://doi.org/10.1214/aos/1176344552
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Integer
+
+__all__ = [
+    "CaseScore",
+    "Reliability",
+    "bootstrap_interval",
+    "energy_distance",
+    "expected_calibration_error",
+    "mean",
+    "reliability",
+    "score",
+]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Average what is not nan; nan if nothing is left."""
+    known = [v for v in values if not math.isnan(v)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore:
+    """One case against its truth; every tuple has one entry per class 1..K."""
+
+    name: str
+    dice: tuple[float, ...]  # in [0, 1]; nan where the truth is empty, as in the next two
+    iou: tuple[float, ...]  # in [0, 1]
+    hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal where the prediction is empty
+    empty_truth: tuple[bool, ...]  # the truth has no pixel of this class
+    false_positive: tuple[bool, ...]  # ... and the prediction has one
+
+
+def score(
+    name: str,
+    prediction: Integer[np.ndarray, "..."],
+    truth: Integer[np.ndarray, "..."],
+    classes: int,
+    spacing: Sequence[float] | None = None,
+) -> CaseScore:
+    """Score a label image (h, w) or volume (slices, h, w) against the truth.
+
+    Arguments:
+        name: of the case.
+        prediction: labels 0 background, 1..K.
+        truth: labels of the same shape.
+        classes: K.
+        spacing: distance between neighbours along each axis, in mm; None counts in pixels.
+
+    Raises:
+        ValueError: if the shapes differ, or the spacing has not one number per axis.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"{name} has a mask of {prediction.shape} and a truth of {truth.shape} pixels; give both one size"
+        )
+    spacing = (1.0,) * truth.ndim if spacing is None else tuple(spacing)
+    if len(spacing) != truth.ndim:
+        raise ValueError(f"{name} has {truth.ndim} axes but {len(spacing)} spacings; give one per axis")
+    rows = []
+    for label in range(1, classes + 1):
+        a, b = prediction == label, truth == label
+        empty = not b.any()
+        rows.append((*_overlap(a, b, spacing), empty, empty and bool(a.any())))
+    return CaseScore(name, *zip(*rows, strict=True))
+
+
+def _overlap(
+    a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"], spacing: tuple[float, ...]
+) -> tuple[float, float, float]:
+    if not b.any():
+        return math.nan, math.nan, math.nan
+    if not a.any():
+        return 0.0, 0.0, math.hypot(*((n - 1) * step for n, step in zip(b.shape, spacing, strict=True)))
+
+    # Here, because they take seconds to import and only an evaluation needs them.
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.meandice import compute_dice
+    from monai.metrics.meaniou import compute_iou
+
+    ours, theirs = (torch.from_numpy(mask)[None, None] for mask in (a, b))
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # MONAI 1.6 warns of a call of its own
+        distance = compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95, spacing=spacing)
+    return float(compute_dice(ours, theirs)), float(compute_iou(ours, theirs)), float(distance)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often each class is there where it is given a probability: sums, so that pictures add up one by one.
+
+    Bin i of n holds the probabilities in [i / n, (i + 1) / n), the last one also 1.
+    """
+
+    count: Int64[np.ndarray, "classes bins"]  # pixels
+    probability: Float[np.ndarray, "classes bins"]  # sum over them of what was said
+    positive: Int64[np.ndarray, "classes bins"]  # number of them that are the class
+
+    def __add__(self, other: "Reliability") -> "Reliability":
+        return Reliability(
+            self.count + other.count, self.probability + other.probability, self.positive + other.positive
+        )
+
+    @property
+    def confidence(self) -> Float[np.ndarray, "classes bins"]:
+        """Mean probability in each bin; nan where a bin is empty."""
+        return self._per_pixel(self.probability)
+
+    @property
+    def frequency(self) -> Float[np.ndarray, "classes bins"]:
+        """Share of the pixels in each bin that are the class; nan where a bin is empty."""
+        return self._per_pixel(self.positive)
+
+    @property
+    def ece(self) -> tuple[float, ...]:
+        """Expected calibration error of each class, in [0, 1]; nan without pixels."""
+        gap = np.abs(self.positive - self.probability).sum(1)
+        pixels = self.count.sum(1)
+        return tuple(float(g / n) if n else math.nan for g, n in zip(gap, pixels, strict=True))
+
+    def _per_pixel(self, total: np.ndarray) -> np.ndarray:
+        return np.divide(total, self.count, out=np.full(total.shape, math.nan), where=self.count > 0)
+
+
+def reliability(
+    probability: Float[np.ndarray, "_ *size"], truth: Integer[np.ndarray, "*size"], bins: int = 15
+) -> Reliability:
+    """Sort the probabilities (K + 1, ...) of one picture into bins, class by class, with what is true of them."""
+    shape = len(probability) - 1, bins
+    count, said, positive = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape, np.int64)
+    for c, p in enumerate(probability[1:].astype(np.float64)):
+        index = np.minimum((p.ravel() * bins).astype(np.int64), bins - 1)
+        count[c] = np.bincount(index, minlength=bins)
+        said[c] = np.bincount(index, p.ravel(), bins)
+        positive[c] = np.bincount(index[truth.ravel() == c + 1], minlength=bins)
+    return Reliability(count, said, positive)
+
+
+def expected_calibration_error(
+    probability: Float[np.ndarray, "_ *size"], truth: Integer[np.ndarray, "*size"], bins: int = 15
+) -> float:
+    """Measure how far the probabilities (K + 1, ...) of one picture are from the observed shares: mean ECE of 1..K."""
+    return mean(reliability(probability, truth, bins).ece)
+
+
+def energy_distance(members: Integer[np.ndarray, "m h w"], experts: Integer[np.ndarray, "n h w"]) -> float:
+    """Compare two crowds of label images of one picture: squared generalised energy distance, in [0, 2].
+
+    0 if both are the same masks in the same proportions. The expectations run over all pairs, a mask with itself
+    included. IoU is the mean over all labels that occur in either crowd; two masks without a label agree on it fully.
+    """
+    labels = np.union1d(members, experts)
+    labels = labels[labels > 0]
+    if not len(labels):
+        return 0.0
+
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        return 1 - float(np.mean([_pairwise_iou(one == label, other == label) for label in labels]))
+
+    return 2 * distance(members, experts) - distance(members, members) - distance(experts, experts)
+
+
+def _pairwise_iou(one: Bool[np.ndarray, "m h w"], other: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "m n"]:
+    a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (one, other))  # counts below 2^24 are exact
+    intersection = (a @ b.T).astype(np.float64)
+    union = a.sum(1)[:, None] + b.sum(1)[None] - intersection
+    return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
+
+
+def bootstrap_interval(
+    values: Sequence[float], seed: int, level: float = 0.95, resamples: int = 1000
+) -> tuple[float, float]:
+    """Bound the mean of what is not nan by the percentile bootstrap over cases; (nan, nan) below two values."""
+    known = np.array([v for v in values if not math.isnan(v)])
+    if len(known) < 2:
+        return math.nan, math.nan
+    generator = np.random.default_rng(seed)
+    means = [generator.choice(known, len(known)).mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

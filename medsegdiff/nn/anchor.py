@@ -1,0 +1,70 @@
+"""Anchor condition: a coarse, static mask feature steadies the diffusion, blurred by how far it can be trusted.
+
+    f_anc  = Max( f_c^-1 * k_Gauss, f_c^-1 )                                                  V2, Gaussian spatial attention
+    f_d'^0 = Sigmoid( f_anc * k_1x1 ) . f_d^0 + f_d^0                                         ("uncertain" in AAAI's naming)
+
+The Gaussian's mean and variance are learned, and it is built from them at every forward, so it stays a Gaussian (F14):
+
+    k(u, v) ~ exp( -(u - mu_x)^2 / 2 sigma_x^2 - (v - mu_y)^2 / 2 sigma_y^2 ),    sum k = 1
+
+References:
+    MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medsegdiff.records import AnchorTrace
+
+__all__ = ["GaussianSpatialAttention"]
+
+
+class GaussianSpatialAttention(nn.Module):
+    """Let an anchor feature gate every channel of the diffusion feature.
+
+    Arguments:
+        channels: of the anchor; each has a Gaussian of its own.
+        window: side of the kernel in cells, odd.
+    """
+
+    def __init__(self, channels: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.mean = nn.Parameter(torch.zeros(channels, 2))  # mu_x, mu_y, in cells
+        self.log_sigma = nn.Parameter(torch.zeros(channels, 2))  # of sigma_x, sigma_y, in cells
+        self.reduce = nn.Conv2d(channels, 1, 1)  # k_1x1
+
+    def kernel(self) -> Float[Tensor, "c 1 w w"]:
+        """Build the kernel from its mean and variance: one normalised window per channel."""
+        offset = torch.arange(self.window, device=self.mean.device) - self.window // 2
+        exponent = (offset - self.mean[:, :, None]).square() / (2 * (2 * self.log_sigma).exp()[:, :, None])
+        line = torch.softmax(-exponent, -1)  # separable, so each axis sums to one
+        return (line[:, 1, :, None] * line[:, 0, None, :])[:, None]
+
+    def smooth(self, anchor: Float[Tensor, "i c h w"]) -> Float[Tensor, "i c h w"]:
+        """Blur each channel by its Gaussian; edges repeat outwards."""
+        padded = F.pad(anchor, (self.window // 2,) * 4, mode="replicate")
+        return F.conv2d(padded, self.kernel().to(anchor.dtype), groups=anchor.shape[1])
+
+    def gate(self, anchor: Float[Tensor, "i c h w"]) -> Float[Tensor, "i 1 h w"]:
+        """Sigmoid(f_anc * k_1x1): how much each place is let through."""
+        return torch.sigmoid(self.reduce(torch.maximum(self.smooth(anchor), anchor)))
+
+    def forward(self, anchor: Float[Tensor, "i c h w"], feature: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Gate the diffusion feature; one image's anchor serves every sample."""
+        return self.gate(anchor) * feature + feature
+
+    def explain(self, anchor: Float[Tensor, "i c h w"], stage: str) -> AnchorTrace:
+        """Tell the anchor's way from raw to gate."""
+        smoothed = self.smooth(anchor)
+        return AnchorTrace(
+            stage=stage,
+            raw=anchor.float().mean(1),
+            smoothed=smoothed.float().mean(1),
+            maximum=torch.maximum(smoothed, anchor).float().mean(1),
+            gate=self.gate(anchor).float()[:, 0],
+            mean=self.mean,
+            sigma=self.log_sigma.exp(),
+        )

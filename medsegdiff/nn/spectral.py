@@ -1,0 +1,142 @@
+"""Filters in frequency space.
+
+A feature map and its spectrum hold the same information. Diffusion noise spreads evenly over the spectrum while anatomy
+gathers near its centre, so a learned gain per frequency can quieten noise without knowing anatomy.
+
+    M = F(m)        M' = A * M        m' = F^-1(M')                    V1 section 2.4, A complex, per channel and frequency
+
+The FF-Parser stores A on the one-sided spectrum of a real map (F6) at the size trained at, starts as the identity (F7) and
+is interpolated to any other size. The NBP-Filter of V2 has no table at all: it is a function of two coordinates and time,
+
+    S_t(u, v) = sigmoid( [conv -> scale & shift by t -> conv] x R (u, v) )                        V2 figure, NBP-Filter
+
+so it has no size to be bound to.
+
+References:
+    MedSegDiff (Wu et al., 2022), https://arxiv.org/abs/2211.00611
+    MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
+"""
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medsegdiff.nn.blocks import Parts
+from medsegdiff.records import SpectralTrace
+
+__all__ = ["FFParser", "NBPFilter", "log_power", "mirror"]
+
+
+def mirror(half: Complex[Tensor, "*n h w2"], width: int) -> Complex[Tensor, "*n h w"]:
+    """Complete a one-sided spectrum by Hermitian symmetry: M(-u, -v) = conj M(u, v)."""
+    missing = half[..., 1 : (width + 1) // 2].flip(-1)  # v = W/2 + 1 ... W - 1, read backwards
+    missing = torch.cat([missing[..., :1, :], missing[..., 1:, :].flip(-2)], -2).conj()
+    return torch.cat([half, missing], -1)
+
+
+def log_power(spectrum: Complex[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+    """Channel-mean power of a full spectrum, centred, as log10 with a floor of 1e-12."""
+    power = torch.fft.fftshift(spectrum.abs().square().mean(1), dim=(-2, -1))
+    return power.clamp_min(1e-12).log10()
+
+
+class FFParser(nn.Module):
+    """Learnable complex gain per channel and frequency, on the path from the mask encoder to the fusion.
+
+    Arguments:
+        channels: of the feature map.
+        size: height and width of the feature map trained at.
+        full: keep A on the whole plane (the paper's text) instead of its one-sided half (the same for real maps).
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], *, full: bool = False) -> None:
+        super().__init__()
+        self.full = full
+        self.size = size
+        height, width = size
+        gain = torch.zeros(2, channels, height, width if full else width // 2 + 1)
+        gain[0] = 1  # the identity
+        self.gain = nn.Parameter(gain)  # real and imaginary part of A
+
+    def filter(self, size: tuple[int, int]) -> Complex[Tensor, "c h w2"]:
+        """Return A for a map of this size, interpolated over normalised frequency (cycles per cell) if need be."""
+        gain = self.gain.float()
+        if size != self.size:
+            gain = self._interpolated(gain, size)
+        return torch.complex(gain[0], gain[1])
+
+    def _interpolated(self, gain: Float[Tensor, "2 c h w2"], size: tuple[int, int]) -> Float[Tensor, "2 c h3 w3"]:
+        rows = torch.fft.fftshift(torch.fft.fftfreq(size[0], device=gain.device))
+        if self.full:
+            columns = torch.fft.fftshift(torch.fft.fftfreq(size[1], device=gain.device))
+            shifted, first = torch.fft.fftshift(gain, dim=(-2, -1)), self.size[1] // 2
+        else:
+            columns = torch.fft.rfftfreq(size[1], device=gain.device)
+            shifted, first = torch.fft.fftshift(gain, dim=-2), 0
+        y = (rows * self.size[0] + self.size[0] // 2) / (gain.shape[-2] - 1) * 2 - 1
+        x = (columns * self.size[1] + first) / (gain.shape[-1] - 1) * 2 - 1
+        grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1)[None].expand(2, -1, -1, -1)
+        result = F.grid_sample(shifted, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return torch.fft.ifftshift(result, dim=(-2, -1) if self.full else -2)
+
+    def forward(self, m: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Filter a feature map; the arithmetic is float32 whatever comes in."""
+        size = (m.shape[-2], m.shape[-1])
+        if self.full:
+            return torch.fft.ifft2(self.filter(size) * torch.fft.fft2(m.float())).real.to(m)
+        return torch.fft.irfft2(self.filter(size) * torch.fft.rfft2(m.float()), s=size).to(m)
+
+    def explain(self, m: Float[Tensor, "b c h w"], stage: str) -> SpectralTrace:
+        """Tell what the filter does to this map."""
+        gain = self.filter((m.shape[-2], m.shape[-1]))
+        gain = torch.fft.fftshift(gain if self.full else mirror(gain, m.shape[-1]), dim=(-2, -1))
+        return SpectralTrace(
+            stage=stage,
+            before=log_power(torch.fft.fft2(m.float(), norm="ortho")),
+            after=log_power(torch.fft.fft2(self(m).float(), norm="ortho")),
+            gain=gain.abs(),
+            phase=gain.angle(),
+        )
+
+
+class _BandBlock(nn.Module):
+    """1 x 1 conv, scale and shift by time, SiLU, 1 x 1 conv: a step of an implicit function of two frequencies."""
+
+    def __init__(self, channels: int, width: int, out: int, time: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, width, 1)
+        self.time = nn.Linear(time, 2 * width)
+        self.conv_2 = nn.Conv2d(width, out, 1)
+
+    def forward(self, x: Float[Tensor, "u c n n"], time: Float[Tensor, "u d"]) -> Float[Tensor, "u o n n"]:
+        scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, 1)
+        return self.conv_2(F.silu(self.conv_1(x) * (1 + scale) + shift))
+
+
+class NBPFilter(nn.Module):
+    """Neural band-pass filter: a surface in (0, 1) over two frequency axes that moves with time alone.
+
+    Arguments:
+        time: width of the time embedding.
+        width: channels inside.
+        blocks: R.
+    """
+
+    def __init__(self, time: int, width: int, blocks: int) -> None:
+        super().__init__()
+        last = blocks - 1
+        self.blocks = Parts(
+            _BandBlock(2 if i == 0 else width, width, 1 if i == last else width, time) for i in range(blocks)
+        )
+        bias = dict(self.blocks[last].conv_2.named_parameters())["bias"]
+        nn.init.constant_(bias, 2.0)  # begins nearly all-pass: sigmoid(2) = 0.88
+
+    def forward(self, n: int, time: Float[Tensor, "u d"]) -> Float[Tensor, "u 1 n n"]:
+        """Evaluate the surface for n token frequencies in FFT order, one for each time."""
+        frequency = 2 * torch.fft.fftfreq(n, device=time.device)  # signed, in [-1, 1) (F19)
+        grid = torch.stack(torch.meshgrid(frequency, frequency, indexing="ij"))[None]
+        surface = grid.expand(time.shape[0], -1, -1, -1)
+        for block in self.blocks:
+            surface = block(surface, time)
+        return surface.float().sigmoid()

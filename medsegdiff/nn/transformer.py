@@ -1,0 +1,184 @@
+"""SS-Former: noise and semantics meet in frequency space, answer in space.
+
+Tokens e of the diffusion network and c of the condition network attend to each other in blocks of two symmetric modules.
+One module, with query stream q and key-value stream r:
+
+    M   = ( F(q) W_q ) ( F(r) W_k )^T                  affinity of token frequencies, complex, n x n; no softmax
+    M'  = S_t * M                                      NBP-Filter (AAAI), or M' = sin M (arXiv v1)
+    q' = q + Re F^-1( M' ) ( r W_v ),   q'' = q' + MLP(q')                              V2 figure; residuals are ours (F17)
+
+    c~ = module_1( query e, key and value c )          c <- module_2( query c~, key and value e )          N times
+
+The last c takes the place of e in the diffusion decoder.
+
+References:
+    MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
+"""
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medsegdiff.nn.blocks import Parts
+from medsegdiff.nn.spectral import NBPFilter
+from medsegdiff.records import AffinityTrace, BandTrace
+
+__all__ = ["SSFormer", "SpectrumSpaceModule", "SpectrumWeight"]
+
+
+class SpectrumWeight(nn.Module):
+    """A learnable complex matrix that multiplies tokens in Fourier space: F(x) W, the transform along the tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, width, width) / math.sqrt(2 * width))  # real, imaginary
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Complex[Tensor, "b n d"]:
+        """Transform and multiply, in float32."""
+        return torch.fft.fft(x.float(), dim=1, norm="ortho") @ torch.complex(self.weight[0], self.weight[1])
+
+
+class SpectrumSpaceModule(nn.Module):
+    """One of the two symmetric modules.
+
+    Arguments:
+        width: d of the tokens.
+        heads: the affinity is formed in so many groups of channels.
+        time: width of the time embedding.
+        band: "nbp", or "sine" with its scale and shift by time before the MLP.
+        nbp_blocks, nbp_width: the NBP-Filter's.
+    """
+
+    def __init__(self, width: int, heads: int, time: int, *, band: str, nbp_blocks: int, nbp_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_query = nn.LayerNorm(width)
+        self.norm_key = nn.LayerNorm(width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.query = SpectrumWeight(width)
+        self.key = SpectrumWeight(width)
+        self.value = nn.Linear(width, width)
+        self.band = NBPFilter(time, nbp_width, nbp_blocks) if band == "nbp" else None
+        self.modulate = nn.Linear(time, 2 * width) if band == "sine" else None
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def affinity(self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"]) -> Complex[Tensor, "b g n n"]:
+        """M, per head: rows are frequencies of the query stream, columns of the key stream.
+
+        The mean over tokens replaces a softmax's normalisation, so the scale does not depend on n.
+        """
+        q, k = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (self.query(query), self.key(key)))
+        return q @ k.transpose(-2, -1) / (math.sqrt(q.shape[-1]) * q.shape[-2])
+
+    def filtered(
+        self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u d"], enabled: bool
+    ) -> Complex[Tensor, "b g n n"]:
+        """Apply the NBP-Filter or the sine."""
+        if not enabled:
+            return affinity
+        if self.band is not None:
+            return affinity * self.band(affinity.shape[-1], time)
+        return torch.sin(affinity)
+
+    def forward(
+        self,
+        query: Float[Tensor, "b n d"],
+        key: Float[Tensor, "i n d"],
+        time: Float[Tensor, "u d"],
+        *,
+        band: bool = True,
+    ) -> Float[Tensor, "b n d"]:
+        """Let the query stream gather from the key stream."""
+        key = self.norm_key(key)
+        affinity = self.filtered(self.affinity(self.norm_query(query), key), time, band)
+        weights = torch.fft.ifft2(affinity, norm="ortho").real  # back to space along both token axes
+        value = self.value(key).float().unflatten(2, (self.heads, -1)).transpose(1, 2)
+        x = query + (weights @ value).transpose(1, 2).flatten(2).to(query)
+        y = self.norm_mlp(x)
+        if self.modulate is not None and band:
+            scale, shift = self.modulate(F.silu(time))[:, None].chunk(2, -1)
+            y = y * (1 + scale) + shift
+        return x + self.mlp(y)
+
+    def explain(
+        self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"], time: Float[Tensor, "u d"], stage: str
+    ) -> tuple[AffinityTrace, tuple[BandTrace, ...]]:
+        """Tell the affinity's magnitude and the filter's surface, centred."""
+        affinity = self.affinity(self.norm_query(query), self.norm_key(key)).abs().mean(1)
+        bands = ()
+        if self.band is not None:
+            surface = self.band(affinity.shape[-1], time[:1])[:, 0]
+            bands = (BandTrace(stage, torch.fft.fftshift(surface, dim=(-2, -1))),)
+        return AffinityTrace(stage, torch.fft.fftshift(affinity, dim=(-2, -1))), bands
+
+
+class SSFormer(nn.Module):
+    """Spectrum-space transformer between the two deepest embeddings.
+
+    Arguments:
+        channels: of the diffusion embedding e; also of the result.
+        condition_channels: of the condition embedding c.
+        blocks: N.
+        patch: cells per token side.
+        width: d of the tokens.
+        The others are `SpectrumSpaceModule`'s.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        condition_channels: int,
+        *,
+        blocks: int,
+        patch: int,
+        width: int,
+        heads: int,
+        time: int,
+        band: str,
+        nbp_blocks: int,
+        nbp_width: int,
+    ) -> None:
+        super().__init__()
+        self.embed_noise = nn.Conv2d(channels, width, patch, stride=patch)
+        self.embed_semantics = nn.Conv2d(condition_channels, width, patch, stride=patch)
+        self.modules_1, self.modules_2 = (
+            Parts(
+                SpectrumSpaceModule(width, heads, time, band=band, nbp_blocks=nbp_blocks, nbp_width=nbp_width)
+                for _ in range(blocks)
+            )
+            for _ in range(2)
+        )
+        self.project = nn.ConvTranspose2d(width, channels, patch, stride=patch)
+
+    def forward(
+        self,
+        e: Float[Tensor, "b c h w"],
+        c: Float[Tensor, "i k h w"],
+        time: Float[Tensor, "u d"],
+        *,
+        band: bool = True,
+        trace: bool = False,
+    ) -> tuple[Float[Tensor, "b c h w"], tuple[AffinityTrace, ...], tuple[BandTrace, ...]]:
+        """Return what takes the place of e, and, where asked, every module's affinity and surface."""
+        affinities: list[AffinityTrace] = []
+        bands: list[BandTrace] = []
+
+        def attend(module: SpectrumSpaceModule, query: Tensor, key: Tensor, stage: str) -> Tensor:
+            if trace:
+                affinity, surfaces = module.explain(query, key, time, stage)
+                affinities.append(affinity)
+                bands.extend(surfaces)
+            return module(query, key, time, band=band)
+
+        noise = self.embed_noise(e)
+        grid = (noise.shape[-2], noise.shape[-1])
+        noise = noise.flatten(2).transpose(1, 2)
+        semantics = self.embed_semantics(c).flatten(2).transpose(1, 2)
+        for i, (first, second) in enumerate(zip(self.modules_1, self.modules_2, strict=True), 1):
+            semantics = attend(first, noise, semantics, f"block {i}, noise asks semantics")
+            semantics = attend(second, semantics, noise, f"block {i}, semantics asks noise")
+        cells = semantics.transpose(1, 2).unflatten(2, grid)
+        return self.project(cells), tuple(affinities), tuple(bands)

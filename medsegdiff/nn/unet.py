@@ -1,0 +1,77 @@
+"""The decoder both versions share, and the plain U-Net that V2's condition model is.
+
+The condition model sees the image alone: no step, no noisy mask. So it runs once per image, and on its own it is an
+ordinary segmentation network, whose opinion is the anchor.
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.nn.blocks import Down, Head, Parts, Stage, Stem, Up
+from medsegdiff.records import Condition
+
+__all__ = ["ConditionUNet", "Decoder"]
+
+
+class Decoder(nn.Module):
+    """From the deepest map to the finest, each level shown what the encoder saw there.
+
+    Arguments:
+        widths: of the levels, fine to coarse.
+        blocks: residual blocks per level.
+        time: width of the time embedding; 0 without.
+    """
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, time: int = 0) -> None:
+        super().__init__()
+        levels = list(reversed(widths))
+        self.ups = Parts(Up(deep, fine) for deep, fine in pairwise(levels))
+        self.stages = Parts(Stage(2 * fine, fine, blocks, time) for fine in levels[1:])
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], skips: list[Tensor], time: Float[Tensor, "u d"] | None = None
+    ) -> list[Tensor]:
+        """Return the map of every level, coarse to fine; `skips` are fine to coarse, without the deepest."""
+        maps = []
+        for up, stage, skip in zip(self.ups, self.stages, reversed(skips), strict=True):
+            x = stage(concatenate(up(x), skip), time)
+            maps.append(x)
+        return maps
+
+
+def concatenate(x: Float[Tensor, "b c h w"], skip: Float[Tensor, "i c h w"]) -> Float[Tensor, "b c2 h w"]:
+    """Stack along channels; one image's map serves every sample."""
+    return torch.cat([x, skip.expand(x.shape[0], -1, -1, -1)], 1)
+
+
+class ConditionUNet(nn.Module):
+    """V2's condition model: a U-Net on the image alone."""
+
+    def __init__(
+        self, image_channels: int, mask_channels: int, widths: tuple[int, ...], blocks: int, stem: int
+    ) -> None:
+        super().__init__()
+        self.stem = Stem(image_channels, widths[0], stem)
+        self.stages = Parts(
+            Stage(before, width, blocks) for before, width in zip((widths[0], *widths), widths, strict=False)
+        )
+        self.downs = Parts(Down(width) for width in widths[:-1])
+        self.middle = Stage(widths[-1], widths[-1], blocks)
+        self.decoder = Decoder(widths, blocks)
+        self.head = Head(widths[0], mask_channels, stem)
+
+    def forward(self, image: Float[Tensor, "i c h w"]) -> Condition:
+        """Return c^0 and the decoded maps, coarse to fine (the last is f_c^-1), and the anchor's logits."""
+        x = self.stem(image)
+        skips = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i < len(self.downs):
+                skips.append(x)
+                x = self.downs[i](x)
+        deepest = self.middle(x)
+        maps = self.decoder(deepest, skips)
+        return Condition((deepest, *maps), (self.head(maps[-1]),))

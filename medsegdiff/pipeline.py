@@ -1,0 +1,227 @@
+"""A picture in, a mask at the picture's own size out.
+
+    picture --squeeze--> image --encode once--> condition --denoise members x steps--> x_0 --fuse--> labels
+
+`Segmenter.run` is the whole journey as an iterator: first a `Start` (the anchor is there before any denoising), then one
+`Step` per denoising step, last a `Segmentation`. Whoever holds the iterator may look, show, or stop.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
+
+from medsegdiff.checkpoint import Checkpoint, load
+from medsegdiff.config import Domain, RunSettings
+from medsegdiff.device import best_device, channels_last, precision
+from medsegdiff.ensemble import MemberQuality, fuse
+from medsegdiff.hub import resolve
+from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
+from medsegdiff.records import Condition, Denoiser, Prediction, Step, Switches
+from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.schedule import Diffusion
+
+__all__ = ["Segmentation", "Segmenter", "Start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known before the first denoising step."""
+
+    image: Float[Tensor, "1 c s s"]  # what the network sees, in [-1, 1]
+    geometry: Geometry
+    condition: Condition
+    anchor: tuple[Float[Tensor, "1 _ s s"], ...]  # class probabilities by the condition network alone; V1 has none
+    times: tuple[int, ...]  # the training steps that will be visited, noisiest first
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """The result of one run, at the size of the picture it came from."""
+
+    labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
+    probability: Float32[np.ndarray, "_ h w"]  # (K + 1, h, w), the members' mean, background first, in [0, 1]
+    disagreement: Float32[np.ndarray, "h w"]  # >= 0; how far members differ, which is not how wrong they are
+    members: UInt8[np.ndarray, "m h w"]  # each member's own label image
+    quality: tuple[MemberQuality, ...]  # STAPLE's estimate for each member, where it made one
+    anchor: tuple[UInt8[np.ndarray, "h w"], ...]  # the condition network's label image (V2), else empty
+    settings: RunSettings
+    domain: Domain
+    digest: str  # sha256 of the weights
+    spacing_mm: tuple[float, float] | None  # (row, column)
+    seconds: float
+
+    @property
+    def mask(self) -> np.ndarray:
+        """All foreground classes together: (h, w) bool."""
+        return self.labels > 0
+
+    def areas(self) -> dict[str, dict[str, float]]:
+        """Area of each class in pixels, as a share of the picture and, where spacing is known, in mm^2."""
+        row, column = self.spacing_mm or (0.0, 0.0)
+        return {
+            name: {"pixels": int(n), "share": n / self.labels.size}
+            | ({"mm2": n * row * column} if self.spacing_mm else {})
+            for i, name in enumerate(self.domain.labels, 1)
+            for n in [int(np.count_nonzero(self.labels == i))]
+        }
+
+    def sidecar(self) -> dict[str, Any]:
+        """All that is needed to obtain this mask again from the same picture, as plain JSON types."""
+        return {
+            "settings": asdict(self.settings),
+            "checkpoint": {"task": self.domain.task, "sha256": self.digest},
+            "areas": self.areas(),
+            "spacing_mm": self.spacing_mm,
+            "seconds": round(self.seconds, 4),
+            "versions": {name: version(name) for name in ("torch", "numpy", "SimpleITK")},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Autocast:
+    """A denoiser in a chosen precision and without gradients; both are entered at every call, since threads come and go."""
+
+    model: Denoiser
+    device: torch.device
+    dtype: torch.dtype
+
+    @torch.no_grad()
+    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model.encode(image)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Int[Tensor, " u"],
+        condition: Condition,
+        *,
+        trace: bool = False,
+        switches: Switches = Switches(),
+    ) -> Prediction:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model(x_t, t, condition, trace=trace, switches=switches)
+
+
+class Segmenter:
+    """A checkpoint ready to run. It has no mutable state: any number of runs may share one.
+
+    Arguments:
+        checkpoint: what `checkpoint.load` returns.
+        device: "auto", "cpu", "cuda", "cuda:1" ...
+        dtype: of the heavy arithmetic; by default what the device multiplies fastest.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "auto", dtype: torch.dtype | None = None
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = best_device(device)
+        model = channels_last(checkpoint.model.to(self.device)).eval()
+        self.model = _Autocast(model, self.device, dtype or precision(self.device))
+        self.diffusion = Diffusion(checkpoint.diffusion, checkpoint.model_config.classes)
+        self.domain = checkpoint.domain
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, *, device: str = "auto") -> "Segmenter":
+        """Load a folder, a shipped checkpoint by name, or a Hub repository by id and revision."""
+        return cls(load(resolve(str(source), revision)), device)
+
+    def settings(self, settings: RunSettings) -> RunSettings:
+        """Fill in what the checkpoint decides, and refuse what it cannot run.
+
+        Raises:
+            ValueError: the size is no multiple of the network's stride, or too small to hold one token.
+        """
+        config = self.checkpoint.model_config
+        size = settings.size or config.image_size
+        if size % config.stride or not config.stride * 2 <= size <= 1024:
+            raise ValueError(
+                f"size is {size}; this checkpoint runs at multiples of {config.stride} from {config.stride * 2} to 1024"
+            )
+        return replace(settings, size=size)
+
+    def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
+        """Yield a `Start`, then every `Step`, then the `Segmentation`."""
+        settings = self.settings(settings or RunSettings())
+        began = time.perf_counter()
+        image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
+        image = image.to(self.device, memory_format=torch.channels_last)
+        times = spaced(self.diffusion.config.timesteps, settings.steps)
+        condition = self.model.encode(image)
+        anchor = tuple(self.diffusion.probability_of_logits(a.float()) for a in condition.anchor_logits)
+        start = Start(image, geometry, condition, anchor, tuple(times))
+        yield start
+
+        x_0 = image.new_zeros(settings.members, self.diffusion.channels, settings.size, settings.size)
+        for step in self.denoise(condition, settings, times):
+            x_0 = step.x_0
+            yield step
+
+        members = to_original(self.diffusion.probability(x_0.float()), geometry).cpu().numpy()
+        yield self._segmentation(members, start, picture, settings, began)
+
+    def _segmentation(
+        self, members: np.ndarray, start: Start, picture: Picture, settings: RunSettings, began: float
+    ) -> Segmentation:
+        fusion = fuse(members, settings.fuse)
+        anchor = (to_original(a, start.geometry)[0].argmax(0).cpu().numpy().astype(np.uint8) for a in start.anchor)
+        return Segmentation(
+            labels=fusion.labels,
+            probability=fusion.probability,
+            disagreement=fusion.disagreement,
+            members=members.argmax(1).astype(np.uint8),
+            quality=fusion.quality,
+            anchor=tuple(anchor),
+            settings=settings,
+            domain=self.domain,
+            digest=self.checkpoint.digest,
+            spacing_mm=picture.spacing_mm,
+            seconds=time.perf_counter() - began,
+        )
+
+    def anchor(self, picture: Picture, settings: RunSettings | None = None) -> Segmentation:
+        """Return the condition network's own opinion, an ordinary U-Net's, as if it were a one-member run of no steps.
+
+        Raises:
+            ValueError: the network has no condition network of its own (V1).
+        """
+        settings = self.settings(settings or RunSettings())
+        began = time.perf_counter()
+        start = next(self.run(picture, settings))
+        assert isinstance(start, Start)
+        if not start.anchor:
+            raise ValueError("this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint")
+        members = to_original(start.anchor[0], start.geometry).cpu().numpy()
+        return self._segmentation(members, start, picture, settings, began)
+
+    def denoise(self, condition: Condition, settings: RunSettings, times: list[int] | None = None) -> Iterator[Step]:
+        """Walk one image's members from noise to a clean mask."""
+        yield from denoise(
+            self.model,
+            condition,
+            self.diffusion,
+            times or spaced(self.diffusion.config.timesteps, settings.steps),
+            MemberNoise(settings.seed, settings.members),
+            (self.diffusion.channels, settings.size, settings.size),
+            sampler=settings.sampler,
+            eta=settings.eta,
+            trace=settings.trace,
+            switches=settings.switches,
+        )
+
+    def __call__(self, picture: Picture | str | Path, settings: RunSettings | None = None) -> Segmentation:
+        """Segment a picture, or the file of one."""
+        picture = picture if isinstance(picture, Picture) else read(picture)
+        *_, last = self.run(picture, settings)
+        assert isinstance(last, Segmentation)
+        return last

@@ -1,0 +1,116 @@
+"""From noise to masks: a walk down the steps of a schedule, handed out one step at a time.
+
+    x_0 = what the network makes of x_t      x_s = where the sampler goes, knowing x_t and x_0      t <- s, until clean
+
+`times` owns which steps are visited, `noise` owns chance, a sampler is only its formula, and the caller owns the
+loop: it may look at a step, show it, or stop. A sampler is one run: made for a schedule and a list of times, free to
+remember what it has seen, used once. So runs never disturb each other, however their steps are interleaved.
+
+References:
+    DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+    DDIM (Song et al., 2021), https://arxiv.org/abs/2010.02502
+    DPM-Solver++ (Lu et al., 2022), https://arxiv.org/abs/2211.01095
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.records import Condition, Denoiser, Step, Switches
+from medsegdiff.sampling.ddim import DDIM
+from medsegdiff.sampling.ddpm import DDPM
+from medsegdiff.sampling.dpm_solver import DPMSolver
+from medsegdiff.sampling.interop import from_diffusers
+from medsegdiff.sampling.noise import MemberNoise
+from medsegdiff.sampling.times import spaced
+from medsegdiff.schedule import Diffusion, NoiseSchedule
+
+__all__ = ["SAMPLERS", "MemberNoise", "Sampler", "denoise", "from_diffusers", "spaced"]
+
+
+class Sampler(Protocol):
+    """One run: the walk it makes, and how it takes a step."""
+
+    @property
+    def times(self) -> list[int]:
+        """The steps it visits; after the last comes the clean mask."""
+        ...
+
+    def step(
+        self, x_t: Float[Tensor, "b k h w"], x_0: Tensor, variance: Tensor | None, t: int, s: int, noise: MemberNoise
+    ) -> Float[Tensor, "b k h w"]:
+        """Go from x_t at t to x_s at s, given the clean mask the network believes in."""
+        ...
+
+
+# (schedule, times, eta) -> a run; eta is DDIM's alone.
+SAMPLERS: dict[str, Callable[[NoiseSchedule, list[int], float], Sampler]] = {
+    "ddim": DDIM,
+    "ddpm": lambda schedule, times, eta: DDPM(schedule, times),
+    "dpm-solver++": lambda schedule, times, eta: DPMSolver(schedule, times),
+}
+
+
+def denoise(
+    model: Denoiser,
+    condition: Condition,
+    diffusion: Diffusion,
+    times: list[int],
+    noise: MemberNoise,
+    shape: tuple[int, int, int],
+    *,
+    sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim",
+    eta: float = 0.0,
+    trace: bool = False,
+    switches: Switches = Switches(),
+    x_T: Float[Tensor, "members k h w"] | None = None,
+) -> Iterator[Step]:
+    """Sample masks, yielding every step; the last one's `x_s` are the masks, in [-scale, scale].
+
+    Runs without gradients, on whatever threads the iterator is advanced from, and leaves the caller's grad mode alone.
+
+    Arguments:
+        model: network, in eval mode if it knows the difference.
+        condition: `model.encode` of one image; also decides the device.
+        diffusion: schedule, scale and parametrisation the network was trained with.
+        times: steps to visit, descending (see `times.spaced`).
+        noise: one stream for each sample.
+        shape: (k, h, w) of one mask.
+        sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
+        eta: fresh noise in DDIM, 0 to 1; other samplers have no such thing.
+        trace: ask the network what its parts did.
+        switches: parts of the network to bypass.
+        x_T: where to begin instead of drawn float32 noise; its dtype is the run's.
+
+    Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, or an
+    x_T of another shape than members and `shape` make.
+    """
+    if not times or any(t <= s for t, s in pairwise([diffusion.schedule.timesteps, *times, -1])):
+        raise ValueError(f"times is {times}; give a list descending within {diffusion.schedule.timesteps - 1} ... 0")
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
+        raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
+    if x_T is not None and x_T.shape != (noise.members, *shape):
+        raise ValueError(f"x_T is {tuple(x_T.shape)}; {noise.members} members need {(noise.members, *shape)}")
+
+    begin = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+    run = begin(diffusion.schedule, times, eta)
+    x_t = noise.draw(shape, torch.empty(0, device=condition.features[0].device)) if x_T is None else x_T
+
+    # Grad mode belongs to a thread, and a generator may be advanced from many: so it is set within each step. A `with`
+    # around the `yield` would leak into the caller.
+    @torch.no_grad()
+    def step(index: int, x_t: Tensor, t: int, s: int) -> Step:
+        prediction = model(x_t, torch.tensor([t], device=x_t.device), condition, trace=trace, switches=switches)
+        x_0 = diffusion.x_0(prediction.output.to(x_t), x_t, t)
+        variance = None if prediction.variance is None else prediction.variance.to(x_t)
+        x_s = run.step(x_t, x_0, variance, t, s, noise)
+        return Step(index, len(run.times), t, s, x_t, x_s, x_0, prediction.trace)
+
+    for index, (t, s) in enumerate(pairwise([*run.times, -1])):
+        reached = step(index, x_t, t, s)
+        yield reached
+        x_t = reached.x_s

@@ -1,0 +1,166 @@
+"""How a mask sinks into noise and what a network can say to bring it back.
+
+    q(x_t | x_0) = N( sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I )                              V1 eq. 1; DDPM eq. 4
+
+One state x_t and one of three answers fix the other two:
+
+    eps = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar)
+    v   = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0
+
+A mask is far more redundant than a photograph: at full signal scale it can be read off x_t at most steps, and a network
+learns to ignore the image. `scale` < 1 hides it sooner. With parametrisation `x_0` the network gives logits and
+
+    x_0 = scale * tanh(logit / 2)            one class;       x_0 = scale * (2 softmax(logits) - 1)    several
+
+trained by cross-entropy. That is a proper scoring rule: its minimiser is the posterior mean E[x_0 | x_t], the very
+function squared error seeks, so every sampler applies unchanged and only the weighting over t differs.
+
+Nothing else in the house multiplies by sqrt(alpha_bar).
+
+References:
+    DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+    Improved DDPM (Nichol & Dhariwal, 2021), https://arxiv.org/abs/2102.09672
+    Progressive distillation (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsegdiff.config import DiffusionConfig
+
+__all__ = ["Diffusion", "NoiseSchedule"]
+
+
+class NoiseSchedule:
+    """The cumulative signal power alpha_bar_t for t = 0 ... T-1; alpha_bar_{-1} = 1 is the clean mask.
+
+    Arguments:
+        kind: "linear" (beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T) or "cosine" (Improved DDPM eq. 17).
+        timesteps: T; linear needs more than 20, below which its last beta reaches 1.
+    """
+
+    def __init__(self, kind: str = "linear", timesteps: int = 1000) -> None:
+        step = torch.arange(timesteps, dtype=torch.float64)
+        if kind == "linear":
+            if timesteps <= 20:
+                raise ValueError(
+                    f"a linear schedule of {timesteps} steps would reach beta >= 1; use more than 20 steps"
+                )
+            beta = torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64) * (1000 / timesteps)
+        elif kind == "cosine":
+
+            def squared_cosine(u: Tensor) -> Tensor:
+                return torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+            beta = 1 - squared_cosine((step + 1) / timesteps) / squared_cosine(step / timesteps)
+            beta = beta.clamp(max=0.999)
+        else:
+            raise ValueError(f"schedule is {kind!r}; choose linear or cosine")
+        self.kind = kind
+        self.timesteps = timesteps
+        self.alpha_bar: Float[Tensor, " T"] = torch.cumprod(1 - beta, 0)  # float64, on the CPU
+
+    def alpha_bar_at(self, t: Int[Tensor, " u"] | int) -> Float[Tensor, " u"]:
+        """Look up alpha_bar in float64 on the CPU; -1 is clean (1)."""
+        index = torch.as_tensor(t).cpu().reshape(-1) + 1
+        return torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar])[index]
+
+    def signal_and_noise(self, t: Int[Tensor, " u"] | int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), shaped (u, 1, 1, 1), in the dtype and on the device of `like`."""
+        alpha_bar = self.alpha_bar_at(t).reshape(-1, 1, 1, 1)
+        return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+
+    def noised(
+        self, x_0: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, eps: Float[Tensor, "b k h w"]
+    ) -> Tensor:
+        """Draw x_t from q(x_t | x_0), given the noise."""
+        signal, noise = self.signal_and_noise(t, x_0)
+        return signal * x_0 + noise * eps
+
+    def x_0_from_eps(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, eps: Tensor) -> Tensor:
+        """Solve x_t for the clean mask."""
+        signal, noise = self.signal_and_noise(t, x_t)
+        return (x_t - noise * eps) / signal
+
+    def eps_from_x_0(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, x_0: Tensor) -> Tensor:
+        """Solve x_t for the noise."""
+        signal, noise = self.signal_and_noise(t, x_t)
+        return (x_t - signal * x_0) / noise
+
+    def v_from_x_0(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, x_0: Tensor) -> Tensor:
+        """Velocity of the state and its clean mask."""
+        signal, noise = self.signal_and_noise(t, x_t)
+        return (signal * x_t - x_0) / noise
+
+    def x_0_from_v(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, v: Tensor) -> Tensor:
+        """Solve for the clean mask from state and velocity."""
+        signal, noise = self.signal_and_noise(t, x_t)
+        return signal * x_t - noise * v
+
+    def posterior_variance(self, t: int, s: int) -> tuple[float, float]:
+        """Return the smallest and largest sensible variance of x_s given x_t: the posterior's (x_0 known), and beta's."""
+        a_t, a_s = (float(self.alpha_bar_at(u)) for u in (t, s))
+        beta = 1 - a_t / a_s
+        return (1 - a_s) / (1 - a_t) * beta, beta
+
+    def posterior_mean(self, x_t: Float[Tensor, "b k h w"], x_0: Tensor, t: int, s: int) -> Tensor:
+        """Mean of q(x_s | x_t, x_0) for any s < t (DDPM eq. 7 on a respaced schedule)."""
+        a_t, a_s = (float(self.alpha_bar_at(u)) for u in (t, s))
+        alpha = a_t / a_s
+        return (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
+
+
+class Diffusion:
+    """A schedule, a signal scale and a parametrisation: what turns labels into x_0 and answers into x_0.
+
+    Arguments:
+        config: schedule, scale and parametrisation.
+        classes: K foreground classes; masks have one channel for K = 1, else K + 1 with background first.
+    """
+
+    def __init__(self, config: DiffusionConfig, classes: int = 1) -> None:
+        self.config = config
+        self.classes = classes
+        self.channels = 1 if classes == 1 else classes + 1
+        self.schedule = NoiseSchedule(config.schedule, config.timesteps)
+
+    def from_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+        """Turn label images (0 background, 1..K) into clean masks in {-scale, scale}."""
+        if self.classes == 1:
+            share = (labels > 0)[:, None].float()
+        else:
+            share = F.one_hot(labels.long(), self.channels).movedim(-1, 1).float()
+        return self.config.scale * (2 * share - 1)
+
+    def probability(self, x_0: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
+        """Read class probabilities off a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one."""
+        share = (x_0 / self.config.scale + 1).div(2).clamp(0, 1)
+        if self.classes == 1:
+            return torch.cat([1 - share, share], 1)
+        return share / share.sum(1, keepdim=True).clamp_min(1e-12)
+
+    def probability_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
+        """Class probabilities of raw logits (the anchor's), laid out as `probability` does."""
+        if self.classes == 1:
+            share = logits.sigmoid()
+            return torch.cat([1 - share, share], 1)
+        return logits.softmax(1)
+
+    def x_0(
+        self, output: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int
+    ) -> Tensor:
+        """Turn a network's output into the clean mask it believes in, kept within [-scale, scale]."""
+        scale = self.config.scale
+        match self.config.parametrization:
+            case "epsilon":
+                return self.schedule.x_0_from_eps(x_t, t, output).clamp(-scale, scale)
+            case "v":
+                return self.schedule.x_0_from_v(x_t, t, output).clamp(-scale, scale)
+            case _ if self.classes == 1:
+                return scale * torch.tanh(output / 2)
+            case _:
+                return scale * (2 * output.softmax(1) - 1)

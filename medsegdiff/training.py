@@ -1,0 +1,173 @@
+"""Training as a generator: the caller holds the loop, and logs, previews, saves or stops as it likes.
+
+    for step in train(run): ...
+
+Everything random at iteration i is drawn from (seed, i), so what has to be kept for `--resume` is the network, its moving
+average, the optimiser's moments and i itself; a resumed run is the same run bit for bit.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medsegdiff.config import TrainConfig
+from medsegdiff.data.batches import Draws, batches
+from medsegdiff.device import channels_last
+from medsegdiff.losses import Objective
+from medsegdiff.nn.build import Network
+
+__all__ = ["Run", "TrainStep", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep:
+    """One iteration, after it was taken."""
+
+    index: int  # iterations taken so far
+    loss: float
+    noise: float
+    anchor_dice: float
+    anchor_ce: float
+    gradient: float  # norm before clipping
+    learning_rate: float
+
+
+class Run:
+    """What a training run is made of, and can be saved and resumed as.
+
+    Arguments:
+        objective: the network and its loss.
+        draws: where pictures come from.
+        config: the recipe.
+        accelerator: device, precision and processes.
+    """
+
+    def __init__(self, objective: Objective, draws: Draws, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.config = config
+        self.draws = draws
+        self.accelerator = accelerator
+        self.objective = channels_last(objective)
+        self.ema: Network = deepcopy(objective.model).requires_grad_(False).eval().to(accelerator.device)
+        self.optimizer = torch.optim.AdamW(
+            objective.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        )
+        self.wrapped, self.optimizer = accelerator.prepare(self.objective, self.optimizer)
+        self.done = 0
+
+    @property
+    def model(self) -> Network:
+        """The network being trained, without its wrapping."""
+        return self.accelerator.unwrap_model(self.wrapped).model
+
+    def learning_rate(self, i: int) -> float:
+        """Warm-up, then constant or a cosine down to 1 %."""
+        c = self.config
+        rise = min(1.0, (i + 1) / c.warmup) if c.warmup else 1.0
+        if c.constant:
+            return c.learning_rate * rise
+        fall = 0.5 * (1 + math.cos(math.pi * min(i / c.iterations, 1.0)))
+        return c.learning_rate * rise * (0.01 + 0.99 * fall)
+
+    def save(self, folder: Path) -> None:
+        """Write the state, whole or not at all."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "state.partial"
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial, {"done": json.dumps(self.done)})
+        partial.replace(folder / "state.safetensors")
+
+    def resume(self, folder: Path) -> None:
+        """Continue from what `save` wrote.
+
+        Raises:
+            ValueError: there is nothing to resume, or it belongs to another network.
+        """
+        path = folder / "state.safetensors"
+        if not path.exists():
+            raise ValueError(f"{folder} holds no state.safetensors to resume from; start without --resume")
+        tensors = load_file(path)
+        try:
+            for name, module in (("model.", self.model), ("ema.", self.ema)):
+                module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path} belongs to another network than this preset; choose the preset it began with"
+            ) from error
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, i, name = key.split(".")
+                state["state"].setdefault(int(i), {})[name] = value
+        self.optimizer.load_state_dict(state)
+        self.done = _metadata(path)
+
+
+def _metadata(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["done"])
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(ema.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+
+
+def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+    """Draw t (stratified over the batch) and eps of iteration i."""
+    diffusion, rank = run.objective.diffusion, run.accelerator.process_index
+    seed = np.random.SeedSequence([run.config.seed, i, rank]).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(seed))
+    b, h, w = labels.shape
+    u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+    t = (u * diffusion.schedule.timesteps).long().clamp(max=diffusion.schedule.timesteps - 1)
+    eps = torch.randn(b, diffusion.channels, h, w, generator=generator)
+    return t[torch.randperm(b, generator=generator)].to(labels.device), eps.to(labels.device)
+
+
+def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
+    """Take the iterations that are still to be taken."""
+    config, accelerator = run.config, run.accelerator
+    source = batches(
+        run.draws,
+        batch=config.batch,
+        start=run.done,
+        stop=config.iterations,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    for i, (image, labels) in enumerate(source, run.done):
+        image = image.to(accelerator.device, memory_format=torch.channels_last)
+        labels = labels.to(accelerator.device)
+        t, eps = _noise(i, labels, run)
+        rate = run.learning_rate(i)
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        run.wrapped.train()
+        with accelerator.autocast():
+            loss = run.wrapped(image, labels, t, eps)
+        run.optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss.total)
+        gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)
+        if not torch.isfinite(gradient):
+            raise FloatingPointError(f"the gradient of iteration {i} is not finite; lower the learning rate and resume")
+        run.optimizer.step()
+        _average(run.ema, run.model, min(config.ema, (1 + i) / (10 + i)))
+        run.done = i + 1
+        parts = (loss.total, loss.noise, loss.anchor_dice, loss.anchor_ce, gradient)
+        total, noise, dice, ce, norm = torch.stack([part.detach() for part in parts]).tolist()
+        yield TrainStep(i + 1, total, noise, dice, ce, norm, rate)

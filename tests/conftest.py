@@ -1,0 +1,63 @@
+"""What several tests share: two tiny networks' configurations, a generator, a browser."""
+
+import os
+import shutil
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
+
+import hypothesis
+import pytest
+import torch
+
+from medsegdiff.config import V1Config, V2Config
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  # a busy machine is no failure
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture
+def v1_config() -> V1Config:
+    """A V1 with every named part, small enough to evaluate in milliseconds: 32 x 32 pixels, stride 16."""
+    return V1Config(image_size=32, stem=2, widths=(8, 16, 16, 16), blocks=(1, 1, 1, 1))
+
+
+@pytest.fixture
+def v2_config() -> V2Config:
+    """A V2 with every named part, likewise: 32 x 32 pixels, stride 16."""
+    widths = (8, 16, 16, 16)
+    return V2Config(
+        image_size=32,
+        stem=2,
+        widths=widths,
+        condition_widths=widths,
+        blocks=1,
+        ss_blocks=1,
+        token_width=16,
+        heads=2,
+        nbp_blocks=1,
+        nbp_width=4,
+    )
+
+
+@pytest.fixture(params=["v1", "v2"])
+def tiny_config(request: pytest.FixtureRequest) -> V1Config | V2Config:
+    """Either of the two, for what must hold of both."""
+    return request.getfixturevalue(f"{request.param}_config")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A generator in a known state; every draw of a test comes from it."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of an installed Chromium or Chrome."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no chromium or google-chrome on PATH; on Debian: apt install chromium fonts-noto-cjk")

@@ -1,0 +1,49 @@
+"""Residual blocks, the ways between resolutions, and time as a vector."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from medsegdiff.nn.blocks import Head, ResBlock, Stem, norm
+from medsegdiff.nn.embedding import TimeEmbedding
+
+
+def test_the_time_is_added_after_the_first_convolution(generator):
+    block = ResBlock(8, 16, time=6).requires_grad_(False)
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x, time = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(2, 6, generator=generator)
+    h = block.conv_1(F.silu(block.norm_1(x))) + block.time(F.silu(time))[:, :, None, None]
+    assert_close(block(x, time), block.conv_2(F.silu(block.norm_2(h))) + block.shortcut(x))
+    assert not torch.allclose(block(x, time), block(x, time + 1))
+
+
+def test_an_untrained_block_is_its_shortcut_and_an_untrained_head_says_zero(generator):
+    x = torch.randn(2, 8, 4, 4, generator=generator)
+    assert torch.equal(ResBlock(8, 8)(x), x)
+    assert torch.equal(Head(8, 3, 4)(x), torch.zeros(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_folding_loses_no_pixel_and_unfolding_puts_each_back(generator, factor):
+    x = torch.randn(2, 3, 8, 8, generator=generator)
+    fold, unfold = Stem(3, 8, factor)[0], Head(8, 3, factor)[-1]
+    assert torch.equal(unfold(fold(x)), x)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 8), (24, 3), (72, 9), (8, 1), (4, 1), (20, 2), (17, 1)])
+def test_a_group_is_eight_channels_or_as_near_as_the_width_divides(channels, groups):
+    assert norm(channels).num_groups == groups
+
+
+def test_times_are_told_apart_by_sinusoids_of_geometric_wavelengths():
+    embedding = TimeEmbedding(8).requires_grad_(False)
+    for layer in (embedding[0], embedding[2]):
+        layer.weight.copy_(torch.eye(8))
+        layer.bias.zero_()
+    angles = [999 * 10_000 ** (-i / 4) for i in range(4)]
+    waves = torch.tensor([[*map(math.cos, angles), *map(math.sin, angles)]])
+    assert_close(embedding(torch.tensor([999])), F.silu(waves), rtol=0, atol=1e-4)  # 999 radians in float32

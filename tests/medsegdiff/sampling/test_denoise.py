@@ -1,0 +1,113 @@
+"""The walk itself: what it yields, that runs keep to themselves, and that gradients stay out."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from oracles import Gaussian, Oracle, TwoRaters
+from torch import Tensor
+
+from medsegdiff.config import DiffusionConfig
+from medsegdiff.records import Condition, Prediction, SpectralTrace, Switches, Trace
+from medsegdiff.sampling import SAMPLERS, MemberNoise, denoise, spaced
+from medsegdiff.schedule import Diffusion
+
+SHAPE = (1, 4, 4)
+DIFFUSION = Diffusion(DiffusionConfig())
+TIMES = spaced(1000, 10)
+IMAGE = torch.zeros(1, 3, 4, 4)
+RATERS = TwoRaters(DIFFUSION, torch.stack([-torch.ones(SHAPE), torch.ones(SHAPE)]), share=0.5)
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def walk(oracle: Oracle, seed: int = 0, members: int = 5, **options):
+    return denoise(oracle, oracle.encode(IMAGE), DIFFUSION, TIMES, MemberNoise(seed, members), SHAPE, **options)
+
+
+@dataclass
+class Learned(Gaussian):
+    """A Gaussian's oracle with a parameter, a variance, and a trace of what it was told."""
+
+    def __call__(
+        self, x_t: Tensor, t: Tensor, condition: Condition, *, trace: bool = False, switches: Switches = Switches()
+    ) -> Prediction:
+        assert t.shape == (1,)
+        assert t.dtype == torch.int64
+        output = super().__call__(x_t, t, condition).output * torch.ones(1, requires_grad=True)
+        assert output.requires_grad == torch.is_grad_enabled()
+        plane = torch.full((1, 4, 4), float(switches.ff_parser))
+        spectra = (SpectralTrace("only", plane, plane, plane, plane),) if trace else ()
+        return Prediction(output, torch.zeros_like(x_t), Trace(spectra))
+
+
+LEARNED = Learned(DIFFUSION, torch.zeros(1, *SHAPE), std=0.1)
+
+
+@every_sampler
+def test_each_step_begins_where_the_last_one_ended(sampler):
+    steps = list(walk(RATERS, sampler=sampler))
+    assert [step.t for step in steps] == TIMES
+    assert [step.index for step in steps] == list(range(10))
+    assert {step.total for step in steps} == {10}
+    for before, after in pairwise(steps):
+        assert before.s == after.t
+        assert before.x_s is after.x_t
+    assert steps[-1].s == -1
+    assert torch.equal(steps[-1].x_s, steps[-1].x_0)
+    assert all(step.x_0.abs().max() <= 1 for step in steps)
+    assert {step.x_s.dtype for step in steps} == {torch.float32}
+
+
+@every_sampler
+def test_a_member_is_the_same_among_five_or_fifty(sampler):
+    *_, few = walk(RATERS, members=5, sampler=sampler, eta=0.5)
+    *_, many = walk(RATERS, members=50, sampler=sampler, eta=0.5)
+    torch.testing.assert_close(few.x_s, many.x_s[:5], rtol=1e-5, atol=1e-5)
+
+
+@every_sampler
+def test_interleaved_runs_do_not_disturb_each_other(sampler):
+    alone = [list(walk(RATERS, seed, sampler=sampler, eta=0.5)) for seed in (1, 2)]
+    together = list(zip(*(walk(RATERS, seed, sampler=sampler, eta=0.5) for seed in (1, 2)), strict=True))
+    for run, steps in zip(alone, zip(*together, strict=True), strict=True):
+        assert all(torch.equal(one.x_s, other.x_s) for one, other in zip(run, steps, strict=True))
+
+
+@every_sampler
+def test_no_graph_grows_on_alternating_threads_and_the_caller_keeps_its_gradients(sampler):
+    steps = walk(LEARNED, sampler=sampler)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for index in range(10):
+            step, grad_enabled = (one, other)[index % 2].submit(lambda: (next(steps), torch.is_grad_enabled())).result()
+            assert grad_enabled
+            assert torch.is_grad_enabled()
+            assert not any(tensor.requires_grad for tensor in (step.x_s, step.x_0))
+
+
+def test_a_run_can_be_left_early():
+    steps = walk(RATERS)
+    next(steps)
+    steps.close()
+    assert list(steps) == []
+    assert torch.is_grad_enabled()
+
+
+def test_trace_and_switches_reach_the_network_and_its_answer_comes_back():
+    assert next(walk(LEARNED)).trace == Trace()
+    assert next(walk(LEARNED, trace=True)).trace.spectra[0].before.mean() == 1
+    assert next(walk(LEARNED, trace=True, switches=Switches(ff_parser=False))).trace.spectra[0].before.mean() == 0
+
+
+@pytest.mark.parametrize("times", [[], [5, 5], [1, 2], [1000, 3], [4, -1]])
+def test_times_that_do_not_descend_within_the_schedule_are_refused(times):
+    with pytest.raises(ValueError, match=r"give a list descending within 999 \.\.\. 0"):
+        next(denoise(RATERS, RATERS.encode(IMAGE), DIFFUSION, times, MemberNoise(0, 1), SHAPE))
+
+
+def test_an_unknown_sampler_and_a_foreign_x_T_are_refused():
+    with pytest.raises(ValueError, match=r"choose one of ddim, ddpm, dpm-solver\+\+"):
+        next(walk(RATERS, sampler="plms"))
+    with pytest.raises(ValueError, match=r"5 members need \(5, 1, 4, 4\)"):
+        next(walk(RATERS, x_T=torch.zeros(1, *SHAPE)))

@@ -1,0 +1,115 @@
+"""Fusion: raters of known quality, members without news, and the cases where EM has nothing to hold on to."""
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff.ensemble import FUSIONS, fuse
+
+
+def probabilities(labels, classes=1, sure=0.9):
+    """Turn (m, h, w) label images into (m, K + 1, h, w) probabilities: `sure` of their class, the rest shared."""
+    chosen = np.arange(classes + 1)[None, :, None, None] == np.asarray(labels)[:, None]
+    return np.where(chosen, sure, (1 - sure) / classes).astype(np.float32)
+
+
+def stripes(classes):
+    """A truth whose classes and background all have the same share, 0 to K from left to right."""
+    return np.arange(classes + 1).repeat(60 // (classes + 1))[None].repeat(200, 0)
+
+
+def raters(generator, truth, classes, right):
+    """Masks that are right pixel by pixel with known probability, and otherwise show any other label."""
+    wrong = (truth + generator.integers(1, classes + 1, (len(right), *truth.shape))) % (classes + 1)
+    return np.where(generator.random(wrong.shape) < np.reshape(right, (-1, 1, 1)), truth, wrong)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_staple_is_as_good_as_knowing_each_rater_where_the_good_ones_are_outnumbered(classes):
+    right = np.array([0.97, 0.93, 0.6, 0.6, 0.6])
+    truth = stripes(classes)
+    members = raters(np.random.default_rng(0), truth, classes, right)
+    weight = np.log(right * classes / (1 - right))[:, None, None]
+    informed = np.stack([(weight * (members == c)).sum(0) for c in range(classes + 1)]).argmax(0)
+    best, staple, vote = (
+        (labels != truth).mean()
+        for labels in (informed, *(fuse(probabilities(members, classes), rule).labels for rule in ("staple", "vote")))
+    )
+    # 12,000 pixels: the standard error of these rates, about 0.03 and 0.1, is below 0.003.
+    assert staple == pytest.approx(best, abs=0.003)
+    assert vote > 2 * best
+
+
+def test_staple_tells_how_good_each_rater_is():
+    right = [0.97, 0.93, 0.6, 0.6, 0.6]
+    fused = fuse(probabilities(raters(np.random.default_rng(0), stripes(1), 1, right)), "staple")
+    # 6000 pixels on either side: a standard error of at most 0.0063.
+    np.testing.assert_allclose([q.sensitivity for q in fused.quality], right, atol=0.02)
+    np.testing.assert_allclose([q.specificity for q in fused.quality], right, atol=0.02)
+
+
+@pytest.mark.parametrize("rule", FUSIONS)
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("members", [1, 5])
+def test_identical_members_are_their_own_fusion_without_disagreement(rule, classes, members):
+    one = torch.rand(1, classes + 1, 24, 20, generator=torch.Generator().manual_seed(0)).softmax(1)
+    fused = fuse(one.repeat(members, 1, 1, 1), rule)
+    np.testing.assert_array_equal(fused.labels, one[0].argmax(0))
+    np.testing.assert_array_equal(fused.probability, one[0])
+    assert not fused.disagreement.any()  # not nearly: exactly
+    assert fused.quality == ()
+
+
+@pytest.mark.parametrize("rule", FUSIONS)
+@pytest.mark.parametrize("value", [0, 1])
+def test_members_that_are_all_empty_or_all_full_stay_so(rule, value):
+    # With no foreground at all the EM of STAPLE divides zero by zero.
+    p = probabilities(np.full((3, 8, 8), value))
+    p[1] = p[1] * 0.9 + 0.05  # the members differ, their labels do not
+    fused = fuse(p, rule)
+    assert (fused.labels == value).all()
+    assert np.isfinite(fused.probability).all()
+    assert (fused.disagreement > 0).all()
+
+
+def test_staple_lets_the_mean_decide_where_it_cannot():
+    # One member finds a lesion, the other nothing: EM ends at one half and a few units of rounding.
+    blank, found = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    found[2:5, 2:5] = 1
+    for sure, kept in ((0.6, 0), (0.95, 9)):
+        p = np.concatenate([probabilities(blank[None], sure=0.8), probabilities(found[None], sure=sure)])
+        fused = fuse(p, "staple")
+        assert fused.labels.sum() == kept
+        assert all(np.isfinite([q.sensitivity, q.specificity]).all() for q in fused.quality)
+
+
+def test_a_tied_vote_goes_to_the_likelier_of_the_tied():
+    p = np.array([[0.1, 0.5, 0.4], [0.1, 0.4, 0.5], [0.1, 0.7, 0.2], [0.6, 0.0, 0.4], [0.1, 0.3, 0.6]])
+    fused = fuse(p[..., None, None], "vote")  # two for class 1, two for class 2, one for the background
+    assert fused.labels == p.mean(0)[1:].argmax() + 1
+
+
+def test_disagreement_of_one_class_is_the_standard_deviation_of_its_probability():
+    foreground = np.random.default_rng(0).random((7, 1, 6, 5))
+    fused = fuse(np.concatenate([1 - foreground, foreground], 1), "mean")
+    np.testing.assert_allclose(fused.disagreement, foreground.std(0)[0], rtol=1e-6)  # rounded to float32 once
+
+
+def test_the_order_of_the_members_does_not_matter():
+    generator = np.random.default_rng(1)
+    p = probabilities(raters(generator, stripes(1), 1, [0.95, 0.9, 0.85, 0.8]))
+    for rule in FUSIONS:
+        one, other = fuse(p, rule), fuse(p[[2, 0, 3, 1]], rule)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_allclose(one.disagreement, other.disagreement, atol=1e-6)
+
+
+def test_bad_input_gets_one_clear_sentence():
+    p = probabilities(np.zeros((2, 4, 4)))
+    with pytest.raises(ValueError, match="choose staple, mean, vote"):
+        fuse(p, "median")
+    with pytest.raises(ValueError, match="members, classes"):
+        fuse(p[:0])
+    p[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        fuse(p)

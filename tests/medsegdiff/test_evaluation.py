@@ -1,0 +1,132 @@
+"""Evaluation: slices that make a volume, cases that count and cases that do not, and the JSON of it all."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from medsegdiff.evaluation import Scored, case_of, evaluate, table
+from medsegdiff.metrics import mean, score
+
+NAMES = ("liver", "spleen")
+
+
+def volume(seed, slices=12, classes=2):
+    coarse = np.random.default_rng(seed).integers(0, classes + 1, (slices, 6, 7))
+    return coarse.repeat(3, 1).repeat(3, 2).astype(np.uint8)
+
+
+def sample(name, labels, truth, classes=2, spacing_mm=None):
+    probability = np.eye(classes + 1, dtype=np.float32)[labels].transpose(2, 0, 1)
+    return Scored(name=name, labels=labels, probability=probability, truth=truth, seconds=0.5, spacing_mm=spacing_mm)
+
+
+def slices(case, labels, truth, spacing_mm=None):
+    for i, (one, other) in enumerate(zip(labels, truth, strict=True)):
+        yield sample(f"{case}_slice{i}.png", one, other, spacing_mm=spacing_mm)
+
+
+def test_a_grouped_case_is_scored_as_the_volume_it_is():
+    labels, truth = volume(0), volume(1)
+    truth[3] = 0  # a slice without anything counts through its false positives
+    shuffled = sorted(slices("case7", labels, truth, (0.8, 0.5)), key=lambda s: s.name)  # slice10 before slice2
+    result = evaluate(shuffled, NAMES, group=re.compile(r"(case\d+)_"), slice_distance=4.0)
+    assert result.scores == (score("case7", labels, truth, 2, (4.0, 0.8, 0.5)),)
+    assert result.unit == "mm"
+    for c in range(2):
+        a, b = labels == c + 1, truth == c + 1
+        assert result.scores[0].dice[c] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), rel=1e-6)
+
+
+def test_means_are_taken_over_cases_that_have_the_class_and_then_over_classes():
+    both, one, none = np.zeros((3, 8, 8), np.uint8)
+    both[:4], both[4:], one[:4] = 1, 2, 1
+    half = one.copy()
+    half[2:4] = 0
+    result = evaluate(
+        [
+            sample("a.png", both, both),
+            sample("b.png", half, one),
+            sample("c.png", one, none),
+            sample("d.png", none, none),
+        ],
+        NAMES,
+    )
+    liver, spleen = result.per_class
+    assert (liver.n, liver.empty, liver.false_positives) == (2, 2, 1)
+    assert (spleen.n, spleen.empty, spleen.false_positives) == (1, 3, 0)
+    assert liver.dice == pytest.approx((1 + 2 / 3) / 2, rel=1e-6)
+    assert liver.iou == pytest.approx((1 + 1 / 2) / 2, rel=1e-6)
+    assert result.to_json()["mean_dice"] == pytest.approx((5 / 6 + 1) / 2, rel=1e-6)
+    assert result.empty_truth == pytest.approx(1 / 5)
+    assert result.worst == ("b.png",)
+
+
+def test_the_json_has_what_it_promises_and_nothing_that_json_lacks():
+    labels, truth = volume(0)[0] % 2, volume(1)[0] % 2  # no spleen anywhere: nan inside, null outside
+    result = evaluate([sample("a.png", labels, truth)], NAMES, settings={"steps": 10, "fuse": "staple"})
+    told = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert {"mean_dice", "per_class", "mean_iou", "mean_hd95", "ece", "seconds_per_image"} <= told.keys()
+    assert {"empty_truth", "settings", "cases", "worst"} <= told.keys()
+    assert told["per_class"]["spleen"]["dice"] is None
+    assert told["mean_dice"] == told["per_class"]["liver"]["dice"] == result.scores[0].dice[0]
+    assert told["settings"] == {"steps": 10, "fuse": "staple"}
+    assert told["cases"][0]["name"] == "a.png"
+    assert told["seconds_per_image"] == 0.5
+
+
+def test_evaluations_of_two_shares_add_up_to_that_of_both():
+    samples = [sample(f"{i}.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
+    whole, shares = evaluate(samples, NAMES), (evaluate(samples[:5], NAMES), evaluate(samples[5:], NAMES))
+    assert (shares[0] + shares[1]).to_json() == whole.to_json()
+
+
+def test_the_worst_tenth_comes_worst_first():
+    truth = np.ones((20, 20), np.uint8)
+    found = [np.where(np.arange(20)[:, None] < rows, truth, 0) for rows in range(1, 21)]
+    result = evaluate([sample(f"{i:02}", a, truth, classes=1) for i, a in enumerate(found)], ("lesion",))
+    assert result.worst == ("00", "01")
+
+
+def test_the_table_has_a_row_per_class_and_one_for_their_mean():
+    samples = [sample(f"{i}.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
+    result = evaluate(samples, NAMES)
+    head, rule, *rows, blank, foot = table(result).splitlines()
+    assert "HD95 (pixels)" in head
+    assert [row.split(" | ")[0] for row in rows] == ["| liver", "| spleen", "| mean"]
+    assert {line.count("|") for line in (head, rule, *rows)} == {8}
+    assert f"{mean([c.dice for c in result.per_class]):.3f}" in rows[-1]
+    assert not blank
+    assert "0.50 s per image" in foot
+
+
+def test_a_case_is_the_first_group_of_the_pattern():
+    assert case_of("case0002_slice002.jpg", re.compile(r"^(case\d+)_slice")) == "case0002"
+    assert case_of("case0002_slice002.jpg", re.compile(r"case\d+")) == "case0002"
+    assert case_of("case0002_slice002.jpg", None) == "case0002_slice002.jpg"
+    with pytest.raises(ValueError, match="every file name matches"):
+        case_of("lesion.png", re.compile(r"(case\d+)"))
+
+
+def test_bad_input_gets_one_clear_sentence():
+    labels, truth = volume(0), volume(1)
+    group = re.compile(r"(case\d)")
+    apart = [*slices("case1", labels, truth), *slices("case2", labels, truth), *slices("case1", labels, truth)]
+    narrow = sample("case1_b.png", labels[0][:, :9], truth[0][:, :9])
+    known = sample("b.png", labels[0], truth[0], spacing_mm=(1.0, 1.0))
+    plain = sample("a.png", labels[0], truth[0])
+    with pytest.raises(ValueError, match="sort the slices by case"):
+        evaluate(apart, NAMES, group=group)
+    with pytest.raises(ValueError, match="differ in size"):
+        evaluate([sample("case1_a.png", labels[0], truth[0]), narrow], NAMES, group=group)
+    with pytest.raises(ValueError, match="evaluate the two apart"):
+        evaluate([plain, known], NAMES)
+    with pytest.raises(ValueError, match="has label 255"):
+        evaluate([sample("a.png", labels[0], truth[0] * 0 + 255)], NAMES)
+    with pytest.raises(ValueError, match="at the size of its picture"):
+        evaluate([sample("a.png", labels[0], truth[0][:5])], NAMES)
+    with pytest.raises(ValueError, match="3 probabilities for 1 classes"):
+        evaluate([plain], NAMES[:1])
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate([], NAMES)

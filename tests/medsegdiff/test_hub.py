@@ -1,0 +1,311 @@
+"""Fetching and publishing with the real Hub client, against a Hub of our own on the loopback."""
+
+import base64
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medsegdiff.checkpoint import CARD, CONFIG, WEIGHTS, CheckpointError, load, save
+from medsegdiff.config import DiffusionConfig, Domain
+from medsegdiff.hub import push, resolve, shipped
+from medsegdiff.nn.build import build
+
+FIRST, SECOND = "1" * 40, "2" * 40
+NAME = "someone/lesions"
+
+
+class Hub(ThreadingHTTPServer):
+    """What the client needs of huggingface.co: repositories, their trees, redirects to large files, commits.
+
+    `commits` maps a repository to its commits, oldest first, each a dict of files; `main` is the newest.
+    `requests` records all that was asked. `cut` files are answered with fewer bytes than they were announced with.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.cdn = f"http://localhost:{self.server_port}/cdn"  # another host, as far as a client can tell
+        self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.requests: list[str] = []
+        self.cut: set[str] = set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request to a `Hub`."""
+
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def reply_json(self, value: object) -> None:
+        self.reply(200, json.dumps(value).encode(), Content_Type="application/json")
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        match self.path.partition("?")[0].strip("/").split("/"):
+            case ["api", "models", owner, name, kind, revision]:
+                self.reply_about(f"{owner}/{name}", kind, revision)
+            case [owner, name, "resolve", revision, file]:
+                self.reply_file(f"{owner}/{name}", revision, file)
+            case ["cdn", owner, name, revision, file]:
+                content = self.server.commits[f"{owner}/{name}"][revision][file]
+                self.reply(200, content[: len(content) // 2] if file in self.server.cut else content)
+            case _:
+                self.reply(404)
+
+    do_HEAD = do_GET
+
+    def find(self, repository: str, revision: str) -> str | None:
+        """Turn a revision into a commit, or answer that there is none."""
+        commits = self.server.commits.get(repository)
+        if commits is None:
+            self.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+        elif (commit := list(commits)[-1] if revision == "main" else revision) in commits:
+            return commit
+        else:
+            self.reply(404, X_Error_Code="RevisionNotFound", X_Error_Message=f"Invalid rev id: {revision}")
+        return None
+
+    def reply_about(self, repository: str, kind: str, revision: str) -> None:
+        if commit := self.find(repository, revision):
+            files = self.server.commits[repository][commit]
+            if kind == "revision":
+                self.reply_json({"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in files]})
+            else:
+                tree = [{"type": "file", "path": name, "size": len(b), "oid": etag(b)} for name, b in files.items()]
+                self.reply_json(tree)
+
+    def reply_file(self, repository: str, revision: str, file: str) -> None:
+        if commit := self.find(repository, revision):
+            content = self.server.commits[repository][commit].get(file)
+            common = {"X_Repo_Commit": commit}
+            if content is None:
+                self.reply(404, X_Error_Code="EntryNotFound", **common)
+            elif file == WEIGHTS:
+                linked = {"X_Linked_Etag": f'"{etag(content)}"', "X_Linked_Size": str(len(content))}
+                self.reply(302, Location=f"{self.server.cdn}/{repository}/{commit}/{file}", **common, **linked)
+            else:
+                self.reply(200, content, ETag=f'"{etag(content)}"', **common)
+
+    def do_POST(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        match self.path.partition("?")[0].strip("/").split("/"):
+            case ["api", "validate-yaml"]:
+                self.reply_json({"errors": [], "warnings": []})
+            case ["api", "repos", "create"]:
+                asked = json.loads(body)
+                repository = f"{asked['organization']}/{asked['name']}"
+                self.server.commits.setdefault(repository, {})
+                self.reply_json({"url": f"{self.server.url}/{repository}"})
+            case ["api", "models", _, _, "preupload", "main"]:
+                names = [file["path"] for file in json.loads(body)["files"]]
+                self.reply_json({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+            case ["api", "models", owner, name, "commit", "main"]:
+                lines = [json.loads(line) for line in body.splitlines()]
+                files = {
+                    line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                    for line in lines
+                    if line["key"] == "file"
+                }
+                self.server.commits[f"{owner}/{name}"][SECOND] = files
+                self.reply_json({"commitOid": SECOND, "commitUrl": f"{self.server.url}/{owner}/{name}/commit/{SECOND}"})
+
+
+def etag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path, v1_config) -> Path:
+    """A checkpoint with its card, and files that nobody should fetch or publish."""
+    save(
+        tmp_path / "tiny",
+        build(v1_config),
+        model_config=v1_config,
+        diffusion=DiffusionConfig(),
+        domain=Domain(task="lesion", modality="dermoscopy", labels=("lesion",)),
+        training={},
+    )
+    (tmp_path / "tiny" / CARD).write_text("---\nlicense: mit\n---\nA card.\n")
+    (tmp_path / "tiny" / "optimizer.pt").write_bytes(b"a pickle")
+    return tmp_path / "tiny"
+
+
+@pytest.fixture
+def hub(folder, monkeypatch) -> Iterator[Hub]:
+    with Hub() as server:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it goes to the real Hub
+        server.commits[NAME] = {FIRST: {path.name: path.read_bytes() for path in folder.iterdir()}}
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+        huggingface_hub.utils.close_session()
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_a_folder_and_a_shipped_name_need_no_hub(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert resolve("tiny") == Path("tiny")
+    for name in shipped():
+        assert (resolve(name) / CONFIG).is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "sentence"),
+    [
+        ("nowhere", None, "'nowhere' is no folder, no shipped checkpoint"),
+        ("../up/and/away", None, "no owner/name"),
+        ("..", "main", "no owner/name"),
+        ("a/b@main", "main", "already names a revision"),
+    ],
+)
+def test_a_source_that_means_nothing_is_refused(source, revision, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        resolve(source, revision)
+
+
+@pytest.mark.parametrize("source", [f"{NAME}@{FIRST}", f"{NAME}@main", NAME])
+def test_a_repository_is_fetched_once_and_then_found_without_a_request(hub, cache, folder, source):
+    fetched = resolve(source, cache=cache, endpoint=hub.url)
+    assert {path.name for path in fetched.iterdir()} == {WEIGHTS, CONFIG, CARD}
+    assert load(fetched).digest == load(folder).digest
+    hub.requests.clear()
+    assert resolve(source, cache=cache, endpoint=hub.url) == fetched
+    assert resolve(NAME, source.partition("@")[2] or None, cache=cache, endpoint=hub.url) == fetched
+    assert not hub.requests
+
+
+def test_a_commit_in_the_cache_is_not_another_commit(hub, cache):
+    hub.commits[NAME][SECOND] = hub.commits[NAME][FIRST] | {CARD: b"a better card"}
+    assert resolve(NAME, cache=cache, endpoint=hub.url).name == SECOND
+    assert resolve(f"{NAME}@{FIRST}", cache=cache, endpoint=hub.url).name == FIRST
+
+
+def test_half_a_cache_is_completed(hub, cache):
+    fetched = resolve(NAME, cache=cache, endpoint=hub.url)
+    (fetched / CONFIG).unlink()
+    assert load(resolve(NAME, cache=cache, endpoint=hub.url))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("someone/else", "someone/else is neither a folder here nor a repository on http://127"),
+        (f"{NAME}@{SECOND}", f"{NAME} has no revision '{SECOND}'"),
+        (f"{NAME}@v9", f"{NAME} has no revision 'v9'"),
+    ],
+)
+def test_what_is_not_on_the_hub_is_named(hub, cache, source, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        resolve(source, cache=cache, endpoint=hub.url)
+
+
+def test_a_repository_without_the_files_is_refused_before_anything_is_fetched(hub, cache):
+    files = hub.commits[NAME][FIRST]
+    for held, sentence in (
+        ({CONFIG: b"{}", "pytorch_model.bin": b""}, "has no model.safetensors but pytorch_model.bin, a pickle"),
+        ({WEIGHTS: files[WEIGHTS]}, "has no config.json; "),
+    ):
+        hub.commits[NAME] = {FIRST: held}
+        with pytest.raises(CheckpointError, match=sentence):
+            resolve(NAME, cache=cache, endpoint=hub.url)
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_a_file_that_arrives_short_is_not_used(hub, cache):
+    hub.cut.add(WEIGHTS)
+    with pytest.raises(CheckpointError, match=rf"{NAME} could not be fetched whole \(.*{WEIGHTS}.*\); try again"):
+        resolve(NAME, cache=cache, endpoint=hub.url)
+    hub.cut.clear()
+    assert load(resolve(NAME, cache=cache, endpoint=hub.url))
+
+
+@pytest.mark.parametrize("change", ["cut short", "has the sha256"])
+def test_weights_damaged_before_they_were_published_are_refused_when_loaded(hub, cache, folder, change):
+    files = hub.commits[NAME][FIRST]
+    if change == "cut short":
+        files[WEIGHTS] = files[WEIGHTS][:-10]
+    else:
+        save_file({name: t + 1 for name, t in load(folder).model.state_dict().items()}, folder / WEIGHTS)
+        files[WEIGHTS] = (folder / WEIGHTS).read_bytes()
+    fetched = resolve(NAME, cache=cache, endpoint=hub.url)
+    with pytest.raises(CheckpointError, match=change):
+        load(fetched)
+
+
+def test_a_hub_that_refuses_the_connection_is_given_up_at_once(hub, cache):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(
+        CheckpointError, match=r"is not on this machine and http://127.* did not answer \(ConnectError\)"
+    ):
+        resolve(NAME, cache=cache, endpoint=f"http://127.0.0.1:{port}")
+    assert time.monotonic() - began < 10  # at once, but on a busy machine; the client's own downloads retry for 23 s
+
+
+def test_a_hub_that_stays_silent_is_given_up_in_time(hub, cache):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(CheckpointError, match="did not answer"):
+            resolve(NAME, cache=cache, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.5)
+        assert time.monotonic() - began < 10  # half a second, on a busy machine
+
+
+def test_offline_mode_is_respected(hub, cache, monkeypatch):
+    fetched = resolve(NAME, cache=cache, endpoint=hub.url)
+    hub.requests.clear()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve(NAME, cache=cache, endpoint=hub.url) == fetched
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
+        resolve("someone/else", cache=cache, endpoint=hub.url)
+    assert not hub.requests
+
+
+def test_what_is_pushed_comes_back(hub, cache, folder):
+    commit = push(folder, "me/mine", private=True, endpoint=hub.url)
+    assert set(hub.commits["me/mine"][commit]) == {WEIGHTS, CONFIG, CARD}  # and no pickle
+    fetched = load(resolve(f"me/mine@{commit}", cache=cache, endpoint=hub.url))
+    own = load(folder)
+    assert fetched.digest == own.digest
+    assert all(torch.equal(fetched.model.state_dict()[name], t) for name, t in own.model.state_dict().items())
+
+
+def test_nothing_is_published_without_a_card_or_with_damage(hub, folder):
+    (folder / CARD).unlink()
+    with pytest.raises(CheckpointError, match=r"has no README\.md; write the model card"):
+        push(folder, "me/mine", endpoint=hub.url)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        push(folder, "me/mine", endpoint=hub.url)
+    assert not hub.requests
