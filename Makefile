@@ -1,6 +1,7 @@
 # make demo    open the page on a local port; the first run makes .venv and installs what it needs
 # make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
 # make check   run the linters            make fix: let ruff repair what it can
+# make results CHECKPOINT=skin-lesion-v2 DATA=folder [CURVE=run/curve.jsonl]   measure a checkpoint and write its card
 #
 # Variables: PYTHON=python3.12 to choose the interpreter (3.11 or newer), TORCH_INDEX=URL to choose torch's wheels,
 # TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest.
@@ -13,7 +14,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix browser
+.PHONY: help demo test check fix browser results
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -33,6 +34,18 @@ check: $(VENV)/dev.stamp
 fix: $(VENV)/dev.stamp
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# Members x steps; results/CHECKPOINT/MEMBERSxSTEPS.json, and the anchor alone where there is one (V2).
+GRID ?= 5x10 1x10 5x1 5x2 5x5 5x50
+OUT   = results/$(CHECKPOINT)
+
+results: $(VENV)/dev.stamp
+	@mkdir -p $(OUT)
+	-$(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --anchor --json $(OUT)/anchor.json
+	@for run in $(GRID); do \
+	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
+	        --members $${run%x*} --steps $${run#*x} || exit 1; done
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --results $(OUT)/*.json $(if $(CURVE),--curve $(CURVE))
 
 # Torch comes first and alone, for its plain wheel on Linux brings gigabytes of CUDA that only an NVIDIA GPU can use.
 # Without one the wheel comes from PyTorch's CPU index; where that index cannot be reached, from wherever pip looks.

@@ -56,8 +56,8 @@ def _dressed(figure: Figure, height: int) -> Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": _TEXT},
         height=height,
-        margin={"l": 56, "r": 16, "t": 40, "b": 48},
-        legend={"orientation": "h", "y": -0.22, "x": 0},
+        margin={"l": 56, "r": 16, "t": 40, "b": 84},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         hoverlabel={"font": {"family": "system-ui, sans-serif"}},
         colorway=_CYCLE,
     )
@@ -65,8 +65,13 @@ def _dressed(figure: Figure, height: int) -> Figure:
     return figure
 
 
-def curves(lines: Sequence[Curve], titles: Sequence[str], x: str, y: Sequence[str], *, reverse: bool = False) -> Figure:
-    """Draw lines in panels side by side; a name has one colour and one entry in the legend."""
+def curves(
+    lines: Sequence[Curve], titles: Sequence[str], x: str, y: Sequence[str], *, least: Sequence[float | None] = ()
+) -> Figure:
+    """Draw lines in panels side by side; a name has one colour and one entry in the legend.
+
+    `least` keeps a panel's axis from zooming in: it spans at least from there to 1.
+    """
     figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.1)
     names = list(dict.fromkeys(line.name for line in lines))
     seen: set[str] = set()
@@ -85,9 +90,13 @@ def curves(lines: Sequence[Curve], titles: Sequence[str], x: str, y: Sequence[st
         )
         seen.add(line.name)
     for i, title in enumerate(y, 1):
-        figure.update_xaxes(title=x, gridcolor=_GRID, zeroline=False, col=i, autorange="reversed" if reverse else True)
+        figure.update_xaxes(title=x, gridcolor=_GRID, zeroline=False, col=i)
         figure.update_yaxes(title=title, gridcolor=_GRID, zeroline=False, col=i)
-    return _dressed(figure, 320)
+    for i, low in enumerate(least):
+        if low is not None:
+            lowest = min(value for line in lines if line.panel == i for value in line.y)
+            figure.update_yaxes(range=[min(low, lowest) - 0.01, 1.01], col=i + 1)
+    return _dressed(figure, 340)
 
 
 def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "", square: bool = True) -> Figure:
@@ -99,7 +108,7 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
         columns,
         subplot_titles=[p.title for p in pictures],
         horizontal_spacing=0.42 / columns / max(1, columns - 1) if columns > 1 else 0,
-        vertical_spacing=0.28 / rows,
+        vertical_spacing=(0.16 if square else 0.34) / rows,
     )
     scales = {"viridis": paint.VIRIDIS, "cividis": paint.CIVIDIS, "cyclic": "twilight"}
     for i, p in enumerate(pictures):
@@ -118,6 +127,7 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
                 "y": sum(domain_y) / 2,
                 "len": domain_y[1] - domain_y[0],
                 "thickness": 8,
+                "ticklen": 3,
                 "tickfont": {"size": 10},
                 "outlinewidth": 0,
                 "nticks": 5,
@@ -132,9 +142,10 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
                 scaleanchor=f"x{i + 1 if i else ''}", autorange="reversed", constrain="domain", row=row + 1, col=column + 1
             )
             if not x:
-                figure.update_xaxes(showticklabels=False, row=row + 1, col=column + 1)
-                figure.update_yaxes(showticklabels=False, row=row + 1, col=column + 1)
-    return _dressed(figure, 90 + 230 * rows)
+                figure.update_xaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
+                figure.update_yaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
+    figure = _dressed(figure, 70 + 220 * rows)
+    return figure.update_layout(margin={"b": 16 if square else 48})
 
 
 def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarray, " r"]]:

@@ -28,6 +28,11 @@ _FRAMES_PER_SECOND = 10
 _DELETE_CACHE = (300, 900)  # every 5 minutes, what is older than 15: gone within 20, as the page promises
 _FILES = ("mask", "probability", "disagreement", "report")
 _SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".nrrd", ".mha"]
+# A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
+_SHOW_PANEL = """(key) => {
+    document.querySelector('.area-stage').dataset.view = key;
+    setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
+}"""
 _STYLE = Path(__file__).with_name("page.css")
 
 Update = dict[Any, Any]
@@ -144,29 +149,33 @@ class _Page:
             )
 
     def _stage(self) -> None:
-        self.tabs: dict[str, gr.Tab] = {}
         self.films: dict[str, gr.HTML] = {}
         self.plots: dict[str, list[gr.Plot]] = {}
         recording, en = self._recorded(self.checkpoint.value, catalogue.EXAMPLES[0]), words("en")
-        with gr.Tabs(elem_id="panels", selected="steps") as self.all_tabs:
-            for panel in panels.PANELS:
-                there = panel.key == "steps" or (recording is not None and panel.needs(recording))
-                with self._say(gr.Tab, _tab_texts(panel.key), id=panel.key, visible=there) as self.tabs[panel.key]:
-                    opening = panel.key == "steps"
-                    self.films[panel.key] = gr.HTML(
-                        _kept(panel, recording, "en")[0] if opening and recording else None,
-                        html_template=scrubber.MARKUP,
-                        js_on_load=scrubber.SCRIPT,
-                        elem_id=f"film-{panel.key}",
-                        elem_classes="stagefilm",
-                    )
-                    if panel.key == "steps":
-                        facts = _facts(recording, en, live=False) if recording else ""
-                        self.facts = gr.HTML(facts, elem_id="facts")
-                        with gr.Row(elem_classes="files", visible=False) as self.file_row:
-                            self.files = [self._file(name) for name in _FILES]
-                    self._say(gr.HTML, _panel_texts(panel.key), elem_classes="words")
-                    self.plots[panel.key] = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(2)]
+        # The tabs are a radio: a gr.Tab once shown cannot be taken away again, and which panels there are depends on the run.
+        self.view = self._say(
+            gr.Radio,
+            lambda w: {"label": w("page.views")},
+            choices=_views(recording, en),
+            value="steps",
+            show_label=False,
+            container=False,
+            interactive=True,
+            elem_id="views",
+        )
+        for panel in panels.PANELS:
+            with gr.Column(elem_classes=["view", f"view-{panel.key}"]):
+                opening = _kept(panel, recording, "en")[0] if recording and panel.key == "steps" else None
+                self.films[panel.key] = gr.HTML(
+                    opening, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}"
+                )
+                if panel.key == "steps":
+                    facts = _facts(recording, en, live=False) if recording else ""
+                    self.facts = gr.HTML(facts, elem_id="facts")
+                    with gr.Row(elem_classes="files", visible=False) as self.file_row:
+                        self.files = [self._file(name) for name in _FILES]
+                self._say(gr.HTML, _panel_texts(panel.key), elem_classes="words")
+                self.plots[panel.key] = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(2)]
 
     def _file(self, name: str) -> gr.DownloadButton:
         key = "disagreement_file" if name == "disagreement" else name
@@ -262,7 +271,7 @@ class _Page:
         going = self.run.click(
             self._run,
             [*chosen, *self.controls],
-            [*shown, self.all_tabs, self.run, self.stop],
+            [*shown, self.run, self.stop],
             api_visibility="private",
             show_progress="hidden",
             concurrency_id="model",
@@ -273,6 +282,7 @@ class _Page:
         self.stop.click(
             self._idle, None, [self.run, self.stop], cancels=[going], js="() => window.dispatchEvent(new Event('film-stop'))", **quick
         )
+        self.view.change(None, [self.view], None, js=_SHOW_PANEL, **quick)
         self.load.click(
             self._fetch,
             [self.repository, self.revision, self.language],
@@ -287,7 +297,7 @@ class _Page:
     def _shown(self) -> list[Any]:
         """All widgets that show a run."""
         plots = [plot for pair in self.plots.values() for plot in pair]
-        return [*self.films.values(), *self.tabs.values(), *plots, self.facts, self.file_row, *self.files]
+        return [self.view, *self.films.values(), *plots, self.facts, self.file_row, *self.files]
 
     def _greet(self, subject: object, name: str, request: gr.Request) -> Update:
         language = choose(request.query_params.get("lang"), request.headers.get("accept-language"))
@@ -320,7 +330,9 @@ class _Page:
 
     def _choose_checkpoint(self, subject: object, name: str, language: str) -> Update:
         w = words(language)
-        return self._waiting(subject, name, w) | {self.stage: None} | self._checkpoint_words(name, w)
+        shown = self._waiting(subject, name, w)
+        shown[self.view] |= {"value": "steps"}  # the panel on the screen may not be among the new ones
+        return shown | {self.stage: None} | self._checkpoint_words(name, w)
 
     def _read_upload(self, path: str | None, language: str) -> Update:
         w = words(language)
@@ -341,7 +353,7 @@ class _Page:
     def _run(self, subject: object, name: str, language: str, *values: object) -> Iterator[Update]:
         w = words(language)
         film = self.films["steps"]
-        yield {self.run: gr.update(interactive=False), self.stop: gr.update(interactive=True), self.all_tabs: gr.update(selected="steps")}
+        yield {self.run: gr.update(interactive=False), self.stop: gr.update(interactive=True), self.view: "steps"}
         opening: Opening | None = None
         try:
             if name is None:
@@ -417,19 +429,19 @@ class _Page:
         shown: Update = {film: None for film in self.films.values()}
         shown[self.films["steps"]] = panels.still(target.opening, w, _waiting_words(target, w))
         shown |= {plot: gr.update(visible=False, value=None) for pair in self.plots.values() for plot in pair}
-        shown |= {tab: gr.update(visible=key == "steps") for key, tab in self.tabs.items()}
+        shown[self.view] = gr.update(choices=_views(None, w), value="steps")
         return shown | {self.facts: "", self.file_row: gr.update(visible=False)}
 
     def _replay(self, recording: Recording, w: Words, *, live: bool) -> Update:
         """Show a finished run."""
-        shown: Update = {self.facts: _facts(recording, w, live=live)}
+        shown: Update = {self.facts: _facts(recording, w, live=live), self.view: gr.update(choices=_views(recording, w))}
         if not live:
             shown[self.file_row] = gr.update(visible=False)
         for panel in panels.PANELS:
             there = panel.needs(recording)
             drawn = (_drawn if live else _kept)(panel, recording, w.language) if there else (None, [])
-            shown[self.tabs[panel.key]] = gr.update(visible=there)
-            shown[self.films[panel.key]], figures = drawn
+            film, figures = drawn
+            shown[self.films[panel.key]] = gr.update(value=film, visible=bool(film) or panel.key == "steps")
             for i, plot in enumerate(self.plots[panel.key]):
                 shown[plot] = gr.update(value=figures[i] if i < len(figures) else None, visible=i < len(figures))
         return shown
@@ -522,8 +534,10 @@ _kept = lru_cache(maxsize=64)(_drawn)  # shipped recordings never change, so the
 # -------------------------------------------------------------------------------------------------------------- words
 
 
-def _tab_texts(key: str) -> Texts:
-    return lambda w: {"label": w(f"panel.{key}.title")}
+def _views(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
+    """The panels that a run has, as choices."""
+    there = [p.key for p in panels.PANELS if p.key == "steps" or (recording is not None and p.needs(recording))]
+    return [(w(f"panel.{key}.title"), key) for key in there]
 
 
 def _panel_texts(key: str) -> Texts:

@@ -199,7 +199,7 @@ def _plane_views(
         values = [_plane(frame, kind, stage).astype(np.float32) for frame in recording.frames]
         low, high = (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
         tiles = [paint.fit(paint.mapped(v, low, high, table), size, smooth=False) for v in values]
-        title = f"{_kind(kind, words)}, {_stage(stage, words)}"
+        title = f"{_kind(kind, words)} · {_stage(stage, words)}"
         numbers = [words("film.numbers", low=f"{v.min():.3g}", mean=f"{v.mean():.3g}", high=f"{v.max():.3g}") for v in values]
         alts = [f"{title}. {say}. {told}" for say, told in zip(says, _spread(recording, numbers), strict=True)]
         colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
@@ -289,7 +289,8 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         lines.append(Curve(words("chart.members_mean"), steps, spread, panel=1))
         titles.append(words("film.disagreement"))
         axes.append(words("chart.deviation"))
-    return [curves(lines, titles, words("chart.step"), axes)]
+    least = [None, 0.8] if recording.opening.truth else ()
+    return [curves(lines, titles, words("chart.step"), axes, least=least)]
 
 
 def _dice(one: ndarray, other: ndarray) -> float:
@@ -315,7 +316,7 @@ def _parser_charts(recording: Recording, words: Words) -> list[Figure]:
         symbol = "|A|" if p.kind == "gain" else "arg A"
         span = (-np.pi, np.pi) if p.kind == "phase" else (None, None)
         scale = "cyclic" if p.kind == "phase" else "cividis"
-        pictures.append(Map(f"{symbol}, {_stage(p.stage, words)}", p.values, scale=scale, low=span[0], high=span[1]))
+        pictures.append(Map(f"{symbol} · {_stage(p.stage, words)}", p.values, scale=scale, low=span[0], high=span[1]))
     return [maps(pictures, columns=3), profile]
 
 
@@ -332,7 +333,7 @@ def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
     planes = [p for p in recording.frames[0].planes if p.kind.startswith("anchor")]
     pictures = [
         Map(
-            f"{_kind(p.kind, words)}, {_stage(p.stage, words)}",
+            f"{_kind(p.kind, words)} · {_stage(p.stage, words)}",
             p.values,
             scale="viridis" if p.kind == "anchor gate" else "cividis",
         )

@@ -95,9 +95,8 @@ MARKUP = '<div class="film"></div>'
 
 STYLE = """
 .film { --line: var(--border-color-primary); color: var(--body-text-color); }
-.film { container-type: inline-size; }
 .film .tiles { display: grid; gap: 12px 14px; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); }
-@container (max-width: 620px) {
+@media (max-width: 620px) {
     .film .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
     .film .tiles.triple figure:last-child { grid-column: 1 / -1; order: -1; }
 }
@@ -123,7 +122,11 @@ STYLE = """
 .film .time input { width: 100%; accent-color: var(--color-accent); height: 40px; margin: 0; cursor: pointer; }
 .film :is(button, input):focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 .film .now { grid-column: 1 / -1; font-size: 14px; min-height: 1.4em; font-variant-numeric: tabular-nums; }
-.film progress { width: 100%; height: 8px; margin-top: 16px; accent-color: var(--color-accent); display: block; }
+.film progress { appearance: none; width: 100%; height: 8px; margin-top: 16px; border: 0; border-radius: 4px; overflow: hidden;
+    background: #8883; display: block; }
+.film progress::-webkit-progress-bar { background: #8883; }
+.film progress::-webkit-progress-value { background: var(--color-accent); }
+.film progress::-moz-progress-bar { background: var(--color-accent); }
 .film .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 """
 

@@ -136,7 +136,8 @@ class TrainConfig:
     """One training run. Everything random at iteration i is drawn from (seed, i), so a resumed run is the same run."""
 
     iterations: int = 100_000
-    batch: int = 32  # [P]
+    batch: int = 32  # pictures an iteration [P]
+    draws: int = 1  # draws of t and noise for each picture; V2's condition network runs once for all of them
     learning_rate: float = 1e-4  # [P]
     warmup: int = 0  # iterations of linear rise; then a cosine fall to 1 % unless `constant`
     constant: bool = True  # keep the rate after the warm-up [P]
@@ -153,7 +154,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.phantoms < 1, f"phantoms is {self.phantoms}; the share of drawn pictures is below 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
-        _require(min(self.iterations, self.batch) >= 1, "iterations and batch must be at least 1")
+        _require(min(self.iterations, self.batch, self.draws) >= 1, "iterations, batch and draws must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

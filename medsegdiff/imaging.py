@@ -66,7 +66,7 @@ _NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 
 _MET_BYTES = {b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"LONG": 4, b"ULONG": 4}
 _MET_BYTES |= {b"LONG_LONG": 8, b"ULONG_LONG": 8, b"FLOAT": 4, b"DOUBLE": 8}
 # Nothing but `key = value` lines up to the first ElementDataFile, and that LOCAL: no reader finds another file in it.
-_MHA_LINE = rb"([!-9;<>-~][ -9;<>-~]*?)[ \t]*=[ \t]*([\t -~\x80-\xff]*?)[ \t]*\r?\n"
+_MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
 _MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
 _CUT_SHORT = "the file begins as {} but is damaged or cut short; export it again"
 _ONE_AT_A_TIME = threading.Lock()  # warnings.catch_warnings belongs to no thread, and decoded volumes are large
@@ -299,7 +299,7 @@ def _check_whole(path: Path, kind: str, head: bytes) -> None:
 
 def _check_mha(path: Path, header: bytes) -> None:
     lines = re.findall(rb"(?m)^" + _MHA_LINE, header)
-    fields = dict(lines)
+    fields = {key.strip(): value.strip() for key, value in lines}
     if len(fields) < len(lines):
         raise PictureError("this MHA header says something twice; save it again")
     size = tuple(map(int, fields[b"DimSize"].split()))

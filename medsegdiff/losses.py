@@ -62,23 +62,28 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, "b h w"],
+        image: Float[Tensor, "i c h w"],
+        labels: Int[Tensor, "i h w"],
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b k h w"],
     ) -> Loss:
-        """Noise the masks, ask the network, judge the answer and the anchor."""
-        x_0 = self.diffusion.from_labels(labels)
-        x_t = self.diffusion.schedule.noised(x_0, t, eps)
+        """Noise the masks, ask the network, judge the answer and the anchor.
+
+        Each of the i images may be seen under several draws of noise, b = i * draws, consecutively; the condition
+        network still looks at it once.
+        """
+        draws = len(t) // len(image)
         condition = self.model.encode(image)
-        answer: Prediction = self.model(x_t, t, condition)
-        noise = self._noise(answer.output, x_0, x_t, eps, t, labels)
+        x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
+        x_t = self.diffusion.schedule.noised(x_0, t, eps)
+        answer: Prediction = self.model(x_t, t, condition.repeat(draws))
+        noise = self._noise(answer.output, x_0, x_t, eps, t, labels.repeat_interleave(draws, 0))
         zero = noise.new_zeros(())
         variance = zero if answer.variance is None else self._bound(answer.output, answer.variance, x_0, x_t, t)
         dice = ce = zero
         if condition.anchor_logits:
             (logits,) = condition.anchor_logits
-            due = (t % self.alpha == 0).float()
+            due = (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1)
             dice = (due * self._dice(logits, labels)).mean()
             ce = (due * self._cross_entropy(logits, labels)).mean()
         return Loss(noise + variance + dice + self.beta * ce, noise, dice, ce, variance)

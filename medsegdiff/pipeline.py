@@ -55,6 +55,7 @@ class Segmentation:
     settings: RunSettings
     domain: Domain
     digest: str  # sha256 of the weights
+    dtype: str  # of the heavy arithmetic: "float32" or "bfloat16"
     spacing_mm: tuple[float, float] | None  # (row, column)
     seconds: float
 
@@ -79,6 +80,7 @@ class Segmentation:
             "settings": asdict(self.settings),
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
             "areas": self.areas(),
+            "dtype": self.dtype,
             "spacing_mm": self.spacing_mm,
             "seconds": round(self.seconds, 4),
             "versions": {name: version(name) for name in ("torch", "numpy", "SimpleITK")},
@@ -185,6 +187,7 @@ class Segmenter:
             settings=settings,
             domain=self.domain,
             digest=self.checkpoint.digest,
+            dtype=str(self.model.dtype).removeprefix("torch."),
             spacing_mm=picture.spacing_mm,
             seconds=time.perf_counter() - began,
         )

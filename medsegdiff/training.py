@@ -131,7 +131,7 @@ def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, Tensor]:
     diffusion, rank = run.objective.diffusion, run.accelerator.process_index
     seed = np.random.SeedSequence([run.config.seed, i, rank]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(seed))
-    b, h, w = labels.shape
+    b, (h, w) = len(labels) * run.config.draws, labels.shape[1:]
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     t = (u * diffusion.schedule.timesteps).long().clamp(max=diffusion.schedule.timesteps - 1)
     eps = torch.randn(b, diffusion.channels, h, w, generator=generator)

@@ -106,9 +106,9 @@ def _use(checkpoint: Checkpoint) -> str:
     parameters = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
     return (
         f"A diffusion model of {parameters:.1f} M parameters that segments {', '.join(domain.labels)} in {domain.modality}, "
-        f"trained at {size} x {size}; other sizes run, less well. Pictures are squeezed to a square before "
-        "the network and the mask is stretched back.\n\n**For research and teaching only. Not a medical device, not for diagnosis.** How it behaves on "
-        "other devices, populations or picture kinds than the data below is unknown."
+        f"trained at {size} x {size}; other sizes run, less well. Pictures are squeezed to a square before the network and "
+        "the mask is stretched back.\n\n**For research and teaching only. Not a medical device, not for diagnosis.** "
+        "How it behaves on other devices, populations or picture kinds than the data below is unknown."
     )
 
 

@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from PIL import Image
 from tqdm import tqdm
 
-from medsegdiff.checkpoint import save
+from medsegdiff.checkpoint import load, save
 from medsegdiff.config import PRESETS, Domain, Preset
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.folders import cases
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.device import precision
+from medsegdiff.hub import resolve
 from medsegdiff.losses import Objective
-from medsegdiff.nn.build import build
+from medsegdiff.nn.build import Network, build
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
 from medsegdiff.training import Run, TrainStep, train
@@ -50,9 +51,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--size", type=int, help="training resolution in pixels; by default the preset's")
     verb.add_argument("--iterations", type=int, help="by default the preset's")
     verb.add_argument("--batch", type=int, help="by default the preset's")
+    verb.add_argument("--draws", type=int, help="draws of t and noise for each picture of a batch; by default the preset's")
     verb.add_argument("--learning-rate", type=float, help="by default the preset's")
     verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
     verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network")
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
@@ -64,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
     preset, domain = _recipe(arguments)
     accelerator = Accelerator(mixed_precision=_mixed_precision())
     torch.manual_seed(arguments.seed)
-    model = build(preset.model)
+    model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
     recipe, size = preset.training, preset.model.image_size
     objective = Objective(model, diffusion, alpha=recipe.alpha, beta=recipe.beta, dice=recipe.dice)
@@ -115,11 +118,21 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "learning_rate", "phantoms")}
+    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "draws", "learning_rate", "phantoms")}
     training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
     model = replace(preset.model, classes=len(known.labels), image_size=arguments.size or preset.model.image_size)
     domain = Domain(task=task, modality=known.modality, labels=known.labels, source=known.source, licence=known.licence)
     return Preset(model=model, diffusion=preset.diffusion, training=training), domain
+
+
+def _network(preset: Preset, init: str | None) -> Network:
+    model = build(preset.model)
+    if init:
+        checkpoint = load(resolve(init))
+        if (checkpoint.model_config, checkpoint.diffusion) != (preset.model, preset.diffusion):
+            raise ValueError(f"{init} holds another network or diffusion than this preset and task; choose those it began with")
+        model.load_state_dict(checkpoint.model.state_dict())
+    return model
 
 
 def _mixed_precision() -> str:
@@ -175,8 +188,7 @@ def _dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
 
 def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: argparse.Namespace) -> None:
     facts = {
-        "command": f"python -m medsegdiff train --preset {arguments.preset} --data {domain.task}"
-        + f" --iterations {run.config.iterations} --seed {run.config.seed}",
+        "command": _command(arguments, domain.task),
         "preset": arguments.preset,
         "recipe": asdict(run.config),
         "iterations_done": run.done,
@@ -192,3 +204,13 @@ def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: 
         training=facts,
         dtype=torch.float16,
     )
+
+
+def _command(arguments: argparse.Namespace, task: str) -> str:
+    """Write the command that makes this checkpoint again; folders are the reader's own."""
+    words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
+    for name in ("task", "size", "iterations", "batch", "draws", "learning_rate", "phantoms", "seed", "init"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')} {Path(value).name if name == 'init' else value}")
+    return " ".join(words)

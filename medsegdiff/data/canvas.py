@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
-__all__ = ["Canvas", "Line", "Scene", "inside", "mix"]
+__all__ = ["Canvas", "Line", "Scene", "inside", "mix", "rgb"]
 
 Line = tuple[Float[ndarray, "_ 2"], float]
 """The (x, y) points of a stroke, and its width."""
@@ -161,6 +161,11 @@ def _resize(grid: Float[ndarray, "p q"], size: int) -> Float[ndarray, "s s"]:
 def inside(distance: Float[ndarray, "h w"], softness: float) -> Float[ndarray, "h w"]:
     """Fade from 1 inside a shape to 0 outside over about `softness`; one half on the border."""
     return 0.5 - 0.5 * np.tanh(distance / softness)
+
+
+def rgb(red: float, green: float, blue: float) -> Float[ndarray, " 3"]:
+    """Hold one number for each channel."""
+    return np.array([red, green, blue], np.float32)
 
 
 def mix(

@@ -74,7 +74,7 @@ class SpectrumSpaceModule(nn.Module):
         return q @ k.transpose(-2, -1) / (math.sqrt(q.shape[-1]) * q.shape[-2])
 
     def filtered(
-        self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u d"], enabled: bool
+        self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool
     ) -> Complex[Tensor, "b g n n"]:
         """Apply the NBP-Filter or the sine."""
         if not enabled:
@@ -87,7 +87,7 @@ class SpectrumSpaceModule(nn.Module):
         self,
         query: Float[Tensor, "b n d"],
         key: Float[Tensor, "i n d"],
-        time: Float[Tensor, "u d"],
+        time: Float[Tensor, "u e"],
         *,
         band: bool = True,
     ) -> Float[Tensor, "b n d"]:
@@ -104,7 +104,7 @@ class SpectrumSpaceModule(nn.Module):
         return x + self.mlp(y)
 
     def explain(
-        self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"], time: Float[Tensor, "u d"], stage: str
+        self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"], time: Float[Tensor, "u e"], stage: str
     ) -> tuple[AffinityTrace, tuple[BandTrace, ...]]:
         """Tell the affinity's magnitude and the filter's surface, centred."""
         affinity = self.affinity(self.norm_query(query), self.norm_key(key)).abs().mean(1)
@@ -157,7 +157,7 @@ class SSFormer(nn.Module):
         self,
         e: Float[Tensor, "b c h w"],
         c: Float[Tensor, "i k h w"],
-        time: Float[Tensor, "u d"],
+        time: Float[Tensor, "u e"],
         *,
         band: bool = True,
         trace: bool = False,

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from medsegdiff.data.canvas import Canvas, Line, Scene, inside, mix
+from medsegdiff.data.canvas import Canvas, Line, Scene, inside, mix, rgb
 
 __all__ = ["optic_disc", "optic_disc_cup"]
 
-_BLOOD = (0.30, 1.0, 0.75)
-_PALE = (1.0, 0.86, 0.55)
+_BLOOD = rgb(0.30, 1.0, 0.75)
+_PALE = rgb(1.0, 0.86, 0.55)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ def optic_disc(canvas: Canvas) -> Scene:
         retina = _atrophy(canvas, retina, disc)
     elif canvas.chance(0.35):  # sheen of the nerve fibre layer
         ring = np.exp(-(((fovea - far * 0.55) / 0.05) ** 2)) * np.maximum(canvas.field(9, 14), 0)
-        retina = retina + ring[..., None] * np.float32((0.1, 0.12, 0.1)) * between(0.3, 1.3)
+        retina = retina + ring[..., None] * rgb(0.1, 0.12, 0.1) * between(0.3, 1.3)
     picture, border, _ = _papilla(canvas, retina, disc, between(0.3, 0.7))
     picture = _vessels(canvas, picture, disc, between(0.6, 1.1))
     radius, flat = between(0.485, 0.5), between(0.47, 0.5)
     field = np.maximum(canvas.ellipse(0.5, 0.5, radius, radius), np.abs(canvas.y - 0.5) - flat)
     dim = 1 - between(0.1, 0.6) * np.clip(1 + field / radius, 0, 1) ** 2
     haze = np.clip(1 + field / 0.12, 0, 1) * between(0, 0.16)
-    picture = picture * dim[..., None] + haze[..., None] * np.float32((0.55, 0.75, 0.7))
+    picture = picture * dim[..., None] + haze[..., None] * rgb(0.55, 0.75, 0.7)
     picture = _finish(canvas, picture) * inside(field, 0.003)[..., None]
     return Scene(picture, ((border < 0) & (field < 0)).astype(np.uint8), between(0.004, 0.014))
 
@@ -88,7 +88,7 @@ def _ground(canvas: Canvas, disc: _Disc) -> Float[ndarray, "h w 3"]:
     between = canvas.between
     red = between(0.3, 0.8)
     green = red * between(0.34, 0.56)
-    tone = np.float32((red, green, green * between(0.12, 0.62)))
+    tone = rgb(red, green, green * between(0.12, 0.62))
     away = np.hypot(canvas.x - disc.x, canvas.y - disc.y)
     light = 1 + between(0, 0.5) * np.exp(-((away / (disc.radius * 3)) ** 2))
     light += canvas.cloud(3) * between(0.03, 0.13)
@@ -100,7 +100,7 @@ def _tessellation(canvas: Canvas, strength: float) -> Float[ndarray, "h w 3"]:
     """Let choroidal vessels show through: orange streaks along the zero crossings of a field."""
     streaks = np.exp(-((canvas.cloud(20, 2) / 0.4) ** 2)) - 0.4 + canvas.cloud(30, 3) * 0.25
     fine = streaks * strength * np.clip(canvas.field(3) * 0.5 + 0.8, 0, 1.4)
-    return np.exp(fine[..., None] * np.float32((0.32, 0.4, 0.4)))
+    return np.exp(fine[..., None] * rgb(0.32, 0.4, 0.4))
 
 
 def _papilla(
@@ -116,8 +116,8 @@ def _papilla(
         disc.a * share * between(0.88, 1.0), disc.b * share, rough=0.04, lobes=4,
     )  # fmt: skip
     tone = retina.mean((0, 1))
-    rim = tone * np.float32((1, between(0.98, 1.15), between(1.0, 1.35))) * between(1.2, 1.75)
-    pale = rim * np.float32((1, between(1.02, 1.25), between(1.0, 1.45))) * between(1.15, 1.55)
+    rim = tone * rgb(1, between(0.98, 1.15), between(1.0, 1.35)) * between(1.2, 1.75)
+    pale = rim * rgb(1, between(1.02, 1.25), between(1.0, 1.45)) * between(1.15, 1.55)
     mottle = (1 + canvas.cloud(14) * 0.05)[..., None]
     halo = np.exp(-((border / (r * 0.22)) ** 2)) * (border > 0) * np.clip(canvas.field(5) * 0.4 + 0.2, 0, 0.5)
     picture = mix(retina, np.minimum(rim * 1.15, 1), halo * between(0, 0.8))
@@ -139,7 +139,7 @@ def _atrophy(canvas: Canvas, retina: Float[ndarray, "h w 3"], disc: _Disc) -> Fl
         patches = np.maximum(canvas.cloud(5, 4) - between(1.1, 1.8), 0)
         share = np.maximum(share, np.minimum(patches * 2, between(0.4, 0.9)))
     share = share * np.clip(1 + canvas.field(30) * 0.35, 0, 1.3)
-    bare = np.minimum(retina.mean((0, 1)) * np.float32((1.9, 2.6, 2.6)), 0.95)
+    bare = np.minimum(retina.mean((0, 1)) * rgb(1.9, 2.6, 2.6), 0.95)
     return mix(retina, np.minimum(bare, _PALE), np.minimum(share, 1))
 
 
@@ -158,7 +158,7 @@ def _vessels(canvas: Canvas, picture: Float[ndarray, "h w 3"], disc: _Disc, cali
                 start = (disc.x - disc.side * r * between(-0.1, 0.35), disc.y + updown * r * between(-0.1, 0.25))
                 lines += _tree(canvas, *start, angle, max(6 * r, 0.45) * between(0.75, 1.2), width, turn, 3)
         depth = canvas.strokes(lines) * (between(0.55, 1.0) * (1 if vein else 0.7))
-        picture = picture * np.exp(-depth[..., None] * np.float32(_BLOOD) * between(0.7, 1.1))
+        picture = picture * np.exp(-depth[..., None] * _BLOOD * between(0.7, 1.1))
     return picture
 
 

@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from medsegdiff.data.canvas import Canvas, Scene, inside, mix
+from medsegdiff.data.canvas import Canvas, Scene, inside, mix, rgb
 
 __all__ = ["brain_flair", "hippocampus"]
 
 #                T1    FLAIR  T1 + contrast
-_WHITE = np.float32((0.60, 0.42, 0.58))
-_GREY = np.float32((0.45, 0.55, 0.47))
-_WATER = np.float32((0.10, 0.07, 0.10))
-_FAT = np.float32((1.00, 0.85, 0.95))
+_WHITE = rgb(0.60, 0.42, 0.58)
+_GREY = rgb(0.45, 0.55, 0.47)
+_WATER = rgb(0.10, 0.07, 0.10)
+_FAT = rgb(1.00, 0.85, 0.95)
 _AREA = ((0, 0.05, 0.25, 0.5, 0.75, 0.95, 1), (0.003, 0.006, 0.014, 0.028, 0.05, 0.09, 0.12))  # quantiles of gliomas
 
 
@@ -46,7 +46,7 @@ def brain_flair(canvas: Canvas) -> Scene:
     tissue = mix(np.broadcast_to(_WHITE, (*head.shape, 3)), _GREY, grey)
     tissue = tissue * (1 + canvas.cloud(30, 3)[..., None] * between(0.02, 0.07))
     caps = np.exp(-np.maximum(ventricle, 0) / 0.012) * between(0, 0.12)
-    tissue = tissue + caps[..., None] * np.float32((0, 1, 0))
+    tissue = tissue + caps[..., None] * rgb(0, 1, 0)
     labels = np.zeros(head.shape, np.uint8)
     softness = between(0.006, 0.02)
     if canvas.chance(6 / 7):
@@ -57,7 +57,7 @@ def brain_flair(canvas: Canvas) -> Scene:
     tissue = mix(tissue, _WATER, np.minimum(water, 1))
     sinus = canvas.ellipse(cx, cy + a * 1.13, 0.014, 0.018)
     veins = np.maximum(canvas.field(34) - 2.0, 0) * shallow + inside(sinus, 0.005)
-    tissue = tissue + veins[..., None] * np.float32((0, 0, between(0.2, 0.6)))
+    tissue = tissue + veins[..., None] * rgb(0, 0, between(0.2, 0.6))
     return Scene(_scan(canvas, tissue, head, brain), labels, softness)
 
 
@@ -75,7 +75,7 @@ def hippocampus(canvas: Canvas) -> Scene:
 
     line = np.interp(canvas.x, path[:, 0], path[:, 1]).astype(np.float32)
     over = line - canvas.y + canvas.field(4) * 0.02  # height above the hippocampus
-    white, grey, water = np.float32((between(0.7, 0.9), between(0.38, 0.55), between(0.03, 0.18)))
+    white, grey, water = between(0.7, 0.9), between(0.38, 0.55), between(0.03, 0.18)
     picture = white + canvas.cloud(6, 3) * 0.05
     front = inside(between(0.55, 0.7) - canvas.x + canvas.field(5) * 0.05, 0.09) * inside(
         np.abs(over - 0.2) - 0.12, 0.06
@@ -120,14 +120,14 @@ def _abnormal(
     """Give a lesion its signal, sometimes with a cyst or with a part that takes up contrast."""
     between = canvas.between
     body = inside(lesion + softness * 0.5, softness) * np.clip(1 + canvas.cloud(7, 4) * 0.25, 0.3, 1.5)
-    change = np.float32((-between(0.03, 0.18), between(0.16, 0.45), -between(0.0, 0.15)))
+    change = rgb(-between(0.03, 0.18), between(0.16, 0.45), -between(0.0, 0.15))
     tissue = tissue + body[..., None] * change
     if canvas.chance(0.13):
         cyst = inside(lesion + between(0.02, 0.035), 0.006)
         tissue = mix(tissue, (0.12, between(0.1, 0.35), 0.12), cyst)
     if canvas.chance(0.3):
         core = lesion + between(0.02, 0.05) + canvas.cloud(10, 2) * 0.01
-        tissue = tissue + inside(core, 0.008)[..., None] * np.float32((0, 0.05, between(0.1, 0.5)))
+        tissue = tissue + inside(core, 0.008)[..., None] * rgb(0, 0.05, between(0.1, 0.5))
     return tissue
 
 
@@ -136,7 +136,7 @@ def _scan(
 ) -> Float[ndarray, "h w 3"]:
     """Wrap the brain in skull and scalp, shade it by the coils and scale each sequence as its scanner did."""
     between = canvas.between
-    skull = np.float32((0.12, 0.08, 0.12)) + canvas.field(30)[..., None] * 0.03
+    skull = rgb(0.12, 0.08, 0.12) + canvas.field(30)[..., None] * 0.03
     rim = np.clip(1 + canvas.field(7) * 0.2, 0.4, 1.5)[..., None] * _FAT
     picture = mix(skull, tissue, inside(brain, 0.003))
     picture = mix(picture, rim, inside(np.abs(head + 0.012) - between(0.006, 0.014), 0.003))
@@ -144,5 +144,5 @@ def _scan(
     gain = between(0.28, 0.62) * (1 + canvas.rng.normal(0, 0.15, 3)).clip(0.6, 1.5).astype(np.float32)
     shade = np.stack([1 + canvas.field(2) * 0.07 for _ in range(3)], -1)
     noise = np.stack([canvas.field(256) for _ in range(3)], -1) * between(0.004, 0.02)
-    floor = np.float32((between(0.1, 0.4), 0, 0)) if canvas.chance(0.02) else 0  # a sequence that is missing
+    floor = rgb(between(0.1, 0.4), 0, 0) if canvas.chance(0.02) else 0  # a sequence that is missing
     return np.abs(picture * gain * shade + noise) + floor

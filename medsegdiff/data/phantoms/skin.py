@@ -14,16 +14,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from medsegdiff.data.canvas import Canvas, Line, Scene, inside, mix
+from medsegdiff.data.canvas import Canvas, Line, Scene, inside, mix, rgb
 
 __all__ = ["skin_lesion"]
 
 _AREA = ((0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 1.0), (0.007, 0.015, 0.05, 0.132, 0.282, 0.46, 0.68))
 _STRENGTH = ((0.0, 0.15, 0.6, 0.9, 1.0), (0.16, 0.32, 0.7, 1.2, 2.0))
-_MELANIN = (0.22, 0.68, 1.0)
-_HEAP = (0.28, 0.22, 0.1)  # heaped pigment turns from brown to black
-_BLOOD = (0.06, 0.85, 0.75)
-_DEEP = (0.95, 0.75, 0.55)  # pigment deep in the skin looks blue
+_MELANIN = rgb(0.22, 0.68, 1.0)
+_HEAP = rgb(0.28, 0.22, 0.1)  # heaped pigment turns from brown to black
+_BLOOD = rgb(0.06, 0.85, 0.75)
+_DEEP = rgb(0.95, 0.75, 0.55)  # pigment deep in the skin looks blue
 _STICKERS = ((0.1, 0.5, 0.85), (0.95, 0.8, 0.2), (0.25, 0.65, 0.35), (0.85, 0.3, 0.2))
 
 
@@ -53,7 +53,7 @@ def _skin(canvas: Canvas) -> Float[ndarray, "h w 3"]:
     between = canvas.between
     red = float(np.clip(canvas.rng.normal(0.78, 0.12), 0.45, 0.98))
     pink, tan = between(0.02, 0.30), between(-0.02, 0.14)
-    tone = np.array([red, red * (1 - pink * 0.75 - 0.03), red * (1 - pink * 0.7 - tan - 0.03)], np.float32)
+    tone = rgb(1, 0.97 - pink * 0.75, 0.97 - pink * 0.7 - tan) * red
     flush = canvas.cloud(4) * between(0.01, 0.05)
     brown = canvas.cloud(6) * between(0.0, 0.05)
     if canvas.chance(0.35):  # freckles and sun damage around the lesion
@@ -63,7 +63,7 @@ def _skin(canvas: Canvas) -> Float[ndarray, "h w 3"]:
     for _ in range(int(canvas.rng.poisson(0.35))):  # a bystander that is not the lesion
         spot = canvas.blob(between(0, 1), between(0, 1), between(0.008, 0.025), between(0.008, 0.025), rough=0.2)
         brown += inside(spot, 0.01) * between(0.1, 0.6) * (np.hypot(canvas.x - 0.5, canvas.y - 0.5) > 0.3)
-    return tone * np.exp(-flush[..., None] * np.float32(_BLOOD) - brown[..., None] * np.float32(_MELANIN))
+    return tone * np.exp(-flush[..., None] * _BLOOD - brown[..., None] * _MELANIN)
 
 
 def _absorption(
@@ -93,10 +93,10 @@ def _absorption(
     strength = min(strength, 0.7) if blood else strength
     density = body * np.maximum(pattern, 0.12) * strength
 
-    pigment = np.float32(_MELANIN) + np.float32(_HEAP) * (strength * between(0.5, 1.5))
+    pigment = _MELANIN + _HEAP * (strength * between(0.5, 1.5))
     pigment += canvas.rng.normal(0, 0.05, 3).astype(np.float32)
     if blood:
-        pigment = np.float32(_BLOOD) * 0.75 + pigment * 0.2
+        pigment = _BLOOD * 0.75 + pigment * 0.2
     colour = np.broadcast_to(pigment, (*density.shape, 3))
     if canvas.chance(0.3):
         colour = mix(colour, _DEEP, np.clip(canvas.cloud(max(2, detail // 3), 3) * 0.6 - between(-0.2, 0.5), 0, 0.9))

@@ -130,8 +130,9 @@ def _screen(
     """Turn echo strength into grey through speckle and the logarithm; the cells are the beam's resolution."""
     between = canvas.between
     cells = int(between(*rows)), int(between(*columns))
-    real, imaginary = canvas.field(*cells), canvas.field(*cells)
-    speckle = 10 * np.log10(real * real + imaginary * imaginary + 0.35) - 2
+    scan = Canvas(256, canvas.rng)  # interference is no average: it happens at one size, whatever the picture's
+    real, imaginary = scan.field(*cells), scan.field(*cells)
+    speckle = canvas.resample(10 * np.log10(real * real + imaginary * imaginary + 0.35) - 2)
     coarse = canvas.field(cells[0] // 3, cells[1] // 3) * between(0.3, 1.6)  # scatterers come in clusters
     fine = canvas.field(256) * between(0.2, 1.0)
     shown = (decibels + speckle * between(0.6, 1.2) + coarse + fine) / between(26, 42)

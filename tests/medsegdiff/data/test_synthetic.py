@@ -58,8 +58,7 @@ def test_the_scene_is_the_same_at_every_size(task: str) -> None:
         assert (small.labels == corners[0])[whole].mean() > 0.995
         averaged = np.asarray(Image.fromarray(large.image).resize((64, 64), Image.Resampling.BOX), np.float32)
         difference = np.abs(averaged - small.image)
-        # Speckle is not linear: finer than a pixel, it is averaged after its logarithm here and before it there.
-        assert np.corrcoef(averaged.ravel(), small.image.ravel())[0, 1] > 0.92
+        assert np.corrcoef(averaged.ravel(), small.image.ravel())[0, 1] > 0.96
         assert np.median(difference) < 6  # grey levels of 255: grain finer than a pixel averages out
 
 

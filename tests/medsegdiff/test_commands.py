@@ -1,0 +1,118 @@
+"""The command line on real files: what is written, what is said, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from PIL import Image
+
+from medsegdiff.__main__ import main
+from medsegdiff.checkpoint import save
+from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
+from medsegdiff.data.synthetic import draw
+from medsegdiff.nn.build import build
+
+RUN = ["--members", "2", "--steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("command") / "lesions"
+    torch.manual_seed(0)
+    config = V2Config(image_size=32, stem=2, widths=(8, 16), condition_widths=(8, 16), token_width=16, blocks=1)
+    facts = {"command": "python -m medsegdiff train", "recipe": {"phantoms": 0.5}, "iterations_done": 0, "pictures": 2}
+    domain = Domain(task="skin-lesion", modality="drawn", labels=("lesion",), licence="CC0; weights free")
+    diffusion = DiffusionConfig(parametrization="x_0")
+    save(path, build(config), model_config=config, diffusion=diffusion, domain=domain, training=facts)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "val"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for seed in range(3):
+        phantom = draw("skin-lesion", seed, 64)
+        Image.fromarray(phantom.image).save(root / "images" / f"case{seed // 2}_slice{seed}.png")
+        Image.fromarray(phantom.labels).save(root / "masks" / f"case{seed // 2}_slice{seed}.png")
+    return root.parent
+
+
+def test_segment_writes_mask_probability_disagreement_and_sidecar(checkpoint: str, folder: Path, tmp_path: Path) -> None:
+    image = folder / "val" / "images" / "case0_slice0.png"
+    assert main(["segment", str(image), "--checkpoint", checkpoint, "--out", str(tmp_path), *RUN]) == 0
+    facts = json.loads((tmp_path / "case0_slice0.json").read_text())
+    with Image.open(tmp_path / "case0_slice0_mask.png") as file:
+        mask = np.asarray(file)
+    assert mask.shape == (64, 64)
+    assert facts["areas"]["lesion"]["pixels"] == np.count_nonzero(mask)
+    assert facts["settings"]["members"] == 2
+    assert len(facts["checkpoint"]["sha256"]) == 64
+    for name in ("probability", "disagreement"):
+        with Image.open(tmp_path / f"case0_slice0_{name}.png") as file:
+            assert file.mode.startswith("I")  # 16 bits
+
+
+def test_segment_returns_a_volume_with_its_geometry(checkpoint: str, tmp_path: Path) -> None:
+    volume = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(5, 24, 20)).astype(np.float32))
+    volume.SetSpacing((1.0, 2.0, 3.0))
+    volume.SetOrigin((-7.0, 8.0, 9.0))
+    sitk.WriteImage(volume, tmp_path / "brain.nii.gz")
+    arguments = ["segment", str(tmp_path / "brain.nii.gz"), "--checkpoint", checkpoint, "--out", str(tmp_path), *RUN]
+    assert main(arguments) == 0
+    mask = sitk.ReadImage(tmp_path / "brain_mask.nii.gz")
+    assert mask.GetSize() == (20, 24, 5)
+    np.testing.assert_allclose(mask.GetSpacing(), volume.GetSpacing(), rtol=1e-6)  # the header holds float32
+    np.testing.assert_allclose(mask.GetOrigin(), volume.GetOrigin(), rtol=1e-6)
+    assert json.loads((tmp_path / "brain.json").read_text())["slices"] == 5
+
+
+def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
+    checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    report = tmp_path / "report.json"
+    arguments = ["evaluate", "--checkpoint", checkpoint, "--data", str(folder), "--json", str(report), *RUN]
+    assert main([*arguments, "--cases", r"(case\d+)"]) == 0
+    result = json.loads(report.read_text())
+    assert [case["name"] for case in result["cases"]] == ["case0", "case1"]
+    assert {"mean_dice", "per_class", "mean_iou", "mean_hd95", "ece", "seconds_per_image", "empty_truth", "settings"} <= set(result)
+    assert "| lesion |" in capsys.readouterr().out
+    assert main(["card", checkpoint, "--results", str(report)]) == 0
+    card = (Path(checkpoint) / "README.md").read_text()
+    assert f"{result['mean_dice']:.4f}" in card
+    assert "license: cc0-1.0" in card
+    assert "Not a medical device" in card
+
+
+def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(
+    checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["evaluate", "--checkpoint", checkpoint, "--data", str(folder), "--anchor", *RUN]) == 0
+    config = V1Config(image_size=32, stem=2, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+    domain = Domain(task="skin-lesion", modality="drawn", labels=("lesion",))
+    save(tmp_path / "v1", build(config), model_config=config, diffusion=DiffusionConfig(), domain=domain, training={})
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "v1"), "--data", str(folder), "--anchor", *RUN]) == 2
+    assert "no anchor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["segment", "missing.png", "--out", "."], "missing.png"),
+        (["segment", "a/x.png", "b/x.png", "--out", "."], "two inputs are called 'x'"),
+        (["evaluate", "--data", "nowhere"], "holds no pictures"),
+        (["evaluate", "--data", ".", "--cases", "("], "no regular expression"),
+        (["evaluate", "--data", ".", "--members", "0"], "members is 0; choose 1 to 100"),
+    ],
+)
+def test_a_bad_input_is_one_sentence_and_status_2(
+    words: list[str], sentence: str, checkpoint: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([*words, "--checkpoint", checkpoint, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"medsegdiff {words[0]}: ")
+    assert sentence in said

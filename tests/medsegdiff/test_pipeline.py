@@ -1,0 +1,102 @@
+"""The whole journey on a small untrained network: order of events, geometry, reproducibility, independence."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff import Picture, RunSettings, Segmentation, Segmenter, Step, save
+from medsegdiff.config import DiffusionConfig, Domain, V2Config
+from medsegdiff.nn.build import build
+from medsegdiff.pipeline import Start
+
+SETTINGS = RunSettings(members=3, steps=4, seed=7)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoints") / "organs"
+    config = V2Config(
+        image_size=32, stem=2, classes=2, widths=(8, 16), condition_widths=(8, 16), token_width=16, nbp_blocks=2, blocks=1
+    )
+    torch.manual_seed(0)
+    model = build(config)
+    for parameter in model.parameters():  # blocks and heads begin at zero, which would make every mask the same
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    save(
+        path,
+        model,
+        model_config=config,
+        diffusion=DiffusionConfig(parametrization="x_0", scale=0.3),
+        domain=Domain(task="test", modality="none", labels=("left", "right")),
+        training={},
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(folder: Path) -> Segmenter:
+    return Segmenter.from_pretrained(folder, device="cpu")
+
+
+@pytest.fixture
+def picture() -> Picture:
+    return Picture(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8), spacing_mm=(0.5, 2.0))
+
+
+def test_a_run_is_a_start_then_every_step_then_a_result_at_the_size_of_the_picture(
+    segmenter: Segmenter, picture: Picture
+) -> None:
+    start, *steps, result = segmenter.run(picture, SETTINGS)
+    assert isinstance(start, Start)
+    assert isinstance(result, Segmentation)
+    assert all(isinstance(step, Step) for step in steps)
+    assert [step.t for step in steps] == list(start.times)
+    assert [step.s for step in steps] == [*start.times[1:], -1]
+    assert result.labels.shape == result.disagreement.shape == (50, 70)
+    assert result.members.shape == (3, 50, 70)
+    assert result.probability.shape == (3, 50, 70)
+    np.testing.assert_allclose(result.probability.sum(0), 1, atol=1e-5)  # float32, three terms
+    assert not any(step.x_0.requires_grad for step in steps)
+
+
+def test_the_same_settings_give_the_same_mask_and_another_seed_another(segmenter: Segmenter, picture: Picture) -> None:
+    first, second = segmenter(picture, SETTINGS), segmenter(picture, SETTINGS)
+    assert np.array_equal(first.probability, second.probability)
+    assert not np.array_equal(first.probability, segmenter(picture, replace(SETTINGS, seed=8)).probability)
+
+
+def test_runs_that_take_turns_do_not_disturb_each_other(segmenter: Segmenter, picture: Picture) -> None:
+    other = Picture(255 - picture.pixels)
+    alone = [segmenter(p, SETTINGS).probability for p in (picture, other)]
+    *_, (one, two) = zip(segmenter.run(picture, SETTINGS), segmenter.run(other, SETTINGS), strict=True)
+    assert np.array_equal(one.probability, alone[0])
+    assert np.array_equal(two.probability, alone[1])
+
+
+def test_areas_are_counted_in_pixels_and_square_millimetres(segmenter: Segmenter, picture: Picture) -> None:
+    result = segmenter(picture, SETTINGS)
+    for i, area in enumerate(result.areas().values(), 1):
+        assert area["pixels"] == np.count_nonzero(result.labels == i)
+        assert area["mm2"] == area["pixels"] * 1.0  # 0.5 mm x 2 mm
+    assert "mm2" not in segmenter(Picture(picture.pixels), SETTINGS).areas()["left"]
+
+
+def test_a_switch_changes_the_mask_and_a_trace_does_not(segmenter: Segmenter, picture: Picture) -> None:
+    plain = segmenter(picture, SETTINGS)
+    traced = segmenter(picture, replace(SETTINGS, trace=True))
+    without = segmenter(picture, replace(SETTINGS, switches=replace(SETTINGS.switches, anchor=False)))
+    assert np.array_equal(plain.probability, traced.probability)
+    assert not np.array_equal(plain.probability, without.probability)
+
+
+def test_the_anchor_alone_is_the_condition_networks_mask(segmenter: Segmenter, picture: Picture) -> None:
+    assert np.array_equal(segmenter.anchor(picture).labels, segmenter(picture, SETTINGS).anchor[0])
+
+
+def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:
+    with pytest.raises(ValueError, match=r"size is 33; this checkpoint runs at multiples of 4 from 8 to 1024"):
+        segmenter(picture, replace(SETTINGS, size=33))
+    assert segmenter(picture, replace(SETTINGS, size=48)).labels.shape == (50, 70)
