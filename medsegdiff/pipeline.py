@@ -123,9 +123,7 @@ class Segmenter:
         dtype: of the heavy arithmetic; by default what the device multiplies fastest.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: str = "auto", dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", dtype: torch.dtype | None = None) -> None:
         self.checkpoint = checkpoint
         self.device = best_device(device)
         model = channels_last(checkpoint.model.to(self.device)).eval()

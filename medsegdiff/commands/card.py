@@ -13,9 +13,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 
-__all__ = ["add", "main", "results_table"]
+__all__ = ["add", "main"]
 
-_LICENCES = {"CC0": "cc0-1.0", "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "CC BY 4.0": "cc-by-4.0"}
+_LICENCES = {
+    "CC0": "cc0-1.0",
+    "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0",
+    "CC BY-SA 4.0": "cc-by-sa-4.0",
+    "CC BY 4.0": "cc-by-4.0",
+}
 _TITLES = {"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}
 
 
@@ -29,6 +34,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     verb.add_argument("folder", type=Path, help="the checkpoint")
     verb.add_argument("--results", type=Path, nargs="*", default=[], help="JSON files of evaluate --json")
+    verb.add_argument(
+        "--readme", type=Path, help="also put the results into this file's block named after the checkpoint"
+    )
     verb.add_argument("--curve", type=Path, help="curve.jsonl of the training run")
     verb.set_defaults(main=main)
 
@@ -40,9 +48,14 @@ def main(arguments: argparse.Namespace) -> None:
     curve = arguments.curve.read_text(encoding="utf-8").splitlines() if arguments.curve else []
     text = _card(checkpoint, results, [json.loads(line) for line in curve])
     (arguments.folder / CARD).write_text(text, encoding="utf-8")
+    if arguments.readme:
+        table = f"\n{_table(results)}\n"
+        arguments.readme.write_text(
+            _filled(arguments.readme.read_text(encoding="utf-8"), checkpoint.folder.name, table), encoding="utf-8"
+        )
 
 
-def results_table(results: list[dict[str, Any]]) -> str:
+def _table(results: list[dict[str, Any]]) -> str:
     """Lay out several evaluations of one checkpoint as a markdown table, in the order given."""
     rows = ["| what | Dice | 95 % interval | IoU | HD95 | ECE | N |", "|---|---:|---:|---:|---:|---:|---:|"]
     for result in results:
@@ -54,6 +67,20 @@ def results_table(results: list[dict[str, Any]]) -> str:
             f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {scores['n']} |"
         )
     return "\n".join(rows)
+
+
+def _filled(text: str, name: str, table: str) -> str:
+    """Put a table between `<!-- results NAME -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: the text has no such block.
+    """
+    begin, end = f"<!-- results {name} -->", "<!-- end -->"
+    before, found, rest = text.partition(begin)
+    old, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the file has no block {begin} ... {end} to put the results in; add one")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _setting(settings: dict[str, Any]) -> str:
@@ -83,7 +110,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
         main = max(results, key=_standing)
         parts += [
             f"## Results on the {main['settings']['split']} split",
-            results_table(results),
+            _table(results),
             f"Weights {main['settings']['sha256'][:12]}, arithmetic in {main['settings']['dtype']}. Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
             "Intervals are bootstrapped over pictures. One member is one draw from what the network holds possible; its Dice "
@@ -114,7 +141,9 @@ def _use(checkpoint: Checkpoint) -> str:
 
 def _data(checkpoint: Checkpoint) -> str:
     domain, share = checkpoint.domain, checkpoint.training["recipe"]["phantoms"]
-    drawn = f" {share:.0%} of the training pictures are drawn phantoms (`medsegdiff/data/synthetic.py`)." if share else ""
+    drawn = (
+        f" {share:.0%} of the training pictures are drawn phantoms (`medsegdiff/data/synthetic.py`)." if share else ""
+    )
     return f"{domain.source}. Licence of the data: {domain.licence}.{drawn}"
 
 

@@ -27,9 +27,13 @@ def add(verbs: argparse._SubParsersAction) -> None:
         description="Dice, IoU, HD95 per class, calibration and seconds per image.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    verb.add_argument("--data", type=Path, required=True, help="folder with images/ and masks/, or with such splits in it")
+    verb.add_argument(
+        "--data", type=Path, required=True, help="folder with images/ and masks/, or with such splits in it"
+    )
     verb.add_argument("--split", default="val", help="which split, where the folder has several")
-    verb.add_argument("--cases", metavar="REGEX", help="pool pictures of one case (first group, on the file name) before Dice")
+    verb.add_argument(
+        "--cases", metavar="REGEX", help="pool pictures of one case (first group, on the file name) before Dice"
+    )
     verb.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
     verb.add_argument("--anchor", action="store_true", help="score the condition network's own mask (V2), no denoising")
     verb.add_argument("--json", type=Path, help="also write everything to this file")
@@ -57,7 +61,9 @@ def main(arguments: argparse.Namespace) -> None:
         "dtype": str(segmenter.model.dtype).removeprefix("torch."),
     }
     bar = tqdm(found, desc="evaluating", unit="picture")
-    result = evaluate(_scored(segmenter, settings, bar, arguments.anchor), segmenter.domain.labels, group=group, settings=facts)
+    result = evaluate(
+        _scored(segmenter, settings, bar, arguments.anchor), segmenter.domain.labels, group=group, settings=facts
+    )
     print(table(result))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

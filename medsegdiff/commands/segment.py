@@ -1,9 +1,9 @@
 """Segment pictures and volumes from files.
 
-    OUT/NAME_mask.png            label image, 0 background, 1..K   (NAME_mask.nii.gz with the input's geometry for a volume)
-    OUT/NAME_probability.png     16-bit, probability of any foreground, 65535 is 1            (pictures)
-    OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1          (pictures)
-    OUT/NAME.json                everything needed to obtain the mask again, and the areas
+OUT/NAME_mask.png            label image, 0 background, 1..K   (NAME_mask.nii.gz with the input's geometry for a volume)
+OUT/NAME_probability.png     16-bit, probability of any foreground, 65535 is 1            (pictures)
+OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1          (pictures)
+OUT/NAME.json                everything needed to obtain the mask again, and the areas
 """
 
 import argparse
@@ -34,7 +34,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--out", type=Path, required=True, help="folder for the results")
-    verb.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="volumes: 0 sagittal, 1 coronal, 2 axial slices")
+    verb.add_argument(
+        "--axis", type=int, choices=(0, 1, 2), default=2, help="volumes: 0 sagittal, 1 coronal, 2 axial slices"
+    )
     options.add_run_options(verb)
     verb.set_defaults(main=main)
 

@@ -51,11 +51,15 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--size", type=int, help="training resolution in pixels; by default the preset's")
     verb.add_argument("--iterations", type=int, help="by default the preset's")
     verb.add_argument("--batch", type=int, help="by default the preset's")
-    verb.add_argument("--draws", type=int, help="draws of t and noise for each picture of a batch; by default the preset's")
+    verb.add_argument(
+        "--draws", type=int, help="draws of t and noise for each picture of a batch; by default the preset's"
+    )
     verb.add_argument("--learning-rate", type=float, help="by default the preset's")
     verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network")
+    verb.add_argument(
+        "--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network"
+    )
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
@@ -130,7 +134,9 @@ def _network(preset: Preset, init: str | None) -> Network:
     if init:
         checkpoint = load(resolve(init))
         if (checkpoint.model_config, checkpoint.diffusion) != (preset.model, preset.diffusion):
-            raise ValueError(f"{init} holds another network or diffusion than this preset and task; choose those it began with")
+            raise ValueError(
+                f"{init} holds another network or diffusion than this preset and task; choose those it began with"
+            )
         model.load_state_dict(checkpoint.model.state_dict())
     return model
 

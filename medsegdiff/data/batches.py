@@ -52,7 +52,7 @@ class Pool:
             pictures.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)))
             labels.append(np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)))
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
-            phantom = draw(task, seed=1_000_000 + 10_000 * seed + i, size=size)
+            phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=0)
             pictures.append(phantom.image)
             labels.append(phantom.labels)
         return cls(pictures, labels)

@@ -44,9 +44,7 @@ class MedSegDiffV1(nn.Module):
         self.image_stem = Stem(config.image_channels, widths[0], config.stem)
         self.mask_stem = Stem(channels, widths[0], config.stem)
         stages = list(zip(before, widths, config.blocks[:3], strict=True))
-        self.image_stages = Parts(
-            Stage(*stage) for stage in stages
-        )  # not told the time: t enters by fusion (F2)
+        self.image_stages = Parts(Stage(*stage) for stage in stages)  # not told the time: t enters by fusion (F2)
         self.mask_stages = Parts(Stage(*stage, time) for stage in stages)
         self.image_downs = Parts(Down(width) for width in widths[:2])
         self.mask_downs = Parts(Down(width) for width in widths[:2])

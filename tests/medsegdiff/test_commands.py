@@ -42,7 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root.parent
 
 
-def test_segment_writes_mask_probability_disagreement_and_sidecar(checkpoint: str, folder: Path, tmp_path: Path) -> None:
+def test_segment_writes_mask_probability_disagreement_and_sidecar(
+    checkpoint: str, folder: Path, tmp_path: Path
+) -> None:
     image = folder / "val" / "images" / "case0_slice0.png"
     assert main(["segment", str(image), "--checkpoint", checkpoint, "--out", str(tmp_path), *RUN]) == 0
     facts = json.loads((tmp_path / "case0_slice0.json").read_text())
@@ -79,7 +81,16 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     assert main([*arguments, "--cases", r"(case\d+)"]) == 0
     result = json.loads(report.read_text())
     assert [case["name"] for case in result["cases"]] == ["case0", "case1"]
-    assert {"mean_dice", "per_class", "mean_iou", "mean_hd95", "ece", "seconds_per_image", "empty_truth", "settings"} <= set(result)
+    assert {
+        "mean_dice",
+        "per_class",
+        "mean_iou",
+        "mean_hd95",
+        "ece",
+        "seconds_per_image",
+        "empty_truth",
+        "settings",
+    } <= set(result)
     assert "| lesion |" in capsys.readouterr().out
     assert main(["card", checkpoint, "--results", str(report)]) == 0
     card = (Path(checkpoint) / "README.md").read_text()

@@ -136,9 +136,7 @@ def test_the_best_answer_to_two_raters_is_the_posterior_mean(generator, parametr
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("scale", [1.0, 0.2])
 def test_the_variance_is_judged_by_the_variational_bound(generator, schedule, scale):
-    diffusion = Diffusion(
-        DiffusionConfig(parametrization="x_0", schedule=schedule, scale=scale, learned_variance=True)
-    )
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", schedule=schedule, scale=scale, learned_variance=True))
     times = [0, 1, 500, 990]
     labels = torch.randint(2, (4, 4, 4), generator=generator)
     x_0 = diffusion.from_labels(labels).double()
@@ -155,9 +153,7 @@ def test_the_variance_is_judged_by_the_variational_bound(generator, schedule, sc
         smallest = smallest if t else beta
         f = (fraction[sample].double() + 1) / 2
         std = (f * math.log(beta) + (1 - f) * math.log(smallest)).mul(0.5).exp()
-        wanted, mean = (
-            diffusion.schedule.posterior_mean(x_t[sample], x[sample], t, t - 1) for x in (x_0, believed)
-        )
+        wanted, mean = (diffusion.schedule.posterior_mean(x_t[sample], x[sample], t, t - 1) for x in (x_0, believed))
         if t:
             terms.append(kl_divergence(Normal(wanted, math.sqrt(smallest)), Normal(mean, std)).mean())
         else:  # density of the mask in {-1, 1}, whatever the scale

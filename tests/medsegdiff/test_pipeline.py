@@ -19,7 +19,14 @@ SETTINGS = RunSettings(members=3, steps=4, seed=7)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoints") / "organs"
     config = V2Config(
-        image_size=32, stem=2, classes=2, widths=(8, 16), condition_widths=(8, 16), token_width=16, nbp_blocks=2, blocks=1
+        image_size=32,
+        stem=2,
+        classes=2,
+        widths=(8, 16),
+        condition_widths=(8, 16),
+        token_width=16,
+        nbp_blocks=2,
+        blocks=1,
     )
     torch.manual_seed(0)
     model = build(config)

@@ -131,7 +131,9 @@ def test_one_condition_serves_any_number_of_members(config, generator):
     condition = model.encode(images)
     both = model(x_t, T, condition.repeat(3))  # three members of the first image, then three of the second
     for i in range(2):
-        one = Condition(*(tuple(f[i : i + 1] for f in field) for field in (condition.features, condition.anchor_logits)))
+        one = Condition(
+            *(tuple(f[i : i + 1] for f in field) for field in (condition.features, condition.anchor_logits))
+        )
         own = x_t[3 * i : 3 * i + 3]
         same(model(own, T, one), model(own, T, one.repeat(3)))
         same(Prediction(both.output[3 * i : 3 * i + 3]), Prediction(model(own, T, one).output))
@@ -187,9 +189,7 @@ def test_a_part_can_be_bypassed_and_then_was_never_there(variant, part, request,
 def test_switches_of_the_other_version_change_nothing(tiny_config, generator):
     model = network(tiny_config)
     x_t, image = inputs(tiny_config, generator)
-    foreign = (
-        {"anchor", "ss_former", "nbp"} if isinstance(tiny_config, V1Config) else {"dynamic_encoding", "ff_parser"}
-    )
+    foreign = {"anchor", "ss_former", "nbp"} if isinstance(tiny_config, V1Config) else {"dynamic_encoding", "ff_parser"}
     off = Switches(**dict.fromkeys(foreign, False))
     condition = model.encode(image)
     assert torch.equal(model(x_t, T, condition, switches=off).output, model(x_t, T, condition).output)

@@ -103,7 +103,9 @@ def test_what_the_parser_tells_is_what_it_does(generator, size, full):
     assert_close(torch.fft.ifft2(gain * torch.fft.fft2(m)).real, module(m), rtol=1e-5, atol=1e-5)
     before, after = (torch.fft.ifftshift(power, dim=(-2, -1)) for power in (told.before, told.after))
     for power, x in ((before, m), (after, module(m))):
-        assert_close(power[:, 0, 0], x.sum((-2, -1)).square().mean(1).div(x[0, 0].numel()).log10(), rtol=1e-4, atol=1e-4)
+        assert_close(
+            power[:, 0, 0], x.sum((-2, -1)).square().mean(1).div(x[0, 0].numel()).log10(), rtol=1e-4, atol=1e-4
+        )
         assert_close((10**power).sum((-2, -1)), x.square().sum((-2, -1)).mean(1), rtol=1e-4, atol=0)  # Parseval
     assert told.stage == "here"
 
