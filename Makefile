@@ -45,7 +45,8 @@ results: $(VENV)/dev.stamp
 	@for run in $(GRID); do \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
 	        --members $${run%x*} --steps $${run#*x} || exit 1; done
-	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --results $(OUT)/*.json $(if $(CURVE),--curve $(CURVE))
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme README.md \
+	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) $(if $(CURVE),--curve $(CURVE))
 
 # Torch comes first and alone, for its plain wheel on Linux brings gigabytes of CUDA that only an NVIDIA GPU can use.
 # Without one the wheel comes from PyTorch's CPU index; where that index cannot be reached, from wherever pip looks.

@@ -173,6 +173,7 @@ class RunSettings:
     members: int = 5
     steps: int = 10
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
+    spacing: str = "trailing"  # one of sampling.SPACINGS: which training steps are visited
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
     fuse: Literal["staple", "mean", "vote"] = "staple"
     seed: int = 0

@@ -156,7 +156,7 @@ class Segmenter:
         began = time.perf_counter()
         image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
         image = image.to(self.device, memory_format=torch.channels_last)
-        times = spaced(self.diffusion.config.timesteps, settings.steps)
+        times = spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing)
         condition = self.model.encode(image)
         anchor = tuple(self.diffusion.probability_of_logits(a.float()) for a in condition.anchor_logits)
         start = Start(image, geometry, condition, anchor, tuple(times))
@@ -211,7 +211,7 @@ class Segmenter:
             self.model,
             condition,
             self.diffusion,
-            times or spaced(self.diffusion.config.timesteps, settings.steps),
+            times or spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing),
             MemberNoise(settings.seed, settings.members),
             (self.diffusion.channels, settings.size, settings.size),
             sampler=settings.sampler,

@@ -77,7 +77,7 @@ def _filled(text: str, name: str, table: str) -> str:
     """
     begin, end = f"<!-- results {name} -->", "<!-- end -->"
     before, found, rest = text.partition(begin)
-    old, closed, after = rest.partition(end)
+    _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"the file has no block {begin} ... {end} to put the results in; add one")
     return f"{before}{begin}\n{table}\n{end}{after}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from medsegdiff.config import RunSettings
 from medsegdiff.ensemble import FUSIONS
 from medsegdiff.pipeline import Segmenter
-from medsegdiff.sampling import SAMPLERS
+from medsegdiff.sampling import SAMPLERS, SPACINGS
 
 __all__ = ["add_run_options", "segmenter", "settings"]
 
@@ -19,6 +19,7 @@ def add_run_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--members", type=int, default=_DEFAULT.members, help="masks drawn per picture")
     verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps")
     verb.add_argument("--sampler", choices=sorted(SAMPLERS), default=_DEFAULT.sampler)
+    verb.add_argument("--spacing", choices=SPACINGS, default=_DEFAULT.spacing, help="which training steps are visited")
     verb.add_argument("--eta", type=float, default=_DEFAULT.eta, help="DDIM: 0 deterministic, 1 as noisy as DDPM")
     verb.add_argument("--fuse", choices=sorted(FUSIONS), default=_DEFAULT.fuse, help="how members become one mask")
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed)
@@ -28,7 +29,7 @@ def add_run_options(verb: argparse.ArgumentParser) -> None:
 
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Read the run settings."""
-    names = ("members", "steps", "sampler", "eta", "fuse", "seed", "size")
+    names = ("members", "steps", "sampler", "spacing", "eta", "fuse", "seed", "size")
     return RunSettings(**{name: getattr(arguments, name) for name in names})
 
 

@@ -26,10 +26,10 @@ from medsegdiff.sampling.ddpm import DDPM
 from medsegdiff.sampling.dpm_solver import DPMSolver
 from medsegdiff.sampling.interop import from_diffusers
 from medsegdiff.sampling.noise import MemberNoise
-from medsegdiff.sampling.times import spaced
+from medsegdiff.sampling.times import SPACINGS, spaced
 from medsegdiff.schedule import Diffusion, NoiseSchedule
 
-__all__ = ["SAMPLERS", "MemberNoise", "Sampler", "denoise", "from_diffusers", "spaced"]
+__all__ = ["SAMPLERS", "SPACINGS", "MemberNoise", "Sampler", "denoise", "from_diffusers", "spaced"]
 
 
 class Sampler(Protocol):

@@ -4,6 +4,8 @@ A network trained on T steps may be asked at n of them. The walk is a descending
 clean mask. With round() to the nearest, ties to even, and i = 0 ... n-1:
 
     trailing    round(T (n - i) / n) - 1          begins at T-1, where the state is all but pure noise
+    early       round(T (1 - (i/n)^2)) - 1        likewise, with steps crowded where the noise is high: there the image
+                                                  decides what the mask will be, later its edges are drawn
     leading     (n - 1 - i) floor(T / n)          ends at 0, but begins below T-1
     even        round((T - 1) (1 - i / (n-1)))    both T-1 and 0
 
@@ -15,7 +17,9 @@ References:
 
 import numpy as np
 
-__all__ = ["spaced"]
+__all__ = ["SPACINGS", "spaced"]
+
+SPACINGS = ("trailing", "early", "leading", "even")
 
 
 def spaced(timesteps: int, steps: int, spacing: str = "trailing") -> list[int]:
@@ -29,9 +33,14 @@ def spaced(timesteps: int, steps: int, spacing: str = "trailing") -> list[int]:
     match spacing:
         case "trailing":
             return [round(timesteps * (steps - i) / steps) - 1 for i in range(steps)]
+        case "early":
+            times = [timesteps]
+            for i in range(steps):
+                times.append(min(times[-1] - 1, round(timesteps * (1 - (i / steps) ** 2)) - 1))  # no two alike
+            return times[1:]
         case "leading":
             return [i * (timesteps // steps) for i in reversed(range(steps))]
         case "even":
             return np.linspace(timesteps - 1, 0, steps).round().astype(int).tolist()
         case _:
-            raise ValueError(f"spacing is {spacing!r}; choose trailing, leading or even")
+            raise ValueError(f"spacing is {spacing!r}; choose {', '.join(SPACINGS)}")

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsegdiff.sampling import spaced
+from medsegdiff.sampling import SPACINGS, spaced
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["trailing", "leading", "even"]), st.integers(1, 1200), st.data())
+@given(st.sampled_from(SPACINGS), st.integers(1, 1200), st.data())
 def test_a_walk_descends_within_the_schedule_and_visits_nothing_twice(spacing, timesteps, data):
     steps = data.draw(st.integers(1, timesteps))
     times = spaced(timesteps, steps, spacing)
@@ -29,5 +29,5 @@ def test_more_steps_than_the_schedule_has_are_refused(steps):
 
 
 def test_an_unknown_spacing_is_refused():
-    with pytest.raises(ValueError, match="choose trailing, leading or even"):
+    with pytest.raises(ValueError, match="choose trailing, early, leading, even"):
         spaced(100, 10, "linspace")
