@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import threading
 from pathlib import Path
 
 # Before torch is imported: its threads must sleep, not spin, while they wait; visitors share the cores.
@@ -16,7 +17,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port to listen on; by default the first free one from 7860")
     parser.add_argument("--host", help="address to listen on; by default this machine only")
     parser.add_argument(
-        "--checkpoint", action="append", default=[], metavar="FOLDER", help="offer this checkpoint too, before those shipped"
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="offer this checkpoint too, before those shipped",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args()
@@ -26,8 +31,10 @@ def main() -> None:
 
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
     session = Session(own | catalogue.shipped(), arguments.device)
-    print("Opening the page ...", flush=True)
-    gradio_ui.serve(session, port=arguments.port, host=arguments.host)
+    address, wait = gradio_ui.serve(session, port=arguments.port, host=arguments.host)
+    print(f"The page is open at {address}", flush=True)
+    threading.Thread(target=session.warm, daemon=True).start()  # after the first paint, not before
+    wait()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ axis and colour bar.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
@@ -26,7 +27,9 @@ class Curve:
 
     __slots__ = ("name", "panel", "width", "x", "y")
 
-    def __init__(self, name: str, x: Sequence[float], y: Sequence[float], *, panel: int = 0, width: float = 2.5) -> None:
+    def __init__(
+        self, name: str, x: Sequence[float], y: Sequence[float], *, panel: int = 0, width: float = 2.5
+    ) -> None:
         self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
 
 
@@ -107,13 +110,13 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
         rows,
         columns,
         subplot_titles=[p.title for p in pictures],
-        horizontal_spacing=0.42 / columns / max(1, columns - 1) if columns > 1 else 0,
+        horizontal_spacing=0.26 / columns,
         vertical_spacing=(0.16 if square else 0.34) / rows,
     )
     scales = {"viridis": paint.VIRIDIS, "cividis": paint.CIVIDIS, "cyclic": "twilight"}
     for i, p in enumerate(pictures):
         row, column = divmod(i, columns)
-        place = figure.get_subplot(row + 1, column + 1)
+        place: Any = figure.get_subplot(row + 1, column + 1)
         domain_x, domain_y = place.xaxis.domain, place.yaxis.domain
         figure.add_heatmap(
             z=np.asarray(p.values, np.float32).round(4),
@@ -139,7 +142,11 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
         figure.update_yaxes(title=y if column == 0 else "", row=row + 1, col=column + 1, showgrid=False, zeroline=False)
         if square:
             figure.update_yaxes(
-                scaleanchor=f"x{i + 1 if i else ''}", autorange="reversed", constrain="domain", row=row + 1, col=column + 1
+                scaleanchor=f"x{i + 1 if i else ''}",
+                autorange="reversed",
+                constrain="domain",
+                row=row + 1,
+                col=column + 1,
             )
             if not x:
                 figure.update_xaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
@@ -152,7 +159,9 @@ def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarr
     """Average a centred spectrum over rings of equal frequency: (cycles per cell, mean)."""
     values = np.asarray(spectrum, np.float64)
     height, width = values.shape
-    v, u = np.meshgrid((np.arange(height) - height // 2) / height, (np.arange(width) - width // 2) / width, indexing="ij")
+    v, u = np.meshgrid(
+        (np.arange(height) - height // 2) / height, (np.arange(width) - width // 2) / width, indexing="ij"
+    )
     ring = np.rint(np.hypot(u, v) * min(height, width)).astype(int).ravel()
     inside = ring <= min(height, width) // 2
     total = np.bincount(ring[inside], values.ravel()[inside])

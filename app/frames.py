@@ -51,7 +51,9 @@ _FORMAT = 1
 class Plane:
     """One small map that a part of the network told about at one step."""
 
-    kind: str  # "spectrum before", "spectrum after", "gain", "phase", "affinity", "token affinity", "band", "anchor ..."
+    kind: (
+        str  # "spectrum before", "spectrum after", "gain", "phase", "affinity", "token affinity", "band", "anchor ..."
+    )
     stage: str  # the part's own name for the place
     values: Float16[ndarray, "h w"]
 
@@ -106,9 +108,15 @@ class Recording:
 
     def save(self, path: Path | str) -> None:
         """Write one .npz."""
-        arrays = dict(_arrays(self))
+        arrays: dict[str, Any] = dict(_arrays(self))
         heads = [
-            {"index": f.index, "total": f.total, "t": f.t, "shares": f.shares, "planes": [[p.kind, p.stage] for p in f.planes]}
+            {
+                "index": f.index,
+                "total": f.total,
+                "t": f.t,
+                "shares": f.shares,
+                "planes": [[p.kind, p.stage] for p in f.planes],
+            }
             for f in self.frames
         ]
         text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts}, allow_nan=False)
@@ -126,7 +134,9 @@ class Recording:
             arrays: dict[str, ndarray] = dict(file)
         head = json.loads(arrays["json"].tobytes())
         if head["format"] != _FORMAT:
-            raise ValueError(f"the recording has format {head['format']}, this version reads {_FORMAT}; record it again")
+            raise ValueError(
+                f"the recording has format {head['format']}, this version reads {_FORMAT}; record it again"
+            )
         return cls(
             Opening(arrays["picture"], _optional(arrays, "truth"), _optional(arrays, "anchor")),
             tuple(_frame(arrays, i, told) for i, told in enumerate(head["frames"])),

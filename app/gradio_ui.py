@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import catalogue, panels, scrubber
+from app import catalogue, panels, scrubber, views, wording
 from app import session as core
 from app.frames import Frame, Opening, Recording
 from app.i18n import LANGUAGES, Words, choose, words
@@ -39,14 +39,14 @@ Update = dict[Any, Any]
 Texts = Callable[[Words], dict[str, Any]]
 
 
-def serve(session: Session, *, port: int | None = None, host: str | None = None, block: bool = True) -> str:
-    """Open the page and return its address."""
+def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
+    """Open the page; return its address, and what waits until somebody interrupts."""
     demo = build(session)
     _, address, _ = demo.launch(
         server_port=port,
         server_name=host,
-        prevent_thread_lock=not block,
-        quiet=not block,
+        prevent_thread_lock=True,
+        quiet=True,
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE,
         max_file_size="32mb",
@@ -60,11 +60,19 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None,
         pwa=False,
         state_session_capacity=64,  # a session may hold a picture and a run
     )
-    return address
+    return address, demo.block_thread
 
 
 def _theme() -> gr.themes.Base:
-    sans = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"]
+    sans = [
+        "system-ui",
+        "-apple-system",
+        "Segoe UI",
+        "Noto Sans CJK SC",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "sans-serif",
+    ]
     return gr.themes.Base(
         primary_hue=gr.themes.colors.blue,
         neutral_hue=gr.themes.colors.slate,
@@ -86,8 +94,12 @@ class _Page:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.texts: dict[Any, Texts] = {}  # of every widget that says something
-        with gr.Blocks(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as self.demo:
-            self.subject = gr.State(None, time_to_live=3600)  # None: the first drawn picture; a seed; a picture of one's own
+        with gr.Blocks(
+            title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True
+        ) as self.demo:
+            self.subject = gr.State(
+                None, time_to_live=3600
+            )  # None: the first drawn picture; a seed; a picture of one's own
             self.stage = gr.State(None, time_to_live=3600)  # the run on the screen
             self._head()
             with gr.Row(elem_classes="layout"):
@@ -111,7 +123,11 @@ class _Page:
 
     def _head(self) -> None:
         with gr.Row(elem_classes="head", equal_height=True):
-            self._say(gr.HTML, lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"}, elem_classes="brand")
+            self._say(
+                gr.HTML,
+                lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"},
+                elem_classes="brand",
+            )
             self.language = self._say(
                 gr.Radio,
                 lambda w: {"label": w("page.language")},
@@ -126,7 +142,7 @@ class _Page:
 
     def _choose(self) -> None:
         self.examples = gr.HTML(
-            self._thumbnails(words("en"), catalogue.EXAMPLES[0]),
+            wording.thumbnails(catalogue.EXAMPLES[0], words("en")),
             html_template='<div class="thumbs"></div>',
             js_on_load=scrubber.THUMBS,
             elem_id="examples",
@@ -140,12 +156,20 @@ class _Page:
             filterable=False,
             elem_id="checkpoint",
         )
-        warning = self._warning(words("en"), self.checkpoint.value)
+        warning = wording.warning(self._card(self.checkpoint.value), words("en"))
         self.warning = gr.HTML(warning, visible=bool(warning), elem_classes="warning")
         with gr.Row(elem_classes="act"):
-            self.run = self._say(gr.Button, lambda w: {"value": w("run.button")}, variant="primary", elem_id="run", scale=2, min_width=80)
+            self.run = self._say(
+                gr.Button, lambda w: {"value": w("run.button")}, variant="primary", elem_id="run", scale=2, min_width=80
+            )
             self.stop = self._say(
-                gr.Button, lambda w: {"value": w("run.stop")}, variant="stop", elem_id="stop", interactive=False, scale=1, min_width=80
+                gr.Button,
+                lambda w: {"value": w("run.stop")},
+                variant="stop",
+                elem_id="stop",
+                interactive=False,
+                scale=1,
+                min_width=80,
             )
 
     def _stage(self) -> None:
@@ -156,7 +180,7 @@ class _Page:
         self.view = self._say(
             gr.Radio,
             lambda w: {"label": w("page.views")},
-            choices=_views(recording, en),
+            choices=wording.views(recording, en),
             value="steps",
             show_label=False,
             container=False,
@@ -170,7 +194,7 @@ class _Page:
                     opening, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}"
                 )
                 if panel.key == "steps":
-                    facts = _facts(recording, en, live=False) if recording else ""
+                    facts = wording.facts(recording, en, live=False) if recording else ""
                     self.facts = gr.HTML(facts, elem_id="facts")
                     with gr.Row(elem_classes="files", visible=False) as self.file_row:
                         self.files = [self._file(name) for name in _FILES]
@@ -201,7 +225,7 @@ class _Page:
         with self._say(gr.Accordion, lambda w: {"label": w("settings.heading")}, open=False, elem_id="settings"):
             self.controls = [self._control(control) for control in CONTROLS]
         with self._say(gr.Accordion, lambda w: {"label": w("model.about")}, open=False, elem_id="about"):
-            self.card = gr.HTML(self._card(words("en"), self.checkpoint.value), elem_classes="words")
+            self.card = gr.HTML(wording.card(self._card(self.checkpoint.value), words("en")), elem_classes="words")
             self._say(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
             self.repository = self._say(
                 gr.Textbox,
@@ -226,7 +250,7 @@ class _Page:
         def texts(w: Words) -> dict[str, Any]:
             said: dict[str, Any] = {"label": w(f"{at}.label"), "info": w(f"{at}.help")}
             if isinstance(control, Choice | Flags):
-                said["choices"] = [(_option(w, control.field, choice), choice) for choice in control.choices]
+                said["choices"] = [(wording.option(control.field, choice, w), choice) for choice in control.choices]
             return said
 
         common: dict[str, Any] = {"value": control.default, "interactive": True, "elem_id": f"set-{control.field}"}
@@ -255,7 +279,11 @@ class _Page:
             hello.then(self._redraw, speaking, self._shown(), **quick)
         self.language.change(None, [self.language], js="(l) => { document.documentElement.lang = l }", **quick)
         self.examples.click(
-            self._choose_example, [self.checkpoint, self.language], [*shown, self.examples], trigger_mode="once", **quick
+            self._choose_example,
+            [self.checkpoint, self.language],
+            [*shown, self.examples],
+            trigger_mode="once",
+            **quick,
         )
         self.checkpoint.change(self._choose_checkpoint, chosen, [*shown, self.warning, self.card], **quick)
         self.upload.upload(
@@ -280,7 +308,12 @@ class _Page:
         )
         going.then(self._idle, None, [self.run, self.stop], **quick)
         self.stop.click(
-            self._idle, None, [self.run, self.stop], cancels=[going], js="() => window.dispatchEvent(new Event('film-stop'))", **quick
+            self._idle,
+            None,
+            [self.run, self.stop],
+            cancels=[going],
+            js="() => window.dispatchEvent(new Event('film-stop'))",
+            **quick,
         )
         self.view.change(None, [self.view], None, js=_SHOW_PANEL, **quick)
         self.load.click(
@@ -307,11 +340,14 @@ class _Page:
         w = words(language)
         said: Update = {widget: gr.update(**texts(w)) for widget, texts in self.texts.items()}
         said[self.language] = gr.update(value=language, **self.texts[self.language](w))
-        return said | {self.examples: self._thumbnails(w, _seed(subject)), **self._checkpoint_words(name, w)}
+        return said | {self.examples: wording.thumbnails(_seed(subject), w), **self._checkpoint_words(name, w)}
 
     def _checkpoint_words(self, name: str | None, w: Words) -> Update:
-        warning = self._warning(w, name)
-        return {self.warning: gr.update(value=warning, visible=bool(warning)), self.card: self._card(w, name)}
+        warning = wording.warning(self._card(name), w)
+        return {
+            self.warning: gr.update(value=warning, visible=bool(warning)),
+            self.card: wording.card(self._card(name), w),
+        }
 
     def _redraw(self, language: str, subject: object, stage: Recording | None, name: str) -> Update:
         w = words(language)
@@ -325,7 +361,7 @@ class _Page:
             **self._waiting(seed, name, w),
             self.subject: seed,
             self.stage: None,
-            self.examples: self._thumbnails(w, seed),
+            self.examples: wording.thumbnails(seed, w),
         }
 
     def _choose_checkpoint(self, subject: object, name: str, language: str) -> Update:
@@ -347,7 +383,7 @@ class _Page:
             self.subject: subject,
             self.stage: None,
             self.upload: None,  # nothing of the file stays, not even its name on the page
-            self.examples: self._thumbnails(w, None),
+            self.examples: wording.thumbnails(None, w),
         }
 
     def _run(self, subject: object, name: str, language: str, *values: object) -> Iterator[Update]:
@@ -357,11 +393,15 @@ class _Page:
         opening: Opening | None = None
         try:
             if name is None:
-                raise ValueError(w("model.none"))
+                raise _refusal(w("model.none"))
             target = _target(subject)
             settings = read(values)
             hidden = gr.update(visible=False)
-            yield {film: panels.live(target.opening, None, w, w("run.loading"), 0.0), self.facts: "", self.file_row: hidden}
+            yield {
+                film: views.live(target.opening, None, w, w("run.loading"), 0.0),
+                self.facts: "",
+                self.file_row: hidden,
+            }
             self.session.segmenter(name)
             began = shown = time.perf_counter()
             with closing(self.session.run(name, target, settings)) as events:
@@ -370,7 +410,7 @@ class _Page:
                         case Opening():
                             opening = event
                             status = w("run.anchor" if opening.anchor else "run.looking")
-                            yield {film: panels.live(opening, None, w, status, 0.0)}
+                            yield {film: views.live(opening, None, w, status, 0.0)}
                             began = time.perf_counter()
                         case Frame() as frame:
                             now = time.perf_counter()
@@ -380,11 +420,13 @@ class _Page:
                             left = (now - began) / done * (frame.total - done)
                             status = w("run.step", step=done, total=frame.total, t=frame.t, eta=f"{left:.1f}")
                             assert opening is not None
-                            yield {film: panels.live(opening, frame, w, status, done / frame.total)}
+                            yield {film: views.live(opening, frame, w, status, done / frame.total)}
                         case Finished():
                             with TemporaryDirectory() as folder:  # the page's cache keeps copies, for a while
                                 paths = core.write(folder, event)
-                                files = {b: gr.update(value=str(paths[n])) for b, n in zip(self.files, _FILES, strict=True)}
+                                files = {
+                                    b: gr.update(value=str(paths[n])) for b, n in zip(self.files, _FILES, strict=True)
+                                }
                                 yield {
                                     **self._replay(event.recording, w, live=True),
                                     **files,
@@ -401,7 +443,10 @@ class _Page:
 
     def _fetch(self, repository: str, revision: str, language: str) -> Iterator[Update]:
         w = words(language)
-        yield {self.loaded: f"<p>{html.escape(w('model.fetching', repository=repository))}</p>", self.load: gr.update(interactive=False)}
+        yield {
+            self.loaded: f"<p>{html.escape(w('model.fetching', repository=repository))}</p>",
+            self.load: gr.update(interactive=False),
+        }
         try:
             name = self.session.fetch(repository, revision)
         except ValueError as error:
@@ -427,14 +472,17 @@ class _Page:
             return self._replay(recording, w, live=False)
         target = _target(subject)
         shown: Update = {film: None for film in self.films.values()}
-        shown[self.films["steps"]] = panels.still(target.opening, w, _waiting_words(target, w))
+        shown[self.films["steps"]] = views.still(target.opening, w, wording.waiting(target, w))
         shown |= {plot: gr.update(visible=False, value=None) for pair in self.plots.values() for plot in pair}
-        shown[self.view] = gr.update(choices=_views(None, w), value="steps")
+        shown[self.view] = gr.update(choices=wording.views(None, w), value="steps")
         return shown | {self.facts: "", self.file_row: gr.update(visible=False)}
 
     def _replay(self, recording: Recording, w: Words, *, live: bool) -> Update:
         """Show a finished run."""
-        shown: Update = {self.facts: _facts(recording, w, live=live), self.view: gr.update(choices=_views(recording, w))}
+        shown: Update = {
+            self.facts: wording.facts(recording, w, live=live),
+            self.view: gr.update(choices=wording.views(recording, w)),
+        }
         if not live:
             shown[self.file_row] = gr.update(visible=False)
         for panel in panels.PANELS:
@@ -446,39 +494,8 @@ class _Page:
                 shown[plot] = gr.update(value=figures[i] if i < len(figures) else None, visible=i < len(figures))
         return shown
 
-    def _thumbnails(self, w: Words, chosen: int | None) -> dict[str, Any]:
-        return {
-            "items": [
-                {"seed": seed, "src": catalogue.thumbnail(seed), "alt": w("picture.example_alt", seed=seed)}
-                for seed in catalogue.EXAMPLES
-            ],
-            "chosen": chosen,
-            "heading": w("picture.drawn"),
-            "hint": w("picture.drawn_hint"),
-            "another": w("picture.another"),
-        }
-
-    def _warning(self, w: Words, name: str | None) -> str:
-        if name is None:
-            return f"<p>{w('model.none')}</p>"
-        return "" if self.session.card(name).trained else f"<p>{w('model.untrained')}</p>"
-
-    def _card(self, w: Words, name: str | None) -> str:
-        if name is None:
-            return ""
-        card = self.session.card(name)
-        said = w(
-            "model.card",
-            kind={"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}.get(card.kind, card.kind),
-            parameters=f"{card.parameters / 1e6:.1f}",
-            size=card.size,
-            modality=w.known(f"modality.{card.modality}", card.modality),
-            labels=", ".join(w.known(f"class.{label}", label) for label in card.labels),
-            source=card.source,
-            licence=card.licence,
-            digest=card.sha256[:16],
-        )
-        return f"<p>{html.escape(said)}</p>"
+    def _card(self, name: str | None) -> catalogue.Card | None:
+        return None if name is None else self.session.card(name)
 
     # ----------------------------------------------------------------------------------------------------- endpoints
 
@@ -502,13 +519,18 @@ class _Page:
             assert isinstance(finished, Finished)
             with TemporaryDirectory() as folder:
                 paths = core.write(folder, finished)
-                yield str(paths["mask"]), str(paths["probability"]), str(paths["disagreement"]), finished.recording.facts
+                yield (
+                    str(paths["mask"]),
+                    str(paths["probability"]),
+                    str(paths["disagreement"]),
+                    finished.recording.facts,
+                )
 
         def model_info() -> dict[str, Any]:
             """List the checkpoints that `segment` may be asked for, with what each was trained on."""
             return {name: session.card(name).facts() for name in session.sources}
 
-        by_field = {control.field: control for control in CONTROLS}
+        by_field: dict[str, Any] = {control.field: control for control in CONTROLS}
         inputs: list[Any] = [
             gr.File(label="picture", visible=False),
             gr.Textbox(value=None, label="checkpoint", visible=False),
@@ -534,59 +556,8 @@ _kept = lru_cache(maxsize=64)(_drawn)  # shipped recordings never change, so the
 # -------------------------------------------------------------------------------------------------------------- words
 
 
-def _views(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
-    """The panels that a run has, as choices."""
-    there = [p.key for p in panels.PANELS if p.key == "steps" or (recording is not None and p.needs(recording))]
-    return [(w(f"panel.{key}.title"), key) for key in there]
-
-
 def _panel_texts(key: str) -> Texts:
     return lambda w: {"value": f"<p>{w(f'panel.{key}.text')}</p>"}
-
-
-def _option(w: Words, field: str, choice: str | int) -> str:
-    if field == "size":
-        return f"{choice} × {choice}" if choice else w("settings.trained_size")
-    return w(f"settings.{field}.{choice}")
-
-
-def _waiting_words(subject: Subject, w: Words) -> str:
-    picture = subject.picture
-    if subject.seed is not None:
-        return w("picture.waiting", seed=subject.seed)
-    if picture.slice_count > 1:
-        values = {"slice": picture.slice_index + 1, "slices": picture.slice_count}
-        said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)
-    else:
-        said = w("picture.yours", height=picture.height, width=picture.width)
-    return said + w("picture.burned") if picture.burned_in else said
-
-
-def _facts(recording: Recording, w: Words, *, live: bool) -> str:
-    """Say a run in numbers."""
-    facts = recording.facts
-    cells = []
-    for label, area in facts["areas"].items():
-        detail = "result.area_detail_mm2" if "mm2" in area else "result.area_detail"
-        told = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
-        cells.append((w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), told))
-    for i, dice in enumerate(facts["dice"]):
-        mean = sum(dice) / len(dice)
-        told = w("result.dice_detail")
-        if facts["anchor_dice"]:
-            anchor = facts["anchor_dice"][i]
-            told = w("result.dice_detail_anchor", anchor=f"{sum(anchor) / len(anchor):.3f}")
-        cells.append((w("result.dice"), f"{mean:.3f}", told))
-    settings = facts["settings"]
-    if settings["members"] > 1:
-        cells.append((w("result.disagreement"), f"{facts['disagreement']:.3f}", w("result.disagreement_detail")))
-    counts = w("result.seconds_detail", members=settings["members"], steps=settings["steps"])
-    cells.append((w("result.seconds"), w("result.seconds_value", seconds=f"{facts['seconds']:.2f}"), counts))
-    cells.append((w("result.weights"), facts["digest"][:8], w("result.weights_detail", seed=settings["seed"])))
-    shown = "".join(
-        f"<div><dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd><dd class=detail>{html.escape(c)}</dd></div>" for a, b, c in cells
-    )
-    return f'<dl class="facts">{shown}</dl><p class="origin">{w("run.live" if live else "run.recorded")}</p>'
 
 
 def _seed(subject: object) -> int | None:

@@ -18,14 +18,26 @@ from jaxtyping import Bool, Num, UInt8
 from numpy import ndarray
 from PIL import Image
 
-__all__ = ["CIVIDIS", "CLASSES", "MEMBER", "TRUTH", "VIRIDIS", "data_uri", "fit", "grey", "mapped", "on_picture", "sheet"]
+__all__ = [
+    "CIVIDIS",
+    "CLASSES",
+    "MEMBER",
+    "TRUTH",
+    "VIRIDIS",
+    "data_uri",
+    "fit",
+    "grey",
+    "mapped",
+    "on_picture",
+    "sheet",
+]
 
 CLASSES = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # of classes 1, 2, ..., then again
 TRUTH = "#F0E442"
 MEMBER = "#FFFFFF"
 
-VIRIDIS = "#440154 #482878 #3e4989 #31688e #26828e #1f9e89 #35b779 #6ece58 #b5de2b #fde725".split()
-CIVIDIS = "#00224e #123570 #3b496c #575d6d #707173 #8a8678 #a59c74 #c3b369 #e1cc55 #fee838".split()
+VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
 
 RGB = UInt8[ndarray, "h w 3"]
 
@@ -49,7 +61,7 @@ def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool 
     if image.shape[:2] == size:
         return image
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(image).resize(size[::-1], how))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
 
 
 def grey(image: UInt8[ndarray, "h w"]) -> RGB:

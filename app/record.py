@@ -31,8 +31,12 @@ def record(session: Session, name: str, seed: int, folder: Path) -> Path:
 def main() -> None:
     """Read the command line and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER", help="record these instead of the shipped")
-    parser.add_argument("--seed", action="append", type=int, default=[], help="of a phantom; by default those of the page")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], metavar="FOLDER", help="record these instead of the shipped"
+    )
+    parser.add_argument(
+        "--seed", action="append", type=int, default=[], help="of a phantom; by default those of the page"
+    )
     parser.add_argument("--out", type=Path, default=catalogue.ROOT / "recordings", help="folder (default: %(default)s)")
     arguments = parser.parse_args()
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}

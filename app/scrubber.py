@@ -59,6 +59,8 @@ def film(
 
     Arguments:
         views: the tiles, left to right; each has one picture for every position, all of one size.
+        positions: the places on the time line.
+        words: the visitor's language.
         run: films that share this name keep step.
         at: position to begin with; negative counts from the end.
         legend: (colour, "solid", "thin" or "dotted", words).
@@ -76,7 +78,9 @@ def film(
             {
                 "title": view.title,
                 "alts": list(view.alts),
-                "bar": {"colours": list(view.bar.colours), "low": view.bar.low, "high": view.bar.high} if view.bar else None,
+                "bar": {"colours": list(view.bar.colours), "low": view.bar.low, "high": view.bar.high}
+                if view.bar
+                else None,
             }
             for view in views
         ],
@@ -87,7 +91,8 @@ def film(
         "status": status,
         "progress": progress,
         "smooth": smooth,
-        "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys")} | {"stopped": words("run.stopped")},
+        "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys")}
+        | {"stopped": words("run.stopped")},
     }
 
 
@@ -143,12 +148,15 @@ const make = (tag, parent, cls, text) => {
   if (parent) parent.appendChild(e);
   return e;
 };
-const icon = (button, name) => { button.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${icons[name]}"/></svg>`; };
-let film = null, at = 0, shape = '', timer = null, voice = null, parts = {}, sheet = null;
+const icon = (button, name) => {
+  button.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${icons[name]}"/></svg>`;
+};
+const name = (button, words) => { button.title = words; button.setAttribute('aria-label', words); };
+let film = null, at = 0, shape = '', timer = null, voice = null, parts = {}, sheet = null, stopped = false;
 
 const pause = () => {
   clearInterval(timer); timer = null;
-  if (parts.play) { icon(parts.play, 'play'); parts.play.setAttribute('aria-label', film.words.play); parts.play.title = film.words.play; }
+  if (parts.play) { icon(parts.play, 'play'); name(parts.play, film.words.play); }
 };
 const draw = () => {
   if (!film || !sheet) return;
@@ -173,7 +181,7 @@ const go = (to, tell = true) => {
 };
 const play = () => {
   if (timer) return pause();
-  icon(parts.play, 'pause'); parts.play.setAttribute('aria-label', film.words.pause); parts.play.title = film.words.pause;
+  icon(parts.play, 'pause'); name(parts.play, film.words.pause);
   if (at >= film.positions.length - 1) go(0);
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   timer = setInterval(() => {
@@ -217,10 +225,10 @@ const build = () => {
   }
   const time = make('div', root, 'time');
   if (film.progress === null && film.positions.length > 1) {
-    const button = (name, act) => {
-      const b = make('button', time, name);
-      b.type = 'button'; b.title = film.words[name]; b.setAttribute('aria-label', film.words[name]);
-      icon(b, name); b.onclick = act;
+    const button = (kind, act) => {
+      const b = make('button', time, kind);
+      b.type = 'button'; b.onclick = act;
+      icon(b, kind); name(b, film.words[kind]);
       return b;
     };
     button('back', () => { pause(); go(at - 1); });
@@ -244,6 +252,8 @@ const build = () => {
 };
 const show = () => {
   const next = props.value;
+  if (stopped && next && next.progress > 0) return;  // a step that was on its way when somebody pressed Stop
+  stopped = false;
   if (!next || !next.sprite) { pause(); film = null; shape = ''; sheet = null; root.replaceChildren(); return; }
   pause();
   film = JSON.parse(JSON.stringify(next));
@@ -264,6 +274,7 @@ window.addEventListener('film', (event) => {
 });
 window.addEventListener('film-stop', () => {
   if (!film || film.progress === null) return;
+  stopped = true;
   film.status = film.words.stopped + ' ' + film.status.split(' · ').slice(0, 2).join(' · ');
   parts.now.textContent = film.status;
   parts.progress.hidden = true;

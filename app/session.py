@@ -7,7 +7,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -142,7 +143,14 @@ class Session:
         """Load a checkpoint, once."""
         return self._load(self.folder(name))
 
-    def run(self, name: str, subject: Subject, settings: "RunSettings") -> Iterator[Opening | Frame | Finished]:
+    def warm(self) -> None:
+        """Load the first checkpoint before anybody asks for it; whoever does will hear what is wrong with it."""
+        with suppress(ValueError):
+            self.segmenter(next(iter(self.sources), ""))
+
+    def run(
+        self, name: str, subject: Subject, settings: "RunSettings"
+    ) -> Generator[Opening | Frame | Finished, None, None]:
         """Segment, yielding what is seen: the opening with the anchor, every step, and the end."""
         from medsegdiff.pipeline import Segmentation, Start
         from medsegdiff.records import Step
@@ -179,7 +187,12 @@ def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any
         "settings": asdict(result.settings),
         "areas": result.areas(),
         "spacing_mm": result.spacing_mm,
-        "picture": {"height": picture.height, "width": picture.width, "kind": picture.source_kind, "modality": picture.modality},
+        "picture": {
+            "height": picture.height,
+            "width": picture.width,
+            "kind": picture.source_kind,
+            "modality": picture.modality,
+        },
         "slice": [picture.slice_index, picture.slice_count],
         "disagreement": float(result.disagreement.mean()),
         "phantom": subject.seed,

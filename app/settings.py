@@ -1,4 +1,4 @@
-"""The controls of a run: one row for each field of `RunSettings` that a visitor may turn, and the way back to the record.
+"""The controls of a run: a row for each field of `RunSettings` that a visitor may turn, and the way back to the record.
 
 A front end renders the table and hands the values on in its order; nothing here knows what a slider looks like. What the
 page lets one choose is narrower than what the package can, because visitors share two cores; `read` holds to it whatever
@@ -7,7 +7,7 @@ a client sends. The package is imported by `read` alone: a page must not wait fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -81,13 +81,15 @@ def read(values: Sequence[object], *, trace: bool = True) -> "RunSettings":
     from medsegdiff.config import RunSettings
     from medsegdiff.records import Switches
 
-    fields = {control.field: _checked(control, given) for control, given in zip(CONTROLS, values, strict=True)}
+    fields: dict[str, Any] = {
+        control.field: _checked(control, given) for control, given in zip(CONTROLS, values, strict=True)
+    }
     on = fields.pop("switches")
     flags = next(c for c in CONTROLS if isinstance(c, Flags)).choices
     return RunSettings(switches=Switches(**{name: name in on for name in flags}), trace=trace, **fields)
 
 
-def _checked(control: Control, given: object) -> object:  # what a client sends may be anything
+def _checked(control: Control, given: Any) -> Any:  # what a client sends may be anything
     match control:
         case Choice(choices=choices) | Flags(choices=choices):
             chosen = given if isinstance(control, Flags) and isinstance(given, list) else [given]

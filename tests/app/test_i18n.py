@@ -11,7 +11,9 @@ def test_every_language_says_everything_with_the_same_placeholders():
     spoken = {language: words(language).sentences for language in LANGUAGES}
     assert len({frozenset(sentences) for sentences in spoken.values()}) == 1
     for key in spoken["en"]:
-        placeholders = {frozenset(name for _, name, _, _ in string.Formatter().parse(s[key]) if name) for s in spoken.values()}
+        placeholders = {
+            frozenset(name for _, name, _, _ in string.Formatter().parse(s[key]) if name) for s in spoken.values()
+        }
         assert len(placeholders) == 1, key
         assert all(s[key] for s in spoken.values()), key
 

@@ -191,3 +191,20 @@ def test_at_the_first_step_both_bounds_are_one_so_the_variance_has_nothing_to_ch
     )
     assert_close(low, high)
     assert low.isfinite()
+
+
+@pytest.mark.parametrize("alpha", [1, 5])
+def test_several_draws_of_noise_share_one_look_at_the_picture(tiny_config, generator, alpha):
+    diffusion = Diffusion(DiffusionConfig())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        objective = Objective(build(tiny_config), diffusion, alpha=alpha, beta=10.0).requires_grad_(False)
+    for parameter in objective.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    image = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
+    labels = torch.randint(2, (2, 32, 32), generator=generator)
+    t, eps = torch.tensor([0, 5, 7, 500, 998, 999]), torch.randn(6, 1, 32, 32, generator=generator)
+    shared = objective(image, labels, t, eps)
+    apart = objective(image.repeat_interleave(3, 0), labels.repeat_interleave(3, 0), t, eps)
+    for name in ("total", "noise", "anchor_dice", "anchor_ce"):
+        assert_close(getattr(shared, name), getattr(apart, name), **ROUNDING)

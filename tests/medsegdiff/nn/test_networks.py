@@ -89,6 +89,37 @@ def test_every_preset_answers_a_mask_with_a_mask_of_its_size(name):
 
 
 @torch.no_grad()
+def test_v1_is_wired_as_its_figure(v1_config, generator):
+    net = network(v1_config)
+    x_t, picture = inputs(v1_config, generator)
+    time = net.time(T)
+    x_1 = net.mask_stages[0](net.mask_stem(x_t), time)
+    x_2 = net.mask_stages[1](net.mask_downs[0](x_1), time)
+    x_3 = net.mask_stages[2](net.mask_downs[1](x_2), time)
+    i_1 = net.fusions[0](net.image_stages[0](net.image_stem(picture)), net.parsers[0](x_1))  # A(m_I, P(m_x))
+    i_2 = net.fusions[1](net.image_stages[1](net.image_downs[0](i_1)), net.parsers[1](x_2))
+    i_3 = net.image_stages[2](net.image_downs[1](i_2))
+    *_, decoded = net.decoder(net.shared(net.down(i_3 + x_3), time), [x_1 + i_1, x_2 + i_2, x_3 + i_3], time)
+    same(net(x_t, T, net.encode(picture)), Prediction(net.head(decoded)))
+
+
+@torch.no_grad()
+def test_v2_is_wired_as_its_figure(v2_config, generator):
+    net = network(v2_config)
+    x_t, picture = inputs(v2_config, generator)
+    time, condition = net.time(T), net.condition(picture)
+    semantics, finest = condition.features[0], condition.features[-1]  # c^0 and f_c^-1
+    assert torch.equal(net.condition.head(finest), condition.anchor_logits[0])
+    x_1 = net.attentions[0](finest, net.stages[0](net.stem(x_t), time))  # f_d'^0
+    x_2 = net.stages[1](net.downs[0](x_1), time)
+    x_3 = net.stages[2](net.downs[1](x_2), time)
+    e = net.stages[3](net.downs[2](x_3), time)
+    c, _, _ = net.ss_former(e, semantics, time)  # takes the place of e
+    *_, decoded = net.decoder(net.middle(c, time), [x_1, x_2, x_3], time)
+    same(net(x_t, T, net.encode(picture)), Prediction(net.head(decoded)))
+
+
+@torch.no_grad()
 def test_the_answer_hears_the_mask_the_time_and_the_picture(config, generator):
     model = network(config)
     x_t, image = inputs(config, generator)

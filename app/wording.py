@@ -1,0 +1,110 @@
+"""Facts in words: what the page says of a picture, a checkpoint and a run, in the visitor's language.
+
+What goes onto the page as HTML is escaped here; a name that a file or a checkpoint brought along stays text.
+"""
+
+import html
+from typing import Any
+
+from app import catalogue, panels
+from app.catalogue import Card
+from app.frames import Recording
+from app.i18n import Words
+from app.session import Subject
+
+__all__ = ["card", "facts", "option", "thumbnails", "views", "waiting", "warning"]
+
+
+def thumbnails(chosen: int | None, w: Words) -> dict[str, Any]:
+    """Offer the drawn pictures, one of them chosen."""
+    return {
+        "items": [
+            {"seed": seed, "src": catalogue.thumbnail(seed), "alt": w("picture.example_alt", seed=seed)}
+            for seed in catalogue.EXAMPLES
+        ],
+        "chosen": chosen,
+        "heading": w("picture.drawn"),
+        "hint": w("picture.drawn_hint"),
+        "another": w("picture.another"),
+    }
+
+
+def views(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
+    """Name the panels that a run has, as choices."""
+    there = [p.key for p in panels.PANELS if p.key == "steps" or (recording is not None and p.needs(recording))]
+    return [(w(f"panel.{key}.title"), key) for key in there]
+
+
+def warning(known: Card | None, w: Words) -> str:
+    """Say what must not be overlooked about a checkpoint, or that there is none; else nothing."""
+    if known is None:
+        return f"<p>{html.escape(w('model.none'))}</p>"
+    return "" if known.trained else f"<p>{html.escape(w('model.untrained'))}</p>"
+
+
+def card(known: Card | None, w: Words) -> str:
+    """Say what a checkpoint is."""
+    if known is None:
+        return ""
+    said = w(
+        "model.card",
+        kind={"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}.get(known.kind, known.kind),
+        parameters=f"{known.parameters / 1e6:.1f}",
+        size=known.size,
+        modality=w.known(f"modality.{known.modality}", known.modality),
+        labels=", ".join(w.known(f"class.{label}", label) for label in known.labels),
+        source=known.source,
+        licence=known.licence,
+        digest=known.sha256[:16],
+    )
+    return f"<p>{html.escape(said)}</p>"
+
+
+def option(field: str, choice: str | int, w: Words) -> str:
+    """Name a choice of a control."""
+    if field == "size":
+        return f"{choice} × {choice}" if choice else w("settings.trained_size")
+    return w(f"settings.{field}.{choice}")
+
+
+def waiting(subject: Subject, w: Words) -> str:
+    """Say what lies ready to be run."""
+    picture = subject.picture
+    if subject.seed is not None:
+        return w("picture.waiting", seed=subject.seed)
+    if picture.slice_count > 1:
+        values = {"slice": picture.slice_index + 1, "slices": picture.slice_count}
+        said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)
+    else:
+        said = w("picture.yours", height=picture.height, width=picture.width)
+    return said + w("picture.burned") if picture.burned_in else said
+
+
+def facts(recording: Recording, w: Words, *, live: bool) -> str:
+    """Say a run in numbers, as HTML."""
+    known = recording.facts
+    cells = []
+    for label, area in known["areas"].items():
+        detail = "result.area_detail_mm2" if "mm2" in area else "result.area_detail"
+        told = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
+        cells.append(
+            (w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), told)
+        )
+    for i, dice in enumerate(known["dice"]):
+        mean = sum(dice) / len(dice)
+        told = w("result.dice_detail")
+        if known["anchor_dice"]:
+            anchor = known["anchor_dice"][i]
+            told = w("result.dice_detail_anchor", anchor=f"{sum(anchor) / len(anchor):.3f}")
+        cells.append((w("result.dice"), f"{mean:.3f}", told))
+    settings = known["settings"]
+    if settings["members"] > 1:
+        cells.append((w("result.disagreement"), f"{known['disagreement']:.3f}", w("result.disagreement_detail")))
+    counts = w("result.seconds_detail", members=settings["members"], steps=settings["steps"])
+    cells.append((w("result.seconds"), w("result.seconds_value", seconds=f"{known['seconds']:.2f}"), counts))
+    cells.append((w("result.weights"), known["digest"][:8], w("result.weights_detail", seed=settings["seed"])))
+    shown = "".join(
+        f"<div><dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd><dd class=detail>{html.escape(c)}</dd></div>"
+        for a, b, c in cells
+    )
+    return f'<dl class="facts">{shown}</dl><p class="origin">{w("run.live" if live else "run.recorded")}</p>'

@@ -1,0 +1,118 @@
+"""Folders of pictures and masks: who belongs to whom, and one sentence that names the file for whatever is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsegdiff.data.folders import cases, read_labels
+
+
+def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8) if pixels is None else pixels).save(path)
+    return path
+
+
+def labels(path: Path, *values: int, dtype: type = np.uint8) -> Path:
+    return picture(path, np.resize(np.array(values, dtype), (8, 8)))
+
+
+def test_pictures_find_their_masks_by_name_whatever_the_endings(tmp_path):
+    for name in ("b.jpg", "a.png", "c.TIF"):
+        picture(tmp_path / "images" / name)
+    (tmp_path / "images" / "notes.txt").write_text("no picture")
+    labels(tmp_path / "masks" / "a.tif", 1)
+    labels(tmp_path / "masks" / "b.png", 0, 1)
+    found = cases(tmp_path)
+    assert [case.name for case in found] == ["a", "b", "c"]
+    assert [case.mask and case.mask.name for case in found] == ["a.tif", "b.png", None]
+    assert found[0].pixels().shape == (8, 8, 3)
+    assert found[1].labels(1).sum() == 32
+
+
+@pytest.mark.parametrize("name", ["case.left", "scan[1]", "what?", "été 1"])
+def test_a_name_is_a_name_and_no_pattern(tmp_path, name):
+    for stem in ("case", name):
+        picture(tmp_path / "images" / f"{stem}.png")
+        labels(tmp_path / "masks" / f"{stem}.png", 1)
+    assert {case.name: case.mask and case.mask.stem for case in cases(tmp_path)} == {"case": "case", name: name}
+
+
+def test_a_split_is_a_folder_within_or_the_folder_itself(tmp_path):
+    picture(tmp_path / "data" / "train" / "images" / "seen.png")
+    picture(tmp_path / "data" / "val" / "images" / "held.png")
+    picture(tmp_path / "flat" / "images" / "only.png")
+    assert [case.name for case in cases(tmp_path / "data", "train")] == ["seen"]
+    assert [case.name for case in cases(tmp_path / "data", "val")] == ["held"]
+    assert [case.name for case in cases(tmp_path / "flat", "train")] == ["only"]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
+def test_a_mask_is_a_label_picture_of_any_depth(tmp_path, mode):
+    values = np.resize(np.array([0, 1], np.uint16 if mode == "I;16" else np.uint8), (4, 4))
+    image = Image.fromarray(values)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 0, 0])
+    elif mode == "1":
+        image = Image.fromarray(values.astype(bool))
+    image.save(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as stored:
+        assert stored.mode == mode
+    found = read_labels(tmp_path / "mask.png", 1)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, values)
+
+
+def test_white_means_one_where_there_is_one_class_only(tmp_path):
+    path = labels(tmp_path / "mask.png", 0, 255)
+    assert set(read_labels(path, 1).flat) == {0, 1}
+    with pytest.raises(ValueError, match=r"mask\.png has label 255"):
+        read_labels(path, 3)
+
+
+def bad_masks(folder: Path) -> dict[str, Path]:
+    """Every way for a mask to be wrong."""
+    negative, damaged = folder / "negative.tif", folder / "damaged.png"
+    Image.fromarray(np.full((4, 4), -1, np.int32)).save(negative)
+    labels(damaged, 1)
+    damaged.write_bytes(damaged.read_bytes()[:45])
+    photograph = folder / "photograph.png"
+    photograph.write_bytes(picture(folder / "photograph.jpg").read_bytes())
+    return {
+        "too high": labels(folder / "too high.png", 0, 3),
+        "grey 128": labels(folder / "grey 128.png", 0, 128, 255),
+        "colour": picture(folder / "colour.png"),
+        "negative": negative,
+        "damaged": damaged,
+        "photograph": photograph,
+    }
+
+
+@pytest.mark.parametrize("fault", ["too high", "grey 128", "colour", "negative", "damaged", "photograph"])
+def test_a_bad_mask_is_refused_by_name(tmp_path, fault):
+    path = bad_masks(tmp_path)[fault]
+    with pytest.raises(ValueError, match=fault):
+        read_labels(path, 1)
+
+
+def test_a_missing_mask_names_its_picture_and_where_it_was_sought(tmp_path):
+    picture(tmp_path / "images" / "alone.png")
+    (case,) = cases(tmp_path)
+    with pytest.raises(ValueError, match=r"images/alone\.png has no mask of the same name in .*masks"):
+        case.labels(1)
+
+
+def test_an_unreadable_picture_is_named(tmp_path):
+    path = picture(tmp_path / "images" / "torn.png")
+    path.write_bytes(path.read_bytes()[:45])
+    (case,) = cases(tmp_path)
+    with pytest.raises(ValueError, match=r"torn\.png"):
+        case.pixels()
+
+
+def test_a_folder_without_pictures_says_what_was_expected(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    with pytest.raises(ValueError, match=rf"{tmp_path.name} holds no pictures; expected images/NAME"):
+        cases(tmp_path)

@@ -1,0 +1,282 @@
+"""Training learns, and nothing about a run is left to chance: neither its draws, nor where it was interrupted."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+from torch.testing import assert_close
+
+from medsegdiff.__main__ import main
+from medsegdiff.checkpoint import load
+from medsegdiff.config import PRESETS, DiffusionConfig, TrainConfig, V1Config, V2Config
+from medsegdiff.data.batches import Draws, Pool, batches
+from medsegdiff.data.folders import cases
+from medsegdiff.data.synthetic import draw
+from medsegdiff.losses import Objective
+from medsegdiff.nn.build import build
+from medsegdiff.schedule import Diffusion
+from medsegdiff.training import Run, train
+
+TASK = "skin-lesion"
+RECIPE = TrainConfig(iterations=6, batch=2, learning_rate=1e-3, draws=2, warmup=2, constant=False, weight_decay=1e-2)
+OPTIONS = {"--preset": "v2-tiny", "--size": "64", "--batch": "2", "--workers": "0", "--task": TASK}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    """Four phantoms."""
+    phantoms = [draw(TASK, seed, size=32) for seed in range(4)]
+    return Pool([p.image for p in phantoms], [p.labels for p in phantoms])
+
+
+@pytest.fixture
+def begun(pool: Pool) -> Callable[..., Run]:
+    """Begin a run; twice the same arguments begin the same run."""
+
+    def begin(config: V1Config | V2Config, recipe: TrainConfig = RECIPE) -> Run:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            model = build(config)
+        diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2), config.classes)
+        objective = Objective(model, diffusion, alpha=recipe.alpha, beta=recipe.beta)
+        draws = Draws(pool, task=TASK, seed=recipe.seed, augment=recipe.augment)
+        return Run(objective, draws, recipe, Accelerator(cpu=True))
+
+    return begin
+
+
+def folder_of_phantoms(folder: Path, counts: dict[str, int]) -> Path:
+    """Write phantoms as a data folder, masks as 0 and 255."""
+    for split, count in counts.items():
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            phantom = draw(TASK, seed=100 * len(split) + i, size=80)
+            Image.fromarray(phantom.image).save(folder / split / "images" / f"{i}.png")
+            Image.fromarray(phantom.labels * np.uint8(255)).save(folder / split / "masks" / f"{i}.png")
+    return folder
+
+
+def state(run: Run) -> dict[str, Tensor]:
+    """Everything a run will remember."""
+    moments = run.optimizer.state_dict()["state"]
+    return (
+        {f"model.{k}": v for k, v in run.model.state_dict().items()}
+        | {f"ema.{k}": v for k, v in run.ema.state_dict().items()}
+        | {f"optimizer.{i}.{k}": v for i, parts in moments.items() for k, v in parts.items()}
+    )
+
+
+def test_four_pictures_can_be_learnt_by_heart(begun, tiny_config):
+    recipe = TrainConfig(iterations=80, batch=4, learning_rate=1e-2, warmup=10, alpha=1, beta=1.0, augment=False)
+    losses = [step.loss for step in train(begun(tiny_config, recipe), workers=0)]
+    assert np.mean(losses[-5:]) < losses[0] / 10
+
+
+def test_four_iterations_move_every_parameter(begun, tiny_config):
+    recipe = replace(
+        RECIPE, iterations=4, weight_decay=0.0, alpha=1
+    )  # what begins at zero holds back what is behind it
+    run = begun(tiny_config, recipe)
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    for _ in train(run, workers=0):
+        pass
+    assert [name for name, p in run.model.named_parameters() if torch.equal(p, before[name])] == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, workers):
+    whole = begun(tiny_config)
+    steps = list(train(whole, workers=workers))
+
+    first = begun(tiny_config)
+    walk = train(first, workers=workers)
+    half = [next(walk) for _ in range(3)]
+    walk.close()
+    first.save(tmp_path)
+    second = begun(tiny_config)
+    second.resume(tmp_path)
+    assert half + list(train(second, workers=workers)) == steps
+
+    expected, found = state(whole), state(second)
+    assert found.keys() == expected.keys()
+    assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
+
+
+def test_the_seed_decides_everything(begun, tiny_config):
+    once, again, other = (
+        [step.loss for step in train(begun(tiny_config, replace(RECIPE, iterations=2, seed=seed)), workers=0)]
+        for seed in (0, 0, 1)
+    )
+    assert once == again
+    assert once[1] != other[1]
+
+
+def test_the_moving_average_begins_quickly_and_then_forgets_slowly(begun, v1_config):
+    run = begun(v1_config, replace(RECIPE, ema=0.2))
+    average = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    for i, _ in enumerate(train(run, workers=0)):
+        decay = min(0.2, (1 + i) / (10 + i))
+        for name, p in run.model.named_parameters():
+            average[name] = decay * average[name] + (1 - decay) * p.detach()
+    for name, p in run.ema.named_parameters():
+        assert_close(p, average[name], rtol=1e-5, atol=1e-7)
+
+
+def test_the_rate_rises_and_then_falls_to_a_hundredth_or_stays(begun, v1_config):
+    falling = begun(v1_config, TrainConfig(iterations=1000, learning_rate=1.0, warmup=10, constant=False))
+    rates = [falling.learning_rate(i) for i in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1, abs=1e-3)
+    assert np.all(np.diff(rates[9:]) < 0)
+    assert rates[-1] == pytest.approx(0.01)
+    staying = begun(v1_config, TrainConfig(iterations=1000, learning_rate=1.0, warmup=10))
+    assert {staying.learning_rate(i) for i in range(9, 1000)} == {1.0}
+
+
+def test_resuming_says_what_is_missing_or_foreign(begun, v1_config, v2_config, tmp_path):
+    with pytest.raises(ValueError, match=r"no state\.safetensors to resume from"):
+        begun(v1_config).resume(tmp_path)
+    begun(v2_config).save(tmp_path)
+    with pytest.raises(ValueError, match="belongs to another network"):
+        begun(v1_config).resume(tmp_path)
+
+
+def test_a_draw_depends_on_its_number_alone(pool):
+    draws = Draws(pool, task=TASK, seed=3, augment=True)
+    forwards = [draws[n] for n in range(8)]
+    backwards = [Draws(pool, task=TASK, seed=3, augment=True)[n] for n in reversed(range(8))][::-1]
+    for (image, labels), (image_again, labels_again) in zip(forwards, backwards, strict=True):
+        assert torch.equal(image, image_again)
+        assert torch.equal(labels, labels_again)
+        assert image.shape == (3, 32, 32)
+        assert image.abs().max() <= 1
+        assert set(labels.unique().tolist()) <= {0, 1}
+    images = torch.stack([image for image, _ in forwards]).flatten(1)
+    assert (torch.cdist(images, images) + 100 * torch.eye(8)).min() > 0.1  # no two alike
+
+
+def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(pool):
+    draws = Draws(pool, task=TASK, seed=0, augment=False)
+    shown = [
+        [int((pool.pictures == _bytes(draws[n][0])).all((1, 2, 3)).argmax()) for n in range(e * 4, e * 4 + 4)]
+        for e in range(8)
+    ]
+    assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in shown)
+    assert len({tuple(epoch) for epoch in shown}) > 4
+
+
+def _bytes(image: Tensor) -> np.ndarray:
+    return ((image + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+
+
+def test_picture_and_mask_are_bent_together():
+    y, x = np.mgrid[:64, :64]
+    shape = ((x - 26) ** 2 + (y - 36) ** 2 < 150) | (
+        (x > 30) & (x < 50) & (y > 10) & (y < 20)
+    )  # like no mirror image of it
+    pool = Pool([np.repeat(shape[..., None] * np.uint8(255), 3, -1)], [shape.astype(np.uint8)])
+    for task in ("skin-lesion", "breast-ultrasound"):
+        draws = Draws(pool, task=task, seed=0, augment=True)
+        for n in range(20):
+            image, labels = draws[n]
+            seen = image[0] > (image[0].min() + image[0].max()) / 2
+            both, either = (seen & (labels > 0)).sum(), (seen | (labels > 0)).sum()
+            assert both / either > 0.8  # bilinear against nearest at the border, and some blur
+
+
+def test_workers_resuming_and_several_processes_show_the_same_draws(pool):
+    draws = Draws(pool, task=TASK, seed=0, augment=True)
+    plain = list(batches(draws, batch=2, start=0, stop=4, workers=0))
+    worker = list(batches(draws, batch=2, start=0, stop=4, workers=1))
+    late = list(batches(draws, batch=2, start=2, stop=4, workers=0))
+    ranks = [list(batches(draws, batch=1, start=0, stop=4, workers=0, rank=rank, world=2)) for rank in (0, 1)]
+    for found, expected in (
+        (worker, plain),
+        (late, plain[2:]),
+        ([[torch.cat(parts) for parts in zip(*pair, strict=True)] for pair in zip(*ranks, strict=True)], plain),
+    ):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_pool_squeezes_pictures_to_its_size_and_adds_the_share_of_phantoms(tmp_path):
+    data = folder_of_phantoms(tmp_path / "data", {"train": 6})
+    pool = Pool.of(cases(data, "train"), 1, 32, task=TASK, phantoms=0.25, seed=0)
+    assert pool.pictures.shape == (8, 32, 32, 3)  # six, and two phantoms that make a quarter
+    assert pool.labels.shape == (8, 32, 32)
+    assert pool.labels.max() == 1
+    mean, std = pool.statistics()
+    assert len(mean) == len(std) == 3
+    assert all(-1 < m < 1 and 0 < s < 1 for m, s in zip(mean, std, strict=True))
+
+
+def command(data: Path, out: Path, **options: str) -> list[str]:
+    chosen = OPTIONS | {f"--{name}": value for name, value in options.items()}
+    flags = [word for name, value in chosen.items() for word in ((name, value) if value else (name,))]
+    return ["train", "--data", str(data), "--out", str(out), *flags]
+
+
+def curve(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
+
+def test_the_command_line_trains_saves_and_goes_on(tmp_path, capsys):
+    data, out = folder_of_phantoms(tmp_path / "data", {"train": 4, "val": 2}), tmp_path / "run"
+    assert main(command(data, out, iterations="4")) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint", "curve.jsonl", "previews", "state.safetensors"]
+    checkpoint = load(out / "checkpoint")
+    assert checkpoint.model_config == replace(PRESETS["v2-tiny"].model, image_size=64, classes=1)
+    assert checkpoint.domain.task == TASK
+    assert checkpoint.training["iterations_done"] == 4
+    rows = curve(out)
+    assert [row["iteration"] for row in rows] == [4, 4]
+    assert rows[0]["loss"] > 0
+    assert all(0 <= rows[1][f"dice_{column}"] <= 1 for column in ("anchor", "steps_1", "steps_10"))
+    with Image.open(out / "previews" / "000004.png") as preview:
+        assert preview.size == (5 * 64, 2 * 64)  # picture, truth, anchor, one step, ten steps; two pictures
+
+    assert main(command(data, out, iterations="6", resume="")) == 0
+    assert curve(out)[-1]["iteration"] == 6
+    assert load(out / "checkpoint").digest != checkpoint.digest
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "teapots"}, r"'teapots' is no known task; name one with --task: skin-lesion"),
+        ({"size": "48"}, r"image_size 48"),
+        ({"size": "32"}, r"image_size 32"),  # a single token: nothing would run at the size it was trained at
+        ({"resume": ""}, r"no state\.safetensors to resume from"),
+        ({"phantoms": "1"}, r"phantoms"),
+        ({"batch": "0"}, r"batch"),
+        ({"iterations": "0"}, r"iterations"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_one_sentence_and_status_2(tmp_path, capsys, options, words):
+    data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
+    assert main(command(data, tmp_path / "run", **{"iterations": "1"} | options)) == 2
+    *_, sentence = capsys.readouterr().err.strip().splitlines()
+    assert sentence.startswith("medsegdiff train: ")
+    assert re.search(words, sentence)
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence_and_status_2(tmp_path, capsys):
+    data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
+    (data / "train" / "masks" / "1.png").unlink()
+    assert main(command(data, tmp_path / "run")) == 2
+    assert main(command(tmp_path / "nowhere", tmp_path / "run")) == 2
+    told = capsys.readouterr().err
+    assert "images/1.png has no mask of the same name" in told
+    assert "nowhere holds no pictures" in told
+    assert not (tmp_path / "run").exists()
