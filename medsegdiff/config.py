@@ -147,12 +147,14 @@ class TrainConfig:
     alpha: int = 5  # the anchor is supervised where t mod alpha = 0, per sample [from memory of V2]
     beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
     dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
+    unroll: float = 0.0  # share of samples whose x_t is made from the network's own belief; 0 is the papers (F28)
     augment: bool = True
     phantoms: float = 0.0  # share of drawn phantoms among the training pictures
     seed: int = 0
 
     def __post_init__(self) -> None:
         _require(0 <= self.phantoms < 1, f"phantoms is {self.phantoms}; the share of drawn pictures is below 1")
+        _require(0 <= self.unroll <= 1, f"unroll is {self.unroll}; it is a share of the samples, 0 to 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
         _require(min(self.iterations, self.batch, self.draws) >= 1, "iterations, batch and draws must be at least 1")
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medsegdiff.nn.build import Network
-from medsegdiff.records import Prediction
+from medsegdiff.records import Condition, Prediction
 from medsegdiff.schedule import Diffusion
 
 __all__ = ["Loss", "Objective"]
@@ -66,18 +66,25 @@ class Objective(nn.Module):
         labels: Int[Tensor, "i h w"],
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b k h w"],
+        before: Int[Tensor, " b"] | None = None,
+        eps_before: Float[Tensor, "b k h w"] | None = None,
     ) -> Loss:
         """Noise the masks, ask the network, judge the answer and the anchor.
 
         Each of the i images may be seen under several draws of noise, b = i * draws, consecutively; the condition
-        network still looks at it once.
+        network still looks at it once. Samples whose `before` is not -1 are unrolled by one step (F28): their x_t is made
+        from what the network believes at that noisier step, under `eps_before`, not from the truth it is judged by.
         """
         draws = len(t) // len(image)
         condition = self.model.encode(image)
         x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
-        x_t = self.diffusion.schedule.noised(x_0, t, eps)
-        answer: Prediction = self.model(x_t, t, condition.repeat(draws))
-        noise = self._noise(answer.output, x_0, x_t, eps, t, labels.repeat_interleave(draws, 0))
+        condition_of_draws = condition.repeat(draws)
+        begin = x_0
+        if before is not None and eps_before is not None:
+            begin = self._unrolled(x_0, before, eps_before, condition_of_draws)
+        x_t = self.diffusion.schedule.noised(begin, t, eps)
+        answer: Prediction = self.model(x_t, t, condition_of_draws)
+        noise = self._noise(answer.output, x_0, x_t, t, labels.repeat_interleave(draws, 0))
         zero = noise.new_zeros(())
         variance = zero if answer.variance is None else self._bound(answer.output, answer.variance, x_0, x_t, t)
         dice = ce = zero
@@ -88,10 +95,18 @@ class Objective(nn.Module):
             ce = (due * self._cross_entropy(logits, labels)).mean()
         return Loss(noise + variance + dice + self.beta * ce, noise, dice, ce, variance)
 
-    def _noise(self, output: Tensor, x_0: Tensor, x_t: Tensor, eps: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _unrolled(self, x_0: Tensor, before: Tensor, eps: Tensor, condition: Condition) -> Tensor:
+        """Replace x_0 by the network's belief at step `before`, where that is not -1."""
+        at = before.clamp(min=0)
+        x_before = self.diffusion.schedule.noised(x_0, at, eps)
+        believed = self.diffusion.x_0(self.model(x_before, at, condition).output, x_before, at)
+        return torch.where((before >= 0)[:, None, None, None], believed, x_0)
+
+    def _noise(self, output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         match self.diffusion.config.parametrization:
             case "epsilon":
-                return F.mse_loss(output, eps)
+                return F.mse_loss(output, self.diffusion.schedule.eps_from_x_0(x_t, t, x_0))
             case "v":
                 return F.mse_loss(output, self.diffusion.schedule.v_from_x_0(x_t, t, x_0))
             case _:

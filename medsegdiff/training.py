@@ -126,8 +126,8 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
 
 
-def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, Tensor]:
-    """Draw t (stratified over the batch) and eps of iteration i."""
+def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, ...]:
+    """Draw t (stratified over the batch) and eps of iteration i, and for unrolled samples a noisier step with its own."""
     diffusion, rank = run.objective.diffusion, run.accelerator.process_index
     seed = np.random.SeedSequence([run.config.seed, i, rank]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(seed))
@@ -135,7 +135,12 @@ def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, Tensor]:
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     t = (u * diffusion.schedule.timesteps).long().clamp(max=diffusion.schedule.timesteps - 1)
     eps = torch.randn(b, diffusion.channels, h, w, generator=generator)
-    return t[torch.randperm(b, generator=generator)].to(labels.device), eps.to(labels.device)
+    t = t[torch.randperm(b, generator=generator)]
+    if not run.config.unroll:
+        return t.to(labels.device), eps.to(labels.device)
+    before = t + (torch.rand(b, generator=generator) * (diffusion.schedule.timesteps - t)).long()
+    before[torch.rand(b, generator=generator) >= run.config.unroll] = -1
+    return tuple(x.to(labels.device) for x in (t, eps, before, torch.randn(eps.shape, generator=generator)))
 
 
 def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
@@ -153,13 +158,12 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
     for i, (image, labels) in enumerate(source, run.done):
         image = image.to(accelerator.device, memory_format=torch.channels_last)
         labels = labels.to(accelerator.device)
-        t, eps = _noise(i, labels, run)
         rate = run.learning_rate(i)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         run.wrapped.train()
         with accelerator.autocast():
-            loss = run.wrapped(image, labels, t, eps)
+            loss = run.wrapped(image, labels, *_noise(i, labels, run))
         run.optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss.total)
         gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)

@@ -58,6 +58,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(
+        "--unroll", type=float, help="share of samples begun from the network's belief; default the preset's"
+    )
+    verb.add_argument(
         "--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network"
     )
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
@@ -122,7 +125,7 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "draws", "learning_rate", "phantoms")}
+    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll")}
     training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
     model = replace(preset.model, classes=len(known.labels), image_size=arguments.size or preset.model.image_size)
     domain = Domain(task=task, modality=known.modality, labels=known.labels, source=known.source, licence=known.licence)
@@ -215,7 +218,7 @@ def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: 
 def _command(arguments: argparse.Namespace, task: str) -> str:
     """Write the command that makes this checkpoint again; folders are the reader's own."""
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
-    for name in ("task", "size", "iterations", "batch", "draws", "learning_rate", "phantoms", "seed", "init"):
+    for name in ("task", "size", "iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "seed", "init"):
         value = getattr(arguments, name)
         if value is not None:
             words.append(f"--{name.replace('_', '-')} {Path(value).name if name == 'init' else value}")

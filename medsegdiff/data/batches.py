@@ -104,7 +104,7 @@ class Draws(Dataset):
         if self.transform is not None:
             set_track_meta(False)
             self.transform.set_random_state(int(np.random.default_rng([self.seed, 1, n]).integers(2**31)))
-            drawn: Any = self.transform({"image": image, "labels": labels})  # MONAI's types do not say: a dictionary again
+            drawn: Any = self.transform({"image": image, "labels": labels})  # MONAI does not say: a dictionary
             image, labels = drawn["image"], drawn["labels"]
         image = torch.as_tensor(image).clamp(0, 1) * 2 - 1
         return image, torch.as_tensor(labels)[0].round().to(torch.uint8)
