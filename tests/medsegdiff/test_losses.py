@@ -208,3 +208,23 @@ def test_several_draws_of_noise_share_one_look_at_the_picture(tiny_config, gener
     apart = objective(image.repeat_interleave(3, 0), labels.repeat_interleave(3, 0), t, eps)
     for name in ("total", "noise", "anchor_dice", "anchor_ce"):
         assert_close(getattr(shared, name), getattr(apart, name), **ROUNDING)
+
+
+@pytest.mark.parametrize("parametrization", ["epsilon", "v"])
+def test_an_unrolled_sample_starts_from_the_belief_and_is_judged_by_the_truth(generator, parametrization):
+    diffusion = Diffusion(DiffusionConfig(parametrization=parametrization))
+    schedule, labels = diffusion.schedule, torch.randint(2, (2, 4, 4), generator=generator)
+    output, eps, eps_before = torch.randn(3, 2, 1, 4, 4, generator=generator)
+    output.requires_grad_()
+    t, before = torch.tensor([300, 300]), torch.tensor([700, -1])
+    objective = Objective(PLACEHOLDER, diffusion, alpha=1, beta=1.0)
+    objective.model = Says(output)
+    loss = objective(IMAGE.expand(2, -1, -1, -1), labels, t, eps, before, eps_before)
+
+    x_0 = diffusion.from_labels(labels)
+    believed = diffusion.x_0(output, schedule.noised(x_0, 700, eps_before), 700).detach()
+    x_t = schedule.noised(torch.stack([believed[0], x_0[1]]), t, eps)
+    target = (schedule.eps_from_x_0 if parametrization == "epsilon" else schedule.v_from_x_0)(x_t, t, x_0)
+    assert_close(loss.noise, (output - target).square().mean(), **ROUNDING)
+    (gradient,) = torch.autograd.grad(loss.noise, output)
+    assert_close(gradient, 2 * (output - target).detach() / output.numel(), **ROUNDING)  # none through the belief

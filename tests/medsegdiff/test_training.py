@@ -111,6 +111,18 @@ def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, worker
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
+def test_every_iteration_draws_its_own_times_one_from_each_stretch_of_the_schedule(begun, v1_config):
+    run, seen = begun(v1_config), []
+    run.objective.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2:]))
+    for _ in train(run, workers=0):
+        pass
+    times, noise = (torch.stack(parts) for parts in zip(*seen, strict=True))
+    assert torch.equal(times.sort(1).values // 250, torch.arange(4).expand(6, -1))  # two pictures, two draws of each
+    assert len(times.unique(dim=0)) == 6
+    assert noise.std().item() == pytest.approx(1, abs=0.02)  # 24 x 32 x 32 numbers
+    assert torch.corrcoef(noise.flatten(0, 1).flatten(1)).fill_diagonal_(0).abs().max() < 0.15  # none twice
+
+
 def test_the_seed_decides_everything(begun, tiny_config):
     once, again, other = (
         [step.loss for step in train(begun(tiny_config, replace(RECIPE, iterations=2, seed=seed)), workers=0)]
