@@ -61,7 +61,10 @@ class V1Config:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         _require(len(self.widths) == 4, f"widths has {len(self.widths)} entries; V1 has four stages")
         _require(len(self.blocks) == 4, f"blocks has {len(self.blocks)} entries; V1 has four stages")
-        _require(self.image_size % self.stride == 0, f"image_size {self.image_size} is no multiple of {self.stride}")
+        _require(
+            self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
+            f"image_size {self.image_size} is no multiple of {self.stride}, or only one; choose {2 * self.stride} or more",
+        )
         _require(self.skips in ("sum", "mask"), f"skips is {self.skips!r}; choose sum or mask")
 
     @property
@@ -101,12 +104,19 @@ class V2Config:
             f"widths {self.widths} and condition_widths {self.condition_widths} must have as many levels, at least two",
         )
         _require(1 <= self.anchors <= 2, f"anchors is {self.anchors}; the papers draw 1 or 2")
+        _require(
+            self.anchors < len(self.widths),
+            f"anchors is {self.anchors}, but {len(self.widths)} levels decode one fewer",
+        )
         _require(self.gaussian_size % 2 == 1, f"gaussian_size is {self.gaussian_size}; the window must be odd")
         _require(
             self.token_width % self.heads == 0, f"token_width {self.token_width} is no multiple of heads {self.heads}"
         )
         _require(self.band in ("nbp", "sine"), f"band is {self.band!r}; choose nbp or sine")
-        _require(self.image_size % self.stride == 0, f"image_size {self.image_size} is no multiple of {self.stride}")
+        _require(
+            self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
+            f"image_size {self.image_size} is no multiple of {self.stride}, or only one; choose {2 * self.stride} or more",
+        )
 
     @property
     def stride(self) -> int:

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,7 +63,7 @@ class Objective(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "i c h w"],
-        labels: Int[Tensor, "i h w"],
+        labels: Integer[Tensor, "i h w"],
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b k h w"],
         before: Int[Tensor, " b"] | None = None,
@@ -113,14 +113,14 @@ class Objective(nn.Module):
                 loss = self._cross_entropy(output, labels).mean()
                 return loss + self.dice * self._dice(output, labels).mean() if self.dice else loss
 
-    def _cross_entropy(self, logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    def _cross_entropy(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         if self.diffusion.classes == 1:
             pixels = F.binary_cross_entropy_with_logits(logits[:, 0], (labels > 0).float(), reduction="none")
         else:
             pixels = F.cross_entropy(logits, labels.long(), reduction="none")
         return pixels.flatten(1).mean(1)
 
-    def _dice(self, logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    def _dice(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         return self.soft_dice(logits, labels[:, None].float()).flatten(1).mean(1)
 
     def _bound(self, output: Tensor, fraction: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Float[Tensor, ""]:
@@ -136,7 +136,7 @@ class Objective(nn.Module):
         gap = (a_s.sqrt() * beta / (1 - a_t)) * (x_0 - believed)  # difference of the two posterior means
         kl = 0.5 * (log_variance - posterior + (posterior - log_variance).exp() - 1 + gap.square() / log_variance.exp())
         likelihood = 0.5 * (
-            log_variance + (x_0 - believed).square() / log_variance.exp() + math.log(2 * math.pi * scale**2)
+            log_variance + (x_0 - believed).square() / log_variance.exp() + math.log(2 * math.pi / scale**2)
         )
         bound = torch.where(t[:, None, None, None] > 0, kl, likelihood)
-        return bound.mean() / math.log(2) / schedule.timesteps
+        return bound.mean() / math.log(2) * schedule.timesteps / 1000

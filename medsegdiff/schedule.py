@@ -26,7 +26,7 @@ References:
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -128,7 +128,7 @@ class Diffusion:
         self.channels = 1 if classes == 1 else classes + 1
         self.schedule = NoiseSchedule(config.schedule, config.timesteps)
 
-    def from_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+    def from_labels(self, labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
         """Turn label images (0 background, 1..K) into clean masks in {-scale, scale}."""
         if self.classes == 1:
             share = (labels > 0)[:, None].float()

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,11 @@ class Run:
             tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "state.partial"
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial, {"done": json.dumps(self.done)})
+        save_file(
+            {k: v.contiguous().cpu() for k, v in tensors.items()},
+            partial,
+            {"done": json.dumps(self.done), "recipe": self._recipe()},
+        )
         partial.replace(folder / "state.safetensors")
 
     def resume(self, folder: Path) -> None:
@@ -98,6 +102,14 @@ class Run:
         path = folder / "state.safetensors"
         if not path.exists():
             raise ValueError(f"{folder} holds no state.safetensors to resume from; start without --resume")
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+        done, recipe = json.loads(facts["done"]), json.loads(self._recipe())
+        for name, value in json.loads(facts["recipe"]).items():
+            if recipe[name] != value:
+                raise ValueError(
+                    f"{folder} was begun with {name} {value}, not {recipe[name]}; resume with what it began with"
+                )
         tensors = load_file(path)
         try:
             for name, module in (("model.", self.model), ("ema.", self.ema)):
@@ -113,12 +125,11 @@ class Run:
                 _, i, name = key.split(".")
                 state["state"].setdefault(int(i), {})[name] = value
         self.optimizer.load_state_dict(state)
-        self.done = _metadata(path)
+        self.done = done
 
-
-def _metadata(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["done"])
+    def _recipe(self) -> str:
+        """Write down what a resumed run must share with the one it continues: all but its length."""
+        return json.dumps({k: v for k, v in asdict(self.config).items() if k != "iterations"})
 
 
 @torch.no_grad()

@@ -87,6 +87,8 @@ def main(arguments: argparse.Namespace) -> None:
     run = Run(objective, Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment), recipe, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
+    elif (arguments.out / "state.safetensors").exists():
+        raise ValueError(f"{arguments.out} holds a run already; continue it with --resume or choose another --out")
     _loop(run, held, preset, domain, arguments)
 
 

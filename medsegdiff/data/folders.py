@@ -15,6 +15,7 @@ from medsegdiff.imaging import read
 
 __all__ = ["Case", "cases", "read_labels"]
 
+_MASKS = (".png", ".tif", ".tiff")
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 
 
@@ -28,7 +29,10 @@ class Case:
 
     def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
         """Read the picture."""
-        return read(self.image).pixels
+        try:
+            return read(self.image).pixels
+        except ValueError as error:
+            raise ValueError(f"{self.image}: {error}") from error
 
     def labels(self, classes: int) -> UInt8[np.ndarray, "h w"]:
         """Read the mask.
@@ -45,14 +49,17 @@ class Case:
 
 def read_labels(path: Path, classes: int) -> UInt8[np.ndarray, "h w"]:
     """Read a label picture; a 0/255 mask of one class counts as 0/1."""
-    with Image.open(path, formats=("PNG", "TIFF", "BMP")) as file:
-        if file.mode not in ("L", "P", "1", "I", "I;16"):
-            raise ValueError(f"{path} has mode {file.mode}; a mask is a one-channel label picture (0 background, 1..K)")
-        labels = np.asarray(file).astype(np.int64)
+    try:
+        with Image.open(path, formats=("PNG", "TIFF")) as file:
+            mode, labels = file.mode, np.asarray(file).astype(np.int64)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as PNG or TIFF ({error}); save it again") from error
+    if mode not in ("L", "P", "1", "I", "I;16"):
+        raise ValueError(f"{path} has mode {mode}; a mask is a one-channel label picture (0 background, 1..K)")
     if classes == 1 and set(np.unique(labels)) <= {0, 255}:
         labels //= 255
-    if labels.max(initial=0) > classes:
-        raise ValueError(f"{path} has label {labels.max()}, but there are only classes 0 to {classes}; check the task")
+    if wrong := [int(label) for label in np.unique(labels) if not 0 <= label <= classes]:
+        raise ValueError(f"{path} has label {wrong[-1]}, but there are only classes 0 to {classes}; check the task")
     return labels.astype(np.uint8)
 
 
@@ -63,6 +70,8 @@ def cases(folder: Path | str, split: str = "val") -> list[Case]:
         ValueError: the folder holds no pictures in the layout above.
     """
     root = Path(folder)
+    if (root / "train").is_dir() and not (root / split).is_dir():
+        raise ValueError(f"{root} has train/ but no {split}/; add it, or choose another split")
     root = root / split if (root / split).is_dir() else root
     found = list(_pairs(root))
     if not found:
@@ -73,9 +82,7 @@ def cases(folder: Path | str, split: str = "val") -> list[Case]:
 
 
 def _pairs(root: Path) -> Iterator[Case]:
+    masks = {path.stem: path for path in sorted((root / "masks").glob("*")) if path.suffix.lower() in _MASKS}
     for image in sorted((root / "images").glob("*")):
         if image.suffix.lower() in _PICTURES:
-            masks = [
-                m for m in (root / "masks").glob(f"{image.stem}.*") if m.suffix.lower() in (".png", ".tif", ".tiff")
-            ]
-            yield Case(image.stem, image, masks[0] if masks else None)
+            yield Case(image.stem, image, masks.get(image.stem))

@@ -65,6 +65,6 @@ class GaussianSpatialAttention(nn.Module):
             smoothed=smoothed.float().mean(1),
             maximum=torch.maximum(smoothed, anchor).float().mean(1),
             gate=self.gate(anchor).float()[:, 0],
-            mean=self.mean,
-            sigma=self.log_sigma.exp(),
+            mean=self.mean.detach(),
+            sigma=self.log_sigma.detach().exp(),
         )

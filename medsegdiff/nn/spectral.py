@@ -74,8 +74,9 @@ class FFParser(nn.Module):
         else:
             columns = torch.fft.rfftfreq(size[1], device=gain.device)
             shifted, first = torch.fft.fftshift(gain, dim=-2), 0
-        y = (rows * self.size[0] + self.size[0] // 2) / (gain.shape[-2] - 1) * 2 - 1
-        x = (columns * self.size[1] + first) / (gain.shape[-1] - 1) * 2 - 1
+        shifted = F.pad(shifted, (0, int(self.full), 0, 1), mode="circular")  # a spectrum is periodic
+        y = (rows * self.size[0] + self.size[0] // 2) / (shifted.shape[-2] - 1) * 2 - 1
+        x = (columns * self.size[1] + first) / (shifted.shape[-1] - 1) * 2 - 1
         grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1)[None].expand(2, -1, -1, -1)
         result = F.grid_sample(shifted, grid, mode="bilinear", padding_mode="border", align_corners=True)
         return torch.fft.ifftshift(result, dim=(-2, -1) if self.full else -2)

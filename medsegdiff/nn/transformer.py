@@ -77,11 +77,11 @@ class SpectrumSpaceModule(nn.Module):
         self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool
     ) -> Complex[Tensor, "b g n n"]:
         """Apply the NBP-Filter or the sine."""
-        if not enabled:
-            return affinity
-        if self.band is not None:
+        if enabled and self.band is not None:
             return affinity * self.band(affinity.shape[-1], time)
-        return torch.sin(affinity)
+        if enabled and self.modulate is not None:
+            return torch.sin(affinity)
+        return affinity
 
     def forward(
         self,

@@ -62,7 +62,7 @@ class MedSegDiffV1(nn.Module):
         self.head = Head(widths[0], channels * (2 if config.learned_variance else 1), config.stem)
 
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Run the image encoder as far as it depends on the image alone: its first stage (all of it without fusion)."""
+        """Run the image encoder as far as it depends on the image alone: its first stage."""
         return Condition((self.image_stages[0](self.image_stem(image)),))
 
     def forward(
