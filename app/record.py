@@ -20,6 +20,7 @@ __all__ = ["record"]
 def record(session: Session, name: str, seed: int, folder: Path) -> Path:
     """Run a checkpoint on a phantom with the page's own settings and keep the run as NAME-SEED.npz."""
     settings = read([control.default for control in CONTROLS])
+    list(session.run(name, phantom(seed), settings))  # the first is slower, and a recording says how long it took
     *_, finished = session.run(name, phantom(seed), settings)
     assert isinstance(finished, Finished)
     folder.mkdir(exist_ok=True)

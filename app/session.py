@@ -175,7 +175,7 @@ class Session:
 
 def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any]:
     """Collect what the page says in numbers, as JSON types."""
-    from medsegdiff.metrics import score
+    from medsegdiff.metrics import dice
 
     classes = len(result.domain.labels)
     picture = subject.picture
@@ -196,10 +196,8 @@ def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any
         "slice": [picture.slice_index, picture.slice_count],
         "disagreement": float(result.disagreement.mean()),
         "phantom": subject.seed,
-        "dice": [list(score("run", result.labels, truth, classes).dice) for truth in subject.truth],
-        "anchor_dice": [
-            list(score("anchor", anchor, truth, classes).dice) for truth in subject.truth for anchor in result.anchor
-        ],
+        "dice": [list(dice(result.labels, truth, classes)) for truth in subject.truth],
+        "anchor_dice": [list(dice(anchor, truth, classes)) for truth in subject.truth for anchor in result.anchor],
     }
 
 

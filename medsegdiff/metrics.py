@@ -42,6 +42,7 @@ __all__ = [
     "CaseScore",
     "Reliability",
     "bootstrap_interval",
+    "dice",
     "energy_distance",
     "expected_calibration_error",
     "mean",
@@ -66,6 +67,15 @@ class CaseScore:
     hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal where the prediction is empty
     empty_truth: tuple[bool, ...]  # the truth has no pixel of this class
     false_positive: tuple[bool, ...]  # ... and the prediction has one
+
+
+def dice(prediction: Integer[np.ndarray, "..."], truth: Integer[np.ndarray, "..."], classes: int) -> tuple[float, ...]:
+    """Dice alone, 2 |A and B| / (|A| + |B|) for each class, without MONAI, which a page does not install.
+
+    nan where the truth has no such class, as in `score`.
+    """
+    pairs = ((prediction == label, truth == label) for label in range(1, classes + 1))
+    return tuple(2.0 * (a & b).sum() / (a.sum() + b.sum()) if b.any() else math.nan for a, b in pairs)
 
 
 def score(

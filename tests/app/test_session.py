@@ -1,5 +1,6 @@
 """A run as the page sees it, without a page."""
 
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -24,6 +25,13 @@ def test_a_run_opens_with_the_anchor_then_steps_then_ends(session):
     assert [f.t for f in frames] == sorted((f.t for f in frames), reverse=True)
     assert frames[0].planes
     assert isinstance(events[-1].recording, Recording)
+
+
+def test_a_run_needs_nothing_that_only_training_installs(session, monkeypatch):
+    for name in ("monai", "accelerate", "scipy", *(name for name in sys.modules if name.startswith("monai."))):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it is now an error
+    *_, finished = session.run("tiny", phantom(3), settings(steps=2, members=2))
+    assert finished.recording.facts["dice"]
 
 
 def test_two_runs_taken_in_turns_are_the_runs_taken_alone(session):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from medsegdiff.metrics import (
     bootstrap_interval,
+    dice,
     energy_distance,
     expected_calibration_error,
     reliability,
@@ -149,3 +150,11 @@ def test_the_bootstrap_interval_covers_the_mean_and_repeats_itself():
 def test_metrics_leave_monai_alone_until_a_mask_is_scored():
     code = "import sys, medsegdiff.metrics, medsegdiff.evaluation; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_dice_alone_is_the_dice_of_a_score():
+    generator = np.random.default_rng(5)
+    prediction, truth = generator.integers(0, 3, (2, 20, 24))
+    np.testing.assert_allclose(
+        dice(prediction, truth, 3), score("x", prediction, truth, 3).dice, rtol=1e-6
+    )  # MONAI: float32
