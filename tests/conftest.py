@@ -18,13 +18,13 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  
 hypothesis.settings.load_profile("house")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def v1_config() -> V1Config:
     """A V1 with every named part, small enough to evaluate in milliseconds: 32 x 32 pixels, stride 16."""
     return V1Config(image_size=32, stem=2, widths=(8, 16, 16, 16), blocks=(1, 1, 1, 1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def v2_config() -> V2Config:
     """A V2 with every named part, likewise: 32 x 32 pixels, stride 16."""
     widths = (8, 16, 16, 16)

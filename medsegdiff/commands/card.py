@@ -94,6 +94,8 @@ def _setting(settings: dict[str, Any]) -> str:
 
 def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.folder.name} --data DATA/{settings['data']}"
+    if settings.get("limit"):
+        words += f" --limit {settings['limit']}"
     if settings["anchor"]:
         return f"{words} --anchor"
     return f"{words} --members {settings['members']} --steps {settings['steps']}"

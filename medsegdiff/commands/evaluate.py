@@ -58,6 +58,7 @@ def main(arguments: argparse.Namespace) -> None:
         "data": arguments.data.resolve().name,
         "split": arguments.split,
         "anchor": arguments.anchor,
+        "limit": arguments.limit,
         "dtype": str(segmenter.model.dtype).removeprefix("torch."),
     }
     bar = tqdm(found, desc="evaluating", unit="picture")

@@ -5,32 +5,19 @@ import torch
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory, v2_config):
     """The folder of an untrained V2 with every named part: 32 x 32 pixels."""
     from medsegdiff.checkpoint import save
-    from medsegdiff.config import DiffusionConfig, Domain, V2Config
+    from medsegdiff.config import DiffusionConfig, Domain
     from medsegdiff.nn.build import build
 
-    widths = (8, 16, 16, 16)
-    config = V2Config(
-        image_size=32,
-        stem=2,
-        widths=widths,
-        condition_widths=widths,
-        blocks=1,
-        ss_blocks=1,
-        token_width=16,
-        heads=2,
-        nbp_blocks=1,
-        nbp_width=4,
-    )
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     with torch.random.fork_rng(devices=[]):
-        model = build(config)
+        model = build(v2_config)
     domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), source="none", licence="CC0")
     diffusion = DiffusionConfig(parametrization="x_0", scale=0.3)
     training = {"iterations_done": 0}
-    save(folder, model, model_config=config, diffusion=diffusion, domain=domain, training=training)
+    save(folder, model, model_config=v2_config, diffusion=diffusion, domain=domain, training=training)
     return folder
 
 
