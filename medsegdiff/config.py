@@ -184,6 +184,7 @@ class RunSettings:
 
     members: int = 5
     steps: int = 10
+    tolerance: float = 0.0  # stop where the steps left, at the last one's pace, change 1 - Dice by less; 0 never
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
     spacing: str = "trailing"  # one of sampling.SPACINGS: which training steps are visited
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
@@ -196,6 +197,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         _require(1 <= self.members <= 100, f"members is {self.members}; choose 1 to 100")
         _require(1 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000")
+        _require(0 <= self.tolerance < 1, f"tolerance is {self.tolerance}; it is a change in 1 - Dice, 0 to 1")
         _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
         _require(self.fuse in ("staple", "mean", "vote"), f"fuse is {self.fuse!r}; choose staple, mean or vote")
         _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")

@@ -1,23 +1,31 @@
 """Where to compute, and in which precision: asked of the machine, not guessed from its name."""
 
-from typing import TypeVar
+import os
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["best_device", "channels_last", "precision"]
+__all__ = ["best_device", "borrowing_gpu", "channels_last", "compiled", "precision"]
 
 M = TypeVar("M", bound=nn.Module)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def best_device(wish: str = "auto") -> torch.device:
-    """Choose CUDA where there is one, else the CPU; any other wish is taken literally.
+    """Choose CUDA where there is one, of several processes each its own, else the CPU; other wishes are taken literally.
 
     Raises:
         ValueError: a device was asked for that is not there.
     """
     if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda")
     device = torch.device(wish)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {wish!r} was asked for, but torch sees no GPU here; use cpu or auto")
@@ -38,3 +46,20 @@ def precision(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def compiled(module: M, backend: str = "inductor") -> M:
+    """Let torch.compile fuse what it can at the first call of every shape; `encode` and other methods stay as they are.
+
+    Its CUDA graphs stay off: they replay into fixed memory, which runs that share a model from several threads would share too.
+    """
+    return torch.compile(module, dynamic=False, backend=backend)  # pyright: ignore[reportReturnType]  stands in for it
+
+
+def borrowing_gpu(function: Callable[P, R]) -> Callable[P, R]:
+    """Ask a ZeroGPU Space for its card for as long as a function (or generator) runs; elsewhere return it untouched.
+
+    References:
+        https://huggingface.co/docs/hub/spaces-zerogpu
+    """
+    return import_module("spaces").GPU(function) if find_spec("spaces") else function

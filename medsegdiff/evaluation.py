@@ -10,15 +10,15 @@ Means are taken over the cases whose truth has the class, then over the classes,
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby, zip_longest
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, mean, reliability, score
+from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, energy_distance, mean, reliability, score
 
-__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "table"]
+__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,9 @@ class Scored:
     truth: Integer[np.ndarray, "_ _"]
     seconds: float  # from picture to mask
     spacing_mm: tuple[float, float] | None = None  # row, column
+    distance_mm: float | None = None  # to the next slice of the same volume; None: what `evaluate` is told
+    members: Integer[np.ndarray, "_ h w"] | None = None  # each member's own mask; with experts, for the energy distance
+    experts: Integer[np.ndarray, "_ h w"] | None = None  # several people's masks of the picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Evaluation:
     reliability: Reliability  # of all pixels
     seconds: tuple[float, ...]  # one per picture or slice
     unit: str  # of HD95: "mm" or "pixels"
+    energy: tuple[float, ...] = ()  # energy distance of members to experts, one per picture that has both
     settings: Mapping[str, object] = field(default_factory=dict)  # what the run was made with, for the record
     seed: int = 0  # of the bootstrap
 
@@ -70,6 +74,7 @@ class Evaluation:
             reliability=self.reliability + other.reliability,
             seconds=self.seconds + other.seconds,
             unit=self.unit,
+            energy=self.energy + other.energy,
             settings=self.settings,
             seed=self.seed,
         )
@@ -93,6 +98,11 @@ class Evaluation:
         )
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of the mean Dice over cases and then classes."""
+        return bootstrap_interval([s.dice for s in self.scores], self.seed)
+
+    @property
     def empty_truth(self) -> float:
         """Share of false positives among all (case, class) whose truth is empty; nan if there are none."""
         return mean([float(f) for s in self.scores for f, e in zip(s.false_positive, s.empty_truth, strict=True) if e])
@@ -110,12 +120,14 @@ class Evaluation:
         bins = zip(self.class_names, pixels.confidence, pixels.frequency, pixels.count, strict=True)
         return {
             "mean_dice": _plain(mean([c.dice for c in classes])),
+            "interval": _plain(self.interval),
             "mean_iou": _plain(mean([c.iou for c in classes])),
             "mean_hd95": _plain(mean([c.hd95 for c in classes])),
             "hd95_unit": self.unit,
             "ece": _plain(mean([c.ece for c in classes])),
             "seconds_per_image": _plain(mean(self.seconds)),
             "empty_truth": _plain(self.empty_truth),
+            "energy_distance": _plain(mean(self.energy)),
             "per_class": {c.name: _plain(asdict(c)) for c in classes},
             "worst": list(self.worst),
             "settings": _plain(self.settings),
@@ -147,6 +159,7 @@ class _Slice:
     labels: UInt8[np.ndarray, "h w"]
     truth: UInt8[np.ndarray, "h w"]
     spacing_mm: tuple[float, float] | None
+    distance_mm: float | None
 
 
 def case_of(name: str, group: re.Pattern[str] | None) -> str:
@@ -182,7 +195,8 @@ def evaluate(
         samples: any iterable; the slices of a case must follow one another.
         class_names: of 1..K.
         group: pools the slices of a case into a volume, in the natural order of their names (slice2 before slice10).
-        slice_distance: between two slices that follow one another, in mm if the samples have a spacing.
+        slice_distance: between two slices that follow one another, in mm if the samples have a spacing; samples that
+            know theirs keep it.
         seed: of the bootstrap.
         settings: plain values, kept for the record.
 
@@ -193,6 +207,7 @@ def evaluate(
     classes = len(class_names)
     total = reliability(np.zeros((classes + 1, 0)), np.zeros(0, np.uint8))
     seconds: list[float] = []
+    energy: list[float] = []
 
     def slices() -> Iterator[_Slice]:
         nonlocal total
@@ -200,7 +215,10 @@ def evaluate(
             _check(sample, classes)
             total += reliability(sample.probability, sample.truth)
             seconds.append(sample.seconds)
-            yield _Slice(sample.name, sample.labels.astype(np.uint8), sample.truth.astype(np.uint8), sample.spacing_mm)
+            if sample.members is not None and sample.experts is not None:
+                energy.append(energy_distance(sample.members, sample.experts))
+            labels, truth = sample.labels.astype(np.uint8), sample.truth.astype(np.uint8)
+            yield _Slice(sample.name, labels, truth, sample.spacing_mm, sample.distance_mm)
 
     scores: dict[str, CaseScore] = {}
     units: set[str] = set()
@@ -220,6 +238,7 @@ def evaluate(
         reliability=total,
         seconds=tuple(seconds),
         unit=units.pop(),
+        energy=tuple(energy),
         settings=settings or {},
         seed=seed,
     )
@@ -251,7 +270,16 @@ def _score(name: str, stack: list[_Slice], classes: int, slice_distance: float |
     if slice_distance is None:
         return score(name, first.labels, first.truth, classes, plane)
     volume, truth = np.stack([one.labels for one in stack]), np.stack([one.truth for one in stack])
-    return score(name, volume, truth, classes, (slice_distance, *plane))
+    return score(name, volume, truth, classes, (first.distance_mm or slice_distance, *plane))
+
+
+def joined(shares: Sequence[Evaluation]) -> Evaluation:
+    """Add up the shares of several processes, of which each scored every n-th case, in the order of one process alone."""
+    total = shares[0]
+    for share in shares[1:]:
+        total = total + share
+    rounds = zip_longest(*(share.scores for share in shares))
+    return replace(total, scores=tuple(score for scores in rounds for score in scores if score is not None))
 
 
 def table(evaluation: Evaluation) -> str:
@@ -266,7 +294,13 @@ def table(evaluation: Evaluation) -> str:
         rows.append(f"| {c.name} | {c.dice:.3f} | {interval} | {c.iou:.3f} | {c.hd95:.1f} | {c.ece:.3f} | {c.n} |")
     if len(classes) > 1:
         dice, iou, hd95, ece = (mean([getattr(c, key) for c in classes]) for key in ("dice", "iou", "hd95", "ece"))
-        rows.append(f"| mean | {dice:.3f} | | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |")
+        interval = "" if math.isnan(evaluation.interval[0]) else "{:.3f} to {:.3f}".format(*evaluation.interval)
+        rows.append(
+            f"| mean | {dice:.3f} | {interval} | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |"
+        )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
     rows += ["", f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}."]
+    if evaluation.energy:
+        n = len(evaluation.energy)
+        rows[-1] += f" Energy distance of members to experts: {mean(evaluation.energy):.3f} ({n} pictures)."
     return "\n".join(rows)

@@ -17,6 +17,7 @@ References:
     DICOM PS3.3 C.11.2.1.2 (windows), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.2.html
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,11 +35,14 @@ __all__ = [
     "Geometry",
     "Picture",
     "PictureError",
+    "View",
     "Volume",
     "check_index",
     "check_sides",
     "grey_pixels",
+    "plane_of",
     "robust_window",
+    "sha256",
     "to_network",
     "to_original",
     "windowed",
@@ -54,6 +58,18 @@ class PictureError(ValueError):
     """A file that cannot become a picture; the message is one sentence without the file's name."""
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which picture it was, without the picture: enough to cut the same one out of the same file again."""
+
+    height: int
+    width: int
+    axis: int
+    index: int
+    window: tuple[float, float] | None
+    sha256: str  # of the 8-bit RGB pixels, row by row
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """One upright picture, with what is known of it and nothing of whom it shows."""
@@ -66,6 +82,7 @@ class Picture:
         None  # the file's values shown as 0 and 255; None: the 8-bit values are the file's own
     )
     burned_in: bool | None = None  # DICOM's word on text in the pixels; None: it says nothing
+    axis: int = 2  # across which it was cut from a volume
     slice_index: int = 0
     slice_count: int = 1
     source_kind: str = "array"  # "png", "jpeg", "tiff", "dicom", "nifti", "nrrd", "mha"
@@ -80,6 +97,11 @@ class Picture:
     def width(self) -> int:
         """Columns, after turning upright."""
         return self.pixels.shape[1]
+
+    @property
+    def view(self) -> View:
+        """Which picture this is."""
+        return View(self.height, self.width, self.axis, self.slice_index, self.window, sha256(self.pixels))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,16 +120,29 @@ class Volume:
     modality: str | None = None
     burned_in: bool | None = None
 
+    @property
+    def digest(self) -> str:
+        """The sha256 of its values, as read."""
+        return sha256(self.array)
+
+    def count(self, axis: int) -> int:
+        """Count the slices along an axis."""
+        if axis not in (0, 1, 2):
+            raise ValueError(f"axis is {axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
+        return self.array.shape[2 - axis]
+
+    def plane(self, axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
+        """Cut out the bare values of one slice, upright."""
+        return plane_of(self.array, axis, index)
+
     def slice(self, axis: int = 2, index: int | None = None, window: tuple[float, float] | None = None) -> Picture:
         """Show one slice, head or front upwards; the middle one by default.
 
         Raises PictureError where the slice is smaller than 8 pixels or larger than 16.8 million.
         """
-        if axis not in (0, 1, 2):
-            raise ValueError(f"axis is {axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
-        count = self.array.shape[2 - axis]
+        count = self.count(axis)
         index = check_index(index, count)
-        plane = _upright(np.take(self.array, index, 2 - axis), axis)
+        plane = self.plane(axis, index)
         check_sides(*plane.shape[:2])
         row, column = (step for i, step in enumerate(self.spacing[::-1]) if i != 2 - axis)
         colour = plane.ndim == 3
@@ -122,11 +157,18 @@ class Volume:
             modality=self.modality,
             window=shown,
             burned_in=self.burned_in,
+            axis=axis,
             slice_index=index,
             slice_count=count,
             source_kind=self.source_kind,
             notes=("inverted",) if self.inverted else (),
         )
+
+    def fill(self, axis: int, index: int, plane: Num[np.ndarray, "h w"]) -> Num[np.ndarray, "z y x"]:
+        """Lay the map of one slice in its place among zeros."""
+        filled = np.zeros(self.array.shape[:3], plane.dtype)
+        np.moveaxis(filled, 2 - axis, 0)[index] = _upright(plane, axis)
+        return filled
 
     def stack(self, axis: int, planes: Sequence[Num[np.ndarray, "h w"]]) -> Num[np.ndarray, "z y x"]:
         """Lay maps of all slices along an axis back in the volume's order: the inverse of `slice`."""
@@ -198,10 +240,20 @@ def robust_window(values: Num[np.ndarray, "..."]) -> tuple[float, float]:
     return low, high if low < high else low + max(1.0, abs(low))
 
 
-def check_sides(height: int, width: int) -> None:
+def sha256(values: np.ndarray) -> str:
+    """Digest the bytes of an array, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def plane_of(values: Num[np.ndarray, "z y x *c"], axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
+    """Cut one slice out of a map of a volume's voxels, head or front upwards."""
+    return _upright(np.take(values, index, 2 - axis), axis)
+
+
+def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
     """Refuse sides that no network here can use or no small machine can hold."""
-    if min(height, width) < MIN_SIDE:
-        raise PictureError(f"the picture is {height} x {width} pixels; give one of at least {MIN_SIDE} on each side")
+    if min(height, width) < least:
+        raise PictureError(f"the picture is {height} x {width} pixels; give one of at least {least} on each side")
     if height * width > MAX_PIXELS:
         raise PictureError(f"the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096")
 

@@ -1,24 +1,32 @@
 """Where a checkpoint lies: in a folder, among those shipped, or in a repository of the Hugging Face Hub.
 
 What is on this machine is asked first; a repository once fetched is found in the client's cache without any request.
-Else the Hub is asked one short question (is it there, and what does it hold?) and then for three files, by name.
+Else the Hub is asked one short question (is it there, what does it hold, how large is it?) and then for three files, by
+name. Neither may take longer than it is given: who asks gets a folder or a sentence, and never waits for a network.
 
     resolve("runs/mine")    resolve("v2-tiny")    resolve("owner/name")    resolve("owner/name@<commit>")
 
-A branch such as `main` moves on, and its cached copy does not follow; a commit, named in full, is the same for ever.
+A branch such as `main` moves on, and its cached copy follows only when asked to (`refresh`); files whose ETag is the
+cached one are not fetched again. A commit, named in full, is the same for ever.
 
 References:
     huggingface_hub, https://huggingface.co/docs/huggingface_hub
 """
 
+import json
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, TypeVar
 
-from huggingface_hub import HfApi, ModelInfo, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
+    CacheNotFound,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -29,11 +37,35 @@ from huggingface_hub.errors import (
 
 from medsegdiff.checkpoint import CARD, CONFIG, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["push", "resolve", "shipped"]
+__all__ = ["Held", "HubError", "State", "cached", "find", "push", "resolve", "shipped"]
+
+State = Literal["offline", "missing", "gated", "format", "pickle", "size", "time", "broken"]
+_T = TypeVar("_T")
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _FILES = [WEIGHTS, CONFIG, CARD]
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+class HubError(CheckpointError):
+    """Why a repository could not be had: a sentence, and a word for those who say it in other languages."""
+
+    def __init__(self, state: State, sentence: str) -> None:
+        super().__init__(sentence)
+        self.state: State = state
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One commit of a repository in the client's cache."""
+
+    repository: str
+    commit: str
+    branches: tuple[str, ...]  # and tags that were asked for and meant this commit then
+    folder: Path
+    size: int  # bytes
+    sha256: str  # of the weights, as its config.json promises; loading checks it
 
 
 def shipped() -> list[str]:
@@ -48,6 +80,9 @@ def resolve(
     cache: Path | None = None,
     endpoint: str | None = None,
     seconds: float = 8.0,
+    longest: float = 1800.0,
+    most: int | None = None,
+    refresh: bool = False,
 ) -> Path:
     """Find the folder of a checkpoint, fetching it if need be; `checkpoint.load` then reads it.
 
@@ -57,9 +92,13 @@ def resolve(
         cache: folder of the Hub client's cache; by default the client's own.
         endpoint: address of the Hub; by default the client's own.
         seconds: how long the Hub may take to answer at all.
+        longest: how many seconds the download may take.
+        most: bytes that may be fetched; by default any number.
+        refresh: ask the Hub although a branch is in the cache. If it does not answer, the cached copy serves.
 
     Raises:
-        CheckpointError: nothing is there, or it could not be fetched whole.
+        HubError: it could not be had from the Hub, with its state.
+        CheckpointError: nothing of that name can be anywhere.
     """
     if revision is None:
         if Path(source).is_dir():
@@ -84,70 +123,124 @@ def resolve(
         etag_timeout=seconds,
         allow_patterns=_FILES,
     )
-    try:
+    held = None
+    with suppress(LocalEntryNotFoundError):  # not on this machine, or not all of it
         folder = Path(fetch(local_files_only=True))
-        if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
-            return folder
-    except LocalEntryNotFoundError:
-        pass  # not on this machine, or not all of it
-
-    _require_weights(_ask(HfApi(endpoint=endpoint), repository, wanted, seconds), repository)
+        held = folder if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() else None
+    if held and (not refresh or _COMMIT.fullmatch(wanted)):
+        return held
     try:
-        return Path(fetch())
-    except Exception as error:  # the client's transport errors share no public base
-        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
-        raise CheckpointError(f"{repository} could not be fetched whole ({reason}); try again") from error
+        _require_weights(_ask(HfApi(endpoint=endpoint), repository, wanted, seconds), repository, most)
+    except HubError as error:
+        if held and error.state in ("offline", "broken"):
+            return held
+        raise
+    return _within(longest, lambda: Path(fetch()), partial(_unfetched, repository, longest))
 
 
 def _ask(hub: HfApi, repository: str, revision: str, seconds: float) -> ModelInfo:
-    """Ask what the repository holds, and wait no longer than this.
+    """Ask what the repository holds, and how large it is.
 
     The client's own limit counts anew for each address of a host and leaves out the name look-up, and its downloads
     retry for half a minute; so the question has a thread of its own that may be left behind.
     """
-    answer: Future[ModelInfo] = Future()
+    question = partial(hub.model_info, repository, revision=revision, timeout=seconds, files_metadata=True)
+    return _within(seconds, question, partial(_unanswered, repository, revision, hub.endpoint))
 
-    def question() -> None:
+
+def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception], HubError]) -> _T:
+    """Call in a thread that may be left behind, and wait no longer than this."""
+    answer: Future[_T] = Future()
+
+    def work() -> None:
         try:
-            answer.set_result(hub.model_info(repository, revision=revision, timeout=seconds))
+            answer.set_result(call())
         except Exception as error:
             answer.set_exception(error)
 
-    threading.Thread(target=question, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     try:
         return answer.result(seconds)
     except Exception as error:  # the client's transport errors share no public base
-        raise CheckpointError(_sentence(error, repository, revision, hub.endpoint)) from error
+        raise reason(error) from error
 
 
-def _sentence(error: Exception, repository: str, revision: str, endpoint: str) -> str:
+def _unfetched(repository: str, longest: float, error: Exception) -> HubError:
+    if isinstance(error, TimeoutError):
+        return HubError("time", f"{repository} takes longer than {longest:.0f} s; it goes on arriving, ask again later")
+    reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+    return HubError("broken", f"{repository} could not be fetched whole ({reason}); try again")
+
+
+def _unanswered(repository: str, revision: str, endpoint: str, error: Exception) -> HubError:
     match error:
         case GatedRepoError():
-            return f"{repository} is gated; accept its terms on {endpoint}/{repository} and log in with `hf auth login`"
+            at = f"{endpoint}/{repository}"
+            return HubError("gated", f"{repository} is gated; accept its terms on {at} and log in with `hf auth login`")
         case RepositoryNotFoundError():
-            return (
+            return HubError(
+                "missing",
                 f"{repository} is neither a folder here nor a repository on {endpoint}; "
-                "check the spelling, or log in with `hf auth login` if it is private"
+                "check the spelling, or log in with `hf auth login` if it is private",
             )
         case RevisionNotFoundError():
-            return f"{repository} has no revision {revision!r}; choose one from {endpoint}/{repository}/commits/main"
+            commits = f"{endpoint}/{repository}/commits/main"
+            return HubError("missing", f"{repository} has no revision {revision!r}; choose one from {commits}")
         case HfHubHTTPError():
-            return f"{endpoint} answered {error.response.status_code} when asked for {repository}; try again later"
+            code = error.response.status_code
+            return HubError("broken", f"{endpoint} answered {code} when asked for {repository}; try again later")
         case OfflineModeIsEnabled():
-            return f"{repository} is not on this machine and HF_HUB_OFFLINE is set; unset it or name a folder"
+            return HubError(
+                "offline", f"{repository} is not on this machine and HF_HUB_OFFLINE is set; unset it or name a folder"
+            )
         case _:
-            return (
+            return HubError(
+                "offline",
                 f"{repository} is not on this machine and {endpoint} did not answer ({type(error).__name__}); "
-                "connect and try again, or name a folder"
+                "connect and try again, or name a folder",
             )
 
 
-def _require_weights(info: ModelInfo, repository: str) -> None:
-    held = {file.rfilename for file in info.siblings or ()}
+def _require_weights(info: ModelInfo, repository: str, most: int | None) -> None:
+    held = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     if missing := [name for name in (WEIGHTS, CONFIG) if name not in held]:
         pickles = sorted(name for name in held if name.lower().endswith(PICKLES))
         reason = f" but {pickles[0]}, a pickle, which may run code and is not opened" if pickles else ""
-        raise CheckpointError(f"{repository} has no {missing[0]}{reason}; choose a repository that holds {_FILES[:2]}")
+        sentence = f"{repository} has no {missing[0]}{reason}; choose a repository that holds {_FILES[:2]}"
+        raise HubError("pickle" if pickles else "format", sentence)
+    size = sum(held.get(name, 0) for name in _FILES)
+    if most is not None and size > most:
+        sizes = f"{size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB that are fetched here"
+        raise HubError("size", f"{repository} weighs {sizes}; choose a smaller one")
+
+
+def cached(cache: Path | None = None) -> tuple[Held, ...]:
+    """List the checkpoints in the Hub client's cache, by repository, the last used first; no request is made."""
+    try:
+        repositories = sorted(scan_cache_dir(cache).repos, key=lambda repo: repo.repo_id)
+    except CacheNotFound:
+        return ()
+    return tuple(
+        Held(repo.repo_id, one.commit_hash, tuple(sorted(one.refs)), one.snapshot_path, one.size_on_disk, digest)
+        for repo in repositories
+        if repo.repo_type == "model"
+        for one in sorted(repo.revisions, key=lambda one: one.last_modified, reverse=True)
+        if (digest := _promised(one.snapshot_path)) is not None
+    )
+
+
+def find(sha256: str, cache: Path | None = None) -> Path | None:
+    """Find the folder of a checkpoint on this machine, shipped or cached, by the digest of its weights."""
+    folders = [*(_SHIPPED / name for name in shipped()), *(held.folder for held in cached(cache))]
+    return next((folder for folder in folders if _promised(folder) == sha256), None)
+
+
+def _promised(folder: Path) -> str | None:
+    """Read the digest off a config.json; None where there is no checkpoint."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if (folder / WEIGHTS).is_file():
+            return str(json.loads((folder / CONFIG).read_bytes())["weights"]["sha256"])
+    return None
 
 
 def push(folder: Path | str, repository: str, *, private: bool = False, endpoint: str | None = None) -> str:

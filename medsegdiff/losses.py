@@ -14,6 +14,7 @@ References:
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -66,23 +67,21 @@ class Objective(nn.Module):
         labels: Integer[Tensor, "i h w"],
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b k h w"],
-        before: Int[Tensor, " b"] | None = None,
-        eps_before: Float[Tensor, "b k h w"] | None = None,
+        walk: Int[Tensor, "b n"] | None = None,
     ) -> Loss:
         """Noise the masks, ask the network, judge the answer and the anchor.
 
         Each of the i images may be seen under several draws of noise, b = i * draws, consecutively; the condition
-        network still looks at it once. Samples whose `before` is not -1 are unrolled by one step (F28): their x_t is made
-        from what the network believes at that noisier step, under `eps_before`, not from the truth it is judged by.
+        network still looks at it once. A sample with a walk, falling times above its t, is unrolled (F28): its x_t is where
+        the network itself gets to by DDIM from eps, and the truth only judges it. A row of -1 is no walk.
         """
         draws = len(t) // len(image)
         condition = self.model.encode(image)
         x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
         condition_of_draws = condition.repeat(draws)
-        begin = x_0
-        if before is not None and eps_before is not None:
-            begin = self._unrolled(x_0, before, eps_before, condition_of_draws)
-        x_t = self.diffusion.schedule.noised(begin, t, eps)
+        x_t = self.diffusion.schedule.noised(x_0, t, eps)
+        if walk is not None and (own := walk[:, 0] >= 0).any():
+            x_t[own] = self._walked(eps[own], [*walk[own].T, t[own]], condition_of_draws.select(own))
         answer: Prediction = self.model(x_t, t, condition_of_draws)
         noise = self._noise(answer.output, x_0, x_t, t, labels.repeat_interleave(draws, 0))
         zero = noise.new_zeros(())
@@ -96,12 +95,13 @@ class Objective(nn.Module):
         return Loss(noise + variance + dice + self.beta * ce, noise, dice, ce, variance)
 
     @torch.no_grad()
-    def _unrolled(self, x_0: Tensor, before: Tensor, eps: Tensor, condition: Condition) -> Tensor:
-        """Replace x_0 by the network's belief at step `before`, where that is not -1."""
-        at = before.clamp(min=0)
-        x_before = self.diffusion.schedule.noised(x_0, at, eps)
-        believed = self.diffusion.x_0(self.model(x_before, at, condition).output, x_before, at)
-        return torch.where((before >= 0)[:, None, None, None], believed, x_0)
+    def _walked(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:
+        """Sample from x, noise at times[0], to x_t at times[-1]."""
+        schedule = self.diffusion.schedule
+        for t, s in pairwise(times):
+            believed = self.diffusion.x_0(self.model(x, t, condition).output, x, t)
+            x = schedule.noised(believed, s, schedule.eps_from_x_0(x, t, believed))
+        return x
 
     def _noise(self, output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         match self.diffusion.config.parametrization:

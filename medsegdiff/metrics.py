@@ -214,13 +214,20 @@ def _pairwise_iou(one: Bool[np.ndarray, "m h w"], other: Bool[np.ndarray, "n h w
 
 
 def bootstrap_interval(
-    values: Sequence[float], seed: int, level: float = 0.95, resamples: int = 1000
+    values: Sequence[float] | Sequence[Sequence[float]], seed: int, level: float = 0.95, resamples: int = 1000
 ) -> tuple[float, float]:
-    """Bound the mean of what is not nan by the percentile bootstrap over cases; (nan, nan) below two values."""
-    known = np.array([v for v in values if not math.isnan(v)])
+    """Bound the mean of what is not nan by the percentile bootstrap over cases; (nan, nan) below two cases.
+
+    A case may be one value or one per class; of several the mean is taken over cases first, then over classes.
+    """
+    table = np.array(values, float).reshape(max(len(values), 1), -1)
+    known = table[~np.isnan(table).all(1)]
     if len(known) < 2:
         return math.nan, math.nan
     generator = np.random.default_rng(seed)
-    means = [generator.choice(known, len(known)).mean() for _ in range(resamples)]
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be in no case of a resample
+        means = [
+            np.nanmean(np.nanmean(known[generator.integers(0, len(known), len(known))], 0)) for _ in range(resamples)
+        ]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -15,20 +15,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.config import Domain, RunSettings
-from medsegdiff.device import best_device, channels_last, precision
-from medsegdiff.ensemble import MemberQuality, fuse
+from medsegdiff.device import best_device, channels_last, compiled, precision
+from medsegdiff.ensemble import MemberQuality, change, fuse, likeliest
+from medsegdiff.geometry import View, sha256
 from medsegdiff.hub import resolve
 from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
-from medsegdiff.records import Condition, Denoiser, Prediction, Step, Switches
+from medsegdiff.records import Condition, Step
+from medsegdiff.runner import Runner
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["Segmentation", "Segmenter", "Start"]
+__all__ = ["Segmentation", "Segmenter", "Start", "versions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Segmentation:
     digest: str  # sha256 of the weights
     dtype: str  # of the heavy arithmetic: "float32" or "bfloat16"
     spacing_mm: tuple[float, float] | None  # (row, column)
+    view: View  # which picture it was
     seconds: float
 
     @property
@@ -81,37 +84,17 @@ class Segmentation:
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
             "areas": self.areas(),
             "dtype": self.dtype,
+            "picture": asdict(self.view),
+            "mask": {"sha256": sha256(self.labels)},
             "spacing_mm": self.spacing_mm,
             "seconds": round(self.seconds, 4),
-            "versions": {name: version(name) for name in ("torch", "numpy", "SimpleITK")},
+            "versions": versions(),
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Autocast:
-    """A denoiser in a chosen precision and without gradients; both are entered at every call, since threads come and go."""
-
-    model: Denoiser
-    device: torch.device
-    dtype: torch.dtype
-
-    @torch.no_grad()
-    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model.encode(image)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Int[Tensor, " u"],
-        condition: Condition,
-        *,
-        trace: bool = False,
-        switches: Switches = Switches(),
-    ) -> Prediction:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(x_t, t, condition, trace=trace, switches=switches)
+def versions() -> dict[str, str]:
+    """Name the versions of what computes."""
+    return {name: version(name) for name in ("torch", "numpy", "SimpleITK")}
 
 
 class Segmenter:
@@ -121,13 +104,17 @@ class Segmenter:
         checkpoint: what `checkpoint.load` returns.
         device: "auto", "cpu", "cuda", "cuda:1" ...
         dtype: of the heavy arithmetic; by default what the device multiplies fastest.
+        compile: let torch.compile fuse the network, which takes a minute at the first step of every shape.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "auto", dtype: torch.dtype | None = None, *, compile: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = best_device(device)
         model = channels_last(checkpoint.model.to(self.device)).eval()
-        self.model = _Autocast(model, self.device, dtype or precision(self.device))
+        cores = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.model = Runner(compiled(model) if compile else model, self.device, dtype or precision(self.device), cores)
         self.diffusion = Diffusion(checkpoint.diffusion, checkpoint.model_config.classes)
         self.domain = checkpoint.domain
 
@@ -151,7 +138,11 @@ class Segmenter:
         return replace(settings, size=size)
 
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
-        """Yield a `Start`, then every `Step`, then the `Segmentation`."""
+        """Yield a `Start`, then every `Step`, then the `Segmentation`.
+
+        With a `tolerance` the walk ends early: once the steps that are left would change the members' mask by less than
+        that, in 1 - Dice, if each changed it as much as the last one did. A guess of what is left, and no bound.
+        """
         settings = self.settings(settings or RunSettings())
         began = time.perf_counter()
         image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
@@ -164,22 +155,30 @@ class Segmenter:
 
         x_0 = image.new_zeros(settings.members, self.diffusion.channels, settings.size, settings.size)
         for step in self.denoise(condition, settings, times):
+            left = step.total - 1 - step.index
+            asked = settings.tolerance > 0 and step.index > 0
+            settled = asked and left * self._change(x_0, step.x_0) < settings.tolerance
             x_0 = step.x_0
             yield step
+            if settled:
+                break
 
         members = to_original(self.diffusion.probability(x_0.float()), geometry).cpu().numpy()
         yield self._segmentation(members, start, picture, settings, began)
+
+    def _change(self, before: Float[Tensor, "b k h w"], after: Float[Tensor, "b k h w"]) -> float:
+        return change(*(self.diffusion.probability(x_0.float()).cpu().numpy() for x_0 in (before, after)))
 
     def _segmentation(
         self, members: np.ndarray, start: Start, picture: Picture, settings: RunSettings, began: float
     ) -> Segmentation:
         fusion = fuse(members, settings.fuse)
-        anchor = (to_original(a, start.geometry)[0].argmax(0).cpu().numpy().astype(np.uint8) for a in start.anchor)
+        anchor = (likeliest(to_original(a, start.geometry)[0].cpu().numpy()) for a in start.anchor)
         return Segmentation(
             labels=fusion.labels,
             probability=fusion.probability,
             disagreement=fusion.disagreement,
-            members=members.argmax(1).astype(np.uint8),
+            members=likeliest(members),
             quality=fusion.quality,
             anchor=tuple(anchor),
             settings=settings,
@@ -187,6 +186,7 @@ class Segmenter:
             digest=self.checkpoint.digest,
             dtype=str(self.model.dtype).removeprefix("torch."),
             spacing_mm=picture.spacing_mm,
+            view=picture.view,
             seconds=time.perf_counter() - began,
         )
 

@@ -15,7 +15,7 @@ Every record is frozen. A part that a network does not have leaves an empty tupl
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BandTrace",
     "Condition",
     "Denoiser",
+    "Interventions",
     "Prediction",
     "SpectralTrace",
     "Step",
@@ -45,8 +46,32 @@ class Switches:
     ss_former: bool = True  # V2 semantic condition
     nbp: bool = True  # V2 NBP-Filter (or its sine variant) on the affinity
 
-    def __and__(self, other: "Switches") -> "Switches":
-        return Switches(**{f.name: getattr(self, f.name) and getattr(other, f.name) for f in fields(self)})
+    def __and__(self, other: "Switches") -> "Interventions":
+        """What a run asks for, within what a network has."""
+        both = {f.name: getattr(self, f.name) and getattr(other, f.name) for f in fields(Switches)}
+        return Interventions(**{f.name: getattr(self, f.name) for f in fields(self)} | both)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interventions(Switches):
+    """Switches, and what takes the place of a learned quantity while a network runs; never part of a config.
+
+    A substitute for a quantity that the network does not have changes nothing.
+    """
+
+    profile: tuple[float, ...] = ()
+    """In the place of every FF-Parser's A: real gains at evenly spaced radial frequencies, the first at 0, the last at
+    the corner of the spectrum, sqrt(1/2) cycles per cell; linear between them, the same for all channels. Empty: A."""
+    sigma: float = 0.0  # in the place of every learned sigma of V2's Gaussians, in cells; 0: the learned ones
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", tuple(map(float, self.profile)))
+        if len(self.profile) == 1 or not all(0 <= gain <= 4 for gain in self.profile):
+            raise ValueError(
+                f"profile has the {len(self.profile)} gains {self.profile!s:.60}; give 2 or more, each 0 to 4"
+            )
+        if not 0 <= self.sigma <= 100:
+            raise ValueError(f"sigma is {self.sigma}; choose 0 (the learned ones) to 100 cells")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +144,10 @@ class Condition:
             tuple(f.repeat_interleave(members, 0) for f in self.features),
             tuple(a.repeat_interleave(members, 0) for a in self.anchor_logits),
         )
+
+    def select(self, rows: Bool[Tensor, " i"]) -> "Condition":
+        """Keep some of the images."""
+        return Condition(tuple(f[rows] for f in self.features), tuple(a[rows] for a in self.anchor_logits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,24 @@
     for step in train(run): ...
 
 Everything random at iteration i is drawn from (seed, i), so what has to be kept for `--resume` is the network, its moving
-average, the optimiser's moments and i itself; a resumed run is the same run bit for bit.
+average, the optimiser's moments and i itself; a resumed run is the same run bit for bit. A batch is the whole of what an
+iteration sees: several processes share it, and accumulation cuts it in pieces, so their number changes the order of sums
+and nothing else, also in the middle of a run.
 """
 
 import json
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,8 +30,9 @@ from medsegdiff.data.batches import Draws, batches
 from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
+from medsegdiff.schedule import Diffusion
 
-__all__ = ["Run", "TrainStep", "train"]
+__all__ = ["Run", "TrainStep", "noise_of", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,19 @@ class Run:
         objective: the network and its loss.
         draws: where pictures come from.
         config: the recipe.
-        accelerator: device, precision and processes.
+        accelerator: device, precision, processes and gradient accumulation.
+
+    Raises:
+        ValueError: the batch cannot be cut into as many equal pieces.
     """
 
     def __init__(self, objective: Objective, draws: Draws, config: TrainConfig, accelerator: Accelerator) -> None:
+        at_once = accelerator.num_processes * accelerator.gradient_accumulation_steps
+        if config.batch % at_once:
+            raise ValueError(
+                f"a batch of {config.batch} cannot be shared by {accelerator.num_processes} processes in "
+                f"{accelerator.gradient_accumulation_steps} pieces each; make it a multiple of {at_once}"
+            )
         self.config = config
         self.draws = draws
         self.accelerator = accelerator
@@ -137,34 +152,42 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
 
 
-def _noise(i: int, labels: Tensor, run: Run) -> tuple[Tensor, ...]:
-    """Draw t (stratified over the batch) and eps of iteration i, and for unrolled samples a noisier step with its own."""
-    diffusion, rank = run.objective.diffusion, run.accelerator.process_index
-    seed = np.random.SeedSequence([run.config.seed, i, rank]).generate_state(1, np.uint64)[0]
+def noise_of(
+    i: int, labels: Tensor, diffusion: Diffusion, config: TrainConfig, rank: int = 0, world: int = 1
+) -> tuple[Tensor, ...]:
+    """Draw t (stratified over the batch) and eps of iteration i, and for unrolled samples the times they are walked over.
+
+    What is drawn is the whole batch's, whatever the number of processes; each takes the rows of its own pictures.
+    """
+    seed = np.random.SeedSequence([config.seed, i, 0]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(seed))
-    b, (h, w) = len(labels) * run.config.draws, labels.shape[1:]
+    b, (h, w) = len(labels) * world * config.draws, labels.shape[1:]
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     t = (u * diffusion.schedule.timesteps).long().clamp(max=diffusion.schedule.timesteps - 1)
     eps = torch.randn(b, diffusion.channels, h, w, generator=generator)
     t = t[torch.randperm(b, generator=generator)]
-    if not run.config.unroll:
-        return t.to(labels.device), eps.to(labels.device)
-    before = t + (torch.rand(b, generator=generator) * (diffusion.schedule.timesteps - t)).long()
-    before[torch.rand(b, generator=generator) >= run.config.unroll] = -1
-    return tuple(x.to(labels.device) for x in (t, eps, before, torch.randn(eps.shape, generator=generator)))
+    drawn = [t, eps]
+    if config.unroll:
+        last = diffusion.schedule.timesteps - 1
+        between = t + (torch.rand(b, generator=generator) * (last + 1 - t)).long()
+        walk = torch.stack([torch.full_like(t, last), between], 1)
+        walk[torch.rand(b, generator=generator) >= config.unroll] = -1
+        drawn.append(walk)
+    return tuple(x.unflatten(0, (-1, config.draws))[rank::world].flatten(0, 1).to(labels.device) for x in drawn)
 
 
 def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
     """Take the iterations that are still to be taken."""
     config, accelerator = run.config, run.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
     source = batches(
         run.draws,
-        batch=config.batch,
+        batch=config.batch // world,
         start=run.done,
         stop=config.iterations,
         workers=workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        rank=rank,
+        world=world,
     )
     for i, (image, labels) in enumerate(source, run.done):
         image = image.to(accelerator.device, memory_format=torch.channels_last)
@@ -173,16 +196,27 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         run.wrapped.train()
-        with accelerator.autocast():
-            loss = run.wrapped(image, labels, *_noise(i, labels, run))
         run.optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss.total)
+        parts = _gradients(run, image, labels, *noise_of(i, labels, run.objective.diffusion, config, rank, world))
         gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)
         if not torch.isfinite(gradient):
             raise FloatingPointError(f"the gradient of iteration {i} is not finite; lower the learning rate and resume")
         run.optimizer.step()
         _average(run.ema, run.model, min(config.ema, (1 + i) / (10 + i)))
         run.done = i + 1
-        parts = (loss.total, loss.noise, loss.anchor_dice, loss.anchor_ce, gradient)
-        total, noise, dice, ce, norm = torch.stack([part.detach() for part in parts]).tolist()
-        yield TrainStep(i + 1, total, noise, dice, ce, norm, rate)
+        everyones: Any = accelerator.reduce(parts, "mean")  # accelerate does not say: a tensor for a tensor
+        total, noise, dice, ce = everyones.tolist()
+        yield TrainStep(i + 1, total, noise, dice, ce, float(gradient), rate)
+
+
+def _gradients(run: Run, *batch: Tensor) -> Float[Tensor, "4"]:
+    """Run forward and backward, in as many pieces as gradients are accumulated over, and return the parts of the loss."""
+    accelerator, parts = run.accelerator, []
+    pieces = zip(*(x.chunk(accelerator.gradient_accumulation_steps) for x in batch), strict=True)
+    for left, piece in zip(reversed(range(accelerator.gradient_accumulation_steps)), pieces, strict=True):
+        with accelerator.no_sync(run.wrapped) if left else nullcontext():  # processes wait for each other once
+            with accelerator.autocast():
+                loss = run.wrapped(*piece)
+            accelerator.backward(loss.total)  # divides by the number of pieces
+        parts.append(torch.stack([loss.total, loss.noise, loss.anchor_dice, loss.anchor_ce]).detach())
+    return torch.stack(parts).mean(0)

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 
-__all__ = ["add", "main"]
+__all__ = ["add", "fill", "main"]
 
 _LICENCES = {
     "CC0": "cc0-1.0",
@@ -49,10 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     text = _card(checkpoint, results, [json.loads(line) for line in curve])
     (arguments.folder / CARD).write_text(text, encoding="utf-8")
     if arguments.readme:
-        table = f"\n{_table(results)}\n"
-        arguments.readme.write_text(
-            _filled(arguments.readme.read_text(encoding="utf-8"), checkpoint.folder.name, table), encoding="utf-8"
-        )
+        fill(arguments.readme, f"results {checkpoint.folder.name}", _table(results))
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -69,18 +66,18 @@ def _table(results: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _filled(text: str, name: str, table: str) -> str:
-    """Put a table between `<!-- results NAME -->` and `<!-- end -->`.
+def fill(file: Path, block: str, table: str) -> None:
+    """Put a table between `<!-- BLOCK -->` and `<!-- end -->`.
 
     Raises:
-        ValueError: the text has no such block.
+        ValueError: the file has no such block.
     """
-    begin, end = f"<!-- results {name} -->", "<!-- end -->"
-    before, found, rest = text.partition(begin)
+    begin, end = f"<!-- {block} -->", "<!-- end -->"
+    before, found, rest = file.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f"the file has no block {begin} ... {end} to put the results in; add one")
-    return f"{before}{begin}\n{table}\n{end}{after}"
+        raise ValueError(f"{file} has no block {begin} ... {end} to put the results in; add one")
+    file.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 def _setting(settings: dict[str, Any]) -> str:

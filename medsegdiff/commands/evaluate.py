@@ -1,4 +1,4 @@
-"""Score a checkpoint on pictures with masks: Dice, IoU, HD95 per class, calibration, seconds, worst cases by name."""
+"""Score a checkpoint on pictures or volumes with masks: Dice, IoU, HD95 per class, calibration, seconds, worst cases by name."""
 
 import argparse
 import json
@@ -10,11 +10,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from medsegdiff.commands import options
+from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.config import RunSettings
-from medsegdiff.data.folders import Case, cases
-from medsegdiff.evaluation import Scored, case_of, evaluate, table
-from medsegdiff.imaging import read
+from medsegdiff.data.adaptors import LAYOUTS, cases
+from medsegdiff.data.experts import experts
+from medsegdiff.data.folders import SLICES, Case
+from medsegdiff.data.tasks import axis_of
+from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
 from medsegdiff.pipeline import Segmenter
+from medsegdiff.processes import Share
 
 __all__ = ["add", "main"]
 
@@ -30,13 +34,20 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--data", type=Path, required=True, help="folder with images/ and masks/, or with such splits in it"
     )
+    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="of the data folder")
     verb.add_argument("--split", default="val", help="which split, where the folder has several")
     verb.add_argument(
-        "--cases", metavar="REGEX", help="pool pictures of one case (first group, on the file name) before Dice"
+        "--cases",
+        metavar="REGEX",
+        help="pool pictures of one case (first group, on the file name) before Dice; slices of a volume always are",
+    )
+    verb.add_argument(
+        "--axis", type=int, choices=(0, 1, 2), help="slice volumes along it; by default as the task wants"
     )
     verb.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
     verb.add_argument("--anchor", action="store_true", help="score the condition network's own mask (V2), no denoising")
     verb.add_argument("--json", type=Path, help="also write everything to this file")
+    verb.add_argument("--plot", type=Path, help="also draw how far probabilities can be believed, as SVG")
     options.add_run_options(verb)
     verb.set_defaults(main=main)
 
@@ -46,29 +57,49 @@ def main(arguments: argparse.Namespace) -> None:
     group = _pattern(arguments.cases)
     segmenter = options.segmenter(arguments)
     settings = segmenter.settings(options.settings(arguments))
-    found = [case for case in cases(arguments.data, arguments.split) if case.mask]
+    found = [case for case in cases(arguments.data, arguments.split, arguments.layout) if case.mask]
     if not found:
         raise ValueError(f"{arguments.data} has pictures but no masks; evaluate needs masks/NAME.png for images/NAME.*")
-    found.sort(key=lambda case: case_of(case.name, group))
+    volumes = any(case.is_volume for case in found)
+    group = re.compile(SLICES) if volumes and group is None else group
+    axis = axis_of(segmenter.domain.task) if arguments.axis is None else arguments.axis
+    if not volumes:
+        found.sort(key=lambda case: case_of(case.name, group))
     if arguments.limit:
         found = found[:: max(len(found) // arguments.limit, 1)][: arguments.limit]
-    facts = asdict(settings) | {
-        "checkpoint": segmenter.checkpoint.folder.name,
-        "sha256": segmenter.checkpoint.digest,
-        "data": arguments.data.resolve().name,
-        "split": arguments.split,
-        "anchor": arguments.anchor,
-        "limit": arguments.limit,
-        "dtype": str(segmenter.model.dtype).removeprefix("torch."),
-    }
-    bar = tqdm(found, desc="evaluating", unit="picture")
-    result = evaluate(
-        _scored(segmenter, settings, bar, arguments.anchor), segmenter.domain.labels, group=group, settings=facts
+    facts = (
+        asdict(settings)
+        | {
+            "checkpoint": segmenter.checkpoint.folder.name,
+            "sha256": segmenter.checkpoint.digest,
+            "data": arguments.data.resolve().name,
+            "split": arguments.split,
+            "anchor": arguments.anchor,
+            "limit": arguments.limit,
+            "dtype": str(segmenter.model.dtype).removeprefix("torch."),
+        }
+        | ({"axis": axis} if volumes else {})
     )
+    share = Share.here()
+    bar = tqdm(
+        _mine(found, group, share),
+        desc="evaluating",
+        unit="volume" if volumes else "picture",
+        disable=not share.first,
+    )
+    scored = _scored(segmenter, settings, bar, axis, arguments.anchor)
+    result = joined(share.gathered(evaluate(scored, segmenter.domain.labels, group=group, settings=facts)))
+    if not share.first:
+        return
     print(table(result))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    if arguments.plot:
+        what = "anchor" if arguments.anchor else f"{settings.members} x {settings.steps}"
+        title = f"{facts['checkpoint']} on {facts['data']}/{facts['split']}, {what}"
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        arguments.plot.write_text(reliability_plot(result, title), encoding="utf-8")
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -78,18 +109,30 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         raise ValueError(f"--cases {text!r} is no regular expression ({error}); try one like '(case\\d+)'") from error
 
 
-def _scored(segmenter: Segmenter, settings: RunSettings, found: Iterable[Case], anchor: bool) -> Iterator[Scored]:
+def _mine(found: list[Case], group: re.Pattern[str] | None, share: Share) -> list[Case]:
+    """Take this process's cases, whole ones."""
+    names = [case.name if case.is_volume else case_of(case.name, group) for case in found]
+    cases_of_all = list(dict.fromkeys(names))
+    if len(cases_of_all) < share.world:
+        raise ValueError(f"there are {len(cases_of_all)} cases for {share.world} processes; start fewer")
+    mine = set(share.of(cases_of_all))
+    return [case for case, name in zip(found, names, strict=True) if name in mine]
+
+
+def _scored(
+    segmenter: Segmenter, settings: RunSettings, found: Iterable[Case], axis: int, anchor: bool
+) -> Iterator[Scored]:
     for case in found:
-        picture, truth = read(case.image), case.labels(len(segmenter.domain.labels))
-        if truth.shape != picture.pixels.shape[:2]:
-            size = picture.pixels.shape[:2]
-            raise ValueError(f"{case.mask} is {truth.shape}, its picture {size}; make them one size")
-        result = segmenter.anchor(picture, settings) if anchor else segmenter(picture, settings)
-        yield Scored(
-            name=case.name,
-            labels=result.labels,
-            probability=result.probability,
-            truth=truth,
-            seconds=result.seconds,
-            spacing_mm=picture.spacing_mm,
-        )
+        for sample in case.samples(len(segmenter.domain.labels), axis):
+            result = segmenter.anchor(sample.picture, settings) if anchor else segmenter(sample.picture, settings)
+            yield Scored(
+                name=sample.name,
+                labels=result.labels,
+                probability=result.probability,
+                truth=sample.labels,
+                seconds=result.seconds,
+                spacing_mm=sample.picture.spacing_mm,
+                distance_mm=sample.distance_mm,
+                members=result.members,
+                experts=None if case.is_volume else experts(case, len(segmenter.domain.labels)),
+            )

@@ -13,11 +13,17 @@ __all__ = ["add_run_options", "segmenter", "settings"]
 _DEFAULT = RunSettings()
 
 
-def add_run_options(verb: argparse.ArgumentParser) -> None:
-    """Add the shared options."""
-    verb.add_argument("--checkpoint", required=True, help="shipped name, folder, or Hub id owner/name[@revision]")
+def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:
+    """Add the shared options; with `checkpoint` one must be named."""
+    verb.add_argument("--checkpoint", required=checkpoint, help="shipped name, folder, or Hub id owner/name[@revision]")
     verb.add_argument("--members", type=int, default=_DEFAULT.members, help="masks drawn per picture")
     verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps")
+    verb.add_argument(
+        "--tolerance",
+        type=float,
+        default=_DEFAULT.tolerance,
+        help="stop where the steps left, at the last one's pace, change the mask by less in 1 - Dice; 0: never",
+    )
     verb.add_argument("--sampler", choices=sorted(SAMPLERS), default=_DEFAULT.sampler)
     verb.add_argument("--spacing", choices=SPACINGS, default=_DEFAULT.spacing, help="which training steps are visited")
     verb.add_argument("--eta", type=float, default=_DEFAULT.eta, help="DDIM: 0 deterministic, 1 as noisy as DDPM")
@@ -29,7 +35,7 @@ def add_run_options(verb: argparse.ArgumentParser) -> None:
 
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Read the run settings."""
-    names = ("members", "steps", "sampler", "spacing", "eta", "fuse", "seed", "size")
+    names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "fuse", "seed", "size")
     return RunSettings(**{name: getattr(arguments, name) for name in names})
 
 

@@ -1,27 +1,45 @@
 """Segment pictures and volumes from files.
 
-OUT/NAME_mask.png            label image, 0 background, 1..K   (NAME_mask.nii.gz with the input's geometry for a volume)
-OUT/NAME_probability.png     16-bit, probability of any foreground, 65535 is 1            (pictures)
-OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1          (pictures)
+OUT/NAME_mask.png            label image, 0 background, 1..K       (NAME_mask.nii.gz with the input's geometry for a volume)
+OUT/NAME_probability.png     16-bit, probability of any foreground, 65535 is 1            (.nii.gz, float32, for a volume)
+OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1          (.nii.gz, float32, for a volume)
+OUT/NAME_mask.dcm            DICOM SEG, with --seg
 OUT/NAME.json                everything needed to obtain the mask again, and the areas
+
+`--replay NAME.json` runs what a report says, on the same file, and tells whether the same mask came out.
 """
 
 import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
+from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
 from medsegdiff.config import RunSettings
-from medsegdiff.imaging import read, read_volume, write_labels, write_probability, write_volume
+from medsegdiff.data.tasks import axis_of
+from medsegdiff.dicom_seg import read_source, write_seg
+from medsegdiff.geometry import Picture, Volume
+from medsegdiff.hub import find, resolve
+from medsegdiff.imaging import (
+    holds_slices,
+    read,
+    read_volume,
+    stem,
+    write_labels,
+    write_map,
+    write_probability,
+    write_volume,
+)
 from medsegdiff.pipeline import Segmentation, Segmenter
+from medsegdiff.processes import Share
+from medsegdiff.replay import Report
+from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
 
 __all__ = ["add", "main"]
-
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -29,67 +47,127 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser(
         "segment",
         help="segment pictures and volumes",
-        description="Segment PNG, JPEG, TIFF and DICOM pictures, and NIfTI, NRRD and MHA volumes slice by slice.",
+        description="Segment PNG, JPEG, TIFF and DICOM pictures, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--out", type=Path, required=True, help="folder for the results")
     verb.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), default=2, help="volumes: 0 sagittal, 1 coronal, 2 axial slices"
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help="volumes: 0 sagittal, 1 coronal, 2 axial slices; default the task's, and 2, the frames, of a DICOM file",
     )
-    options.add_run_options(verb)
+    verb.add_argument("--index", type=int, help="volumes: this slice alone, counted from 0; default all")
+    verb.add_argument(
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="grey values shown as black and white"
+    )
+    verb.add_argument("--seg", action="store_true", help="of DICOM files, write the mask as DICOM SEG too")
+    verb.add_argument("--replay", type=Path, metavar="REPORT", help="repeat the run of this .json on one IMAGE")
+    options.add_run_options(verb, checkpoint=False)
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Segment every file, refusing before the first if two results would share a name."""
-    twice = [name for name, n in Counter(map(_name, arguments.images)).items() if n > 1]
+    if arguments.replay:
+        _replay(arguments)
+        return
+    if arguments.checkpoint is None:
+        raise ValueError("no checkpoint is named; add --checkpoint NAME, or --replay with the report of a run")
+    twice = [name for name, n in Counter(map(stem, arguments.images)).items() if n > 1]
     if twice:
         raise ValueError(f"two inputs are called {twice[0]!r} and would overwrite each other's results; rename one")
     segmenter, settings = options.segmenter(arguments), options.settings(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(arguments.images, desc="segmenting", unit="file"):
+    share = Share.here()
+    for path in tqdm(share.of(arguments.images), desc="segmenting", unit="file", disable=not share.first):
         try:
-            results = _volume if path.name.lower().endswith(_VOLUMES) else _picture
-            results(segmenter, settings, path, arguments)
+            _segment(segmenter, settings, path, arguments)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _name(path: Path) -> str:
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
-
-
-def _picture(segmenter: Segmenter, settings: RunSettings, path: Path, arguments: argparse.Namespace) -> None:
-    result = segmenter(read(path), settings)
-    stem = arguments.out / _name(path)
-    write_labels(f"{stem}_mask.png", result.labels)
-    write_probability(f"{stem}_probability.png", 1 - result.probability[0])
-    write_probability(f"{stem}_disagreement.png", result.disagreement)
-    _sidecar(Path(f"{stem}.json"), result.sidecar())
-
-
-def _volume(segmenter: Segmenter, settings: RunSettings, path: Path, arguments: argparse.Namespace) -> None:
+def _segment(
+    segmenter: Segmenter, settings: RunSettings, path: Path, arguments: argparse.Namespace
+) -> Segmentation | VolumeSegmentation:
+    """Segment one slice of a file or all, and write the results."""
+    out = arguments.out / stem(path)
+    window = tuple(arguments.window) if arguments.window else None
+    if not holds_slices(path):
+        return _picture(segmenter, settings, read(path, index=arguments.index, window=window), out)
     volume = read_volume(path)
-    first = volume.slice(arguments.axis)
-    results: list[Segmentation] = [
-        segmenter(volume.slice(arguments.axis, index), settings)
-        for index in tqdm(range(first.slice_count), desc=path.name, unit="slice", leave=False)
-    ]
-    stem = arguments.out / _name(path)
-    labels = volume.stack(arguments.axis, [result.labels for result in results])
-    write_volume(labels, volume, f"{stem}_mask.nii.gz")
-    voxel = float(np.prod(volume.spacing)) if volume.measured else None
-    counts = {name: int((labels == i).sum()) for i, name in enumerate(segmenter.domain.labels, 1)}
-    facts = results[0].sidecar() | {
-        "axis": arguments.axis,
-        "slices": len(results),
-        "areas": {},
-        "volumes": {k: {"voxels": n} | ({"mm3": n * voxel} if voxel else {}) for k, n in counts.items()},
-        "seconds": round(sum(result.seconds for result in results), 4),
-    }
-    _sidecar(Path(f"{stem}.json"), facts)
+    frames = volume.source_kind == "dicom" or volume.count(2) == 1  # of DICOM, as stored; or a flat NIfTI
+    axis = arguments.axis if arguments.axis is not None else 2 if frames else axis_of(segmenter.domain.task)
+    if arguments.index is None and volume.count(axis) > 1:
+        result = _volume(segmenter, settings, volume, axis, window, out)
+        labels = result.labels
+    else:
+        result = _picture(segmenter, settings, volume.slice(axis, arguments.index, window), out)
+        labels = volume.fill(axis, result.view.index, result.labels)
+        write_volume(labels, volume, f"{out}_mask.nii.gz")
+    if arguments.seg:
+        if volume.source_kind != "dicom":
+            raise ValueError("a DICOM SEG lies beside a DICOM picture; leave out --seg for other files")
+        source = read_source(path, names=True)
+        write_seg(f"{out}_mask.dcm", labels, source, segmenter.domain, segmenter.checkpoint.digest)
+    return result
 
 
-def _sidecar(path: Path, facts: dict) -> None:
+def _picture(segmenter: Segmenter, settings: RunSettings, picture: Picture, out: Path) -> Segmentation:
+    result = segmenter(picture, settings)
+    write_labels(f"{out}_mask.png", result.labels)
+    write_probability(f"{out}_probability.png", 1 - result.probability[0])
+    write_probability(f"{out}_disagreement.png", result.disagreement)
+    _sidecar(Path(f"{out}.json"), result.sidecar())
+    return result
+
+
+def _volume(
+    segmenter: Segmenter,
+    settings: RunSettings,
+    volume: Volume,
+    axis: int,
+    window: tuple[float, float] | None,
+    out: Path,
+) -> VolumeSegmentation:
+    with tqdm(total=volume.count(axis), unit="slice", leave=False) as bar:
+        for event in segment_volume(segmenter, volume, settings, axis=axis, window=window):
+            if isinstance(event, Progress):
+                bar.update(event.fraction * event.of - bar.n)
+                continue
+            write_volume(event.labels, volume, f"{out}_mask.nii.gz")
+            write_map(event.probability, volume, f"{out}_probability.nii.gz")
+            write_map(event.disagreement, volume, f"{out}_disagreement.nii.gz")
+            _sidecar(Path(f"{out}.json"), event.sidecar())
+            return event
+    raise AssertionError("a volume's run ends with its result")
+
+
+def _replay(arguments: argparse.Namespace) -> None:
+    """Run what a report says, and compare the masks."""
+    report = Report.read(arguments.replay)
+    if len(arguments.images) != 1:
+        raise ValueError(
+            f"{len(arguments.images)} files were given to replay one report on; give the one it was made of"
+        )
+    [path] = arguments.images
+    folder = resolve(arguments.checkpoint) if arguments.checkpoint else find(report.weights)
+    if folder is None:
+        raise ValueError(f"no checkpoint here has the sha256 {report.weights[:12]}...; name it with --checkpoint")
+    segmenter = Segmenter(load(folder), arguments.device, report.dtype)
+    report.require_weights(segmenter.checkpoint.digest)
+    arguments.axis, arguments.window = report.axis, report.window
+    arguments.index = None if report.whole else report.index
+    if report.whole:
+        report.require_source(read_volume(path).digest)
+    else:
+        report.require_source(read(path, axis=report.axis, index=report.index, window=report.window).view.sha256)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    result = _segment(segmenter, report.settings, path, arguments)
+    report.require_mask(result.sidecar()["mask"]["sha256"])
+    print(f"the same mask, sha256 {report.mask}")
+
+
+def _sidecar(path: Path, facts: dict[str, Any]) -> None:
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from medsegdiff.checkpoint import load, save
 from medsegdiff.config import PRESETS, Domain, Preset
+from medsegdiff.data.adaptors import LAYOUTS, cases, task_of
 from medsegdiff.data.batches import Draws, Pool
-from medsegdiff.data.folders import cases
+from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.device import precision
 from medsegdiff.hub import resolve
@@ -47,19 +48,25 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--data", type=Path, required=True, help="folder with train/ and val/, each with images/ and masks/"
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for state, curve, previews and checkpoint")
-    verb.add_argument("--task", help="a known task; by default the data folder's name")
+    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="of the data folder")
+    verb.add_argument("--task", help="a known task; by default the layout's, or the data folder's name")
     verb.add_argument("--size", type=int, help="training resolution in pixels; by default the preset's")
     verb.add_argument("--iterations", type=int, help="by default the preset's")
-    verb.add_argument("--batch", type=int, help="by default the preset's")
+    verb.add_argument("--batch", type=int, help="pictures an iteration, over all processes; by default the preset's")
+    verb.add_argument("--accumulate", type=int, default=1, help="pieces that a process takes its share of a batch in")
     verb.add_argument(
         "--draws", type=int, help="draws of t and noise for each picture of a batch; by default the preset's"
     )
     verb.add_argument("--learning-rate", type=float, help="by default the preset's")
     verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
+    verb.add_argument(
+        "--empty", type=float, help="volumes: share of slices without a label among the training slices; default 0.2"
+    )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(
-        "--unroll", type=float, help="share of samples begun from the network's belief; default the preset's"
+        "--unroll", type=float, help="share of samples walked to by the network itself; default the preset's"
     )
+    verb.add_argument("--dice", type=float, help="weight of soft Dice on the predicted x_0; default the preset's")
     verb.add_argument(
         "--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network"
     )
@@ -72,18 +79,28 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Train, save every few minutes, leave a checkpoint."""
     preset, domain = _recipe(arguments)
-    accelerator = Accelerator(mixed_precision=_mixed_precision())
+    accelerator = Accelerator(mixed_precision=_mixed_precision(), gradient_accumulation_steps=arguments.accumulate)
     torch.manual_seed(arguments.seed)
     model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
     recipe, size = preset.training, preset.model.image_size
     objective = Objective(model, diffusion, alpha=recipe.alpha, beta=recipe.beta, dice=recipe.dice)
-    found = tqdm(cases(arguments.data, "train"), desc="reading", disable=not accelerator.is_local_main_process)
-    pool = Pool.of(found, preset.model.classes, size, task=domain.task, phantoms=recipe.phantoms, seed=recipe.seed)
+    found = tqdm(
+        cases(arguments.data, "train", arguments.layout), desc="reading", disable=not accelerator.is_local_main_process
+    )
+    pool = Pool.of(
+        found,
+        preset.model.classes,
+        size,
+        task=domain.task,
+        empty=arguments.empty,
+        phantoms=recipe.phantoms,
+        seed=recipe.seed,
+    )
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
-    held = cases(arguments.data, "val")
-    held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size)
+    held = cases(arguments.data, "val", arguments.layout)
+    held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=domain.task).few(24)
     run = Run(objective, Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment), recipe, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
@@ -123,11 +140,14 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
 
 def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     preset = PRESETS[arguments.preset]
-    task = arguments.task or arguments.data.resolve().name
+    task = arguments.task or task_of(arguments.data, arguments.layout) or arguments.data.resolve().name
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    wishes = {k: getattr(arguments, k) for k in ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll")}
+    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice")
+    wishes = {k: getattr(arguments, k) for k in recipe}
+    if task not in PAINTED and arguments.phantoms is None:
+        wishes["phantoms"] = 0.0
     training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
     model = replace(preset.model, classes=len(known.labels), image_size=arguments.size or preset.model.image_size)
     domain = Domain(task=task, modality=known.modality, labels=known.labels, source=known.source, licence=known.licence)
@@ -220,7 +240,8 @@ def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: 
 def _command(arguments: argparse.Namespace, task: str) -> str:
     """Write the command that makes this checkpoint again; folders are the reader's own."""
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
-    for name in ("task", "size", "iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "seed", "init"):
+    names = "task size iterations batch draws learning_rate phantoms unroll dice empty seed init"
+    for name in names.split():
         value = getattr(arguments, name)
         if value is not None:
             words.append(f"--{name.replace('_', '-')} {Path(value).name if name == 'init' else value}")

@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medsegdiff.data.folders import Case
+from medsegdiff.data.folders import Case, thinned
 from medsegdiff.data.synthetic import draw
-from medsegdiff.data.tasks import TASKS
+from medsegdiff.data.tasks import TASKS, axis_of
 
 __all__ = ["Draws", "Pool", "batches", "transforms"]
 
@@ -44,19 +44,41 @@ class Pool:
 
     @classmethod
     def of(
-        cls, cases: Iterable[Case], classes: int, size: int, *, task: str = "", phantoms: float = 0.0, seed: int = 0
+        cls,
+        cases: Iterable[Case],
+        classes: int,
+        size: int,
+        *,
+        task: str = "",
+        empty: float | None = None,
+        phantoms: float = 0.0,
+        seed: int = 0,
     ) -> "Pool":
-        """Read cases, squeezed to size x size, and add drawn phantoms until they are the given share of the pool."""
+        """Read cases, squeezed to size x size, and add drawn phantoms until they are the given share of the pool.
+
+        Volumes are sliced as the task wants it; `empty` is the share of slices without a label among those that are
+        kept, by default the task's.
+        """
+        axis = axis_of(task)
+        if empty is None:
+            empty = TASKS[task].empty if task in TASKS else 0.0
         pictures, labels = [], []
         for case in cases:
-            image, mask = Image.fromarray(case.pixels()), Image.fromarray(case.labels(classes))
-            pictures.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)))
-            labels.append(np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)))
+            samples = case.samples(classes, axis)
+            for sample in thinned(list(samples), empty) if case.is_volume else samples:
+                image, mask = Image.fromarray(sample.picture.pixels), Image.fromarray(sample.labels)
+                pictures.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)))
+                labels.append(np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)))
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
             phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=0)
             pictures.append(phantom.image)
             labels.append(phantom.labels)
         return cls(pictures, labels)
+
+    def few(self, count: int) -> "Pool":
+        """Keep so many pictures, chosen by chance that is always the same."""
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.pictures))[:count])
+        return Pool(list(self.pictures[chosen]), list(self.labels[chosen]))
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel, on the network's scale of -1 to 1."""

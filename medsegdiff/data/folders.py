@@ -1,66 +1,156 @@
-"""Folders of pictures and masks: `images/NAME.*` beside `masks/NAME.*`, labels 0..K in a lossless picture.
+"""Folders of pictures and masks: `images/NAME.*` beside `masks/NAME.*`, labels 0..K, lossless.
 
-A data folder holds `train/` and `val/`, each such a pair; a folder that is itself such a pair is one split.
+A data folder holds `train/` and `val/`, each such a pair; a folder that is itself such a pair is one split. Flat
+pictures go with label pictures, volumes (NIfTI, NRRD, MHA) with label volumes of the same voxels; a volume is read
+once and handed out slice by slice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from medsegdiff.imaging import read
+from medsegdiff.geometry import Picture, PictureError, Volume, check_sides
+from medsegdiff.imaging import is_volume, read, read_volume, stem
 
-__all__ = ["Case", "cases", "read_labels"]
+__all__ = ["SLICES", "Case", "Sample", "cases", "read_labels", "thinned"]
+
+SLICES = r"^(.+)_slice\d+$"
+"""Matches the name of a volume's slice; the first group is the volume's."""
+
+_T = TypeVar("_T")
 
 _MASKS = (".png", ".tif", ".tiff")
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One picture, or one slice of a volume, with its truth."""
+
+    name: str  # of the file, and _slice with three digits or more for a slice of a volume
+    picture: Picture
+    labels: UInt8[np.ndarray, "h w"]
+    distance_mm: float | None = None  # to the next slice of the same volume
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A picture file and, if there is one, its mask file."""
+    """A picture or volume file and, if there is one, its mask file."""
 
     name: str  # the file name without its ending
     image: Path
     mask: Path | None
 
-    def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Read the picture."""
+    @property
+    def is_volume(self) -> bool:
+        """Whether its slices belong together."""
+        return is_volume(self.image)
+
+    def samples(self, classes: int, axis: int = 2) -> Iterator[Sample]:
+        """Read picture and mask; a volume gives all its slices along an axis, flat pictures know no axis.
+
+        Raises:
+            ValueError: there is no mask, a file is unreadable, the two do not fit, or a label lies outside 0..classes;
+                the file is named.
+        """
+        if self.mask is None:
+            raise ValueError(f"{self.image} has no mask {self._wanted()}; add it")
+        if self.is_volume:
+            yield from self._slices(self.mask, classes, axis)
+            return
+        picture, labels = self._picture(), self._labels(self.mask, classes)
+        if labels.shape != (picture.height, picture.width):
+            size = f"{picture.height} x {picture.width}"
+            raise ValueError(f"{self.mask} is {labels.shape[0]} x {labels.shape[1]}, its picture {size}; make them one")
+        yield Sample(self.name, picture, labels)
+
+    def _slices(self, mask: Path, classes: int, axis: int) -> Iterator[Sample]:
+        volume, truth = self._volume(), self._truth(mask, classes)
+        _check_same_voxels(volume, truth, mask)
+        step = volume.spacing[axis] if volume.measured else None
+        for index in range(volume.count(axis)):
+            labels = truth.plane(axis, index).astype(np.uint8)
+            yield Sample(f"{self.name}_slice{index:03}", volume.slice(axis, index), labels, step)
+
+    # What a data set of another layout does its own way (`adaptors`).
+
+    def _wanted(self) -> str:
+        return f"of the same name in {self.image.parent.parent / 'masks'}"
+
+    def _picture(self) -> Picture:
+        return self._named(read)
+
+    def _labels(self, mask: Path, classes: int) -> UInt8[np.ndarray, "h w"]:
+        return read_labels(mask, classes)
+
+    def _volume(self) -> Volume:
+        return self._named(read_volume)
+
+    def _truth(self, mask: Path, classes: int) -> Volume:
+        return _read_label_volume(mask, classes)
+
+    def _named(self, reading: Callable[[Path], _T]) -> _T:
         try:
-            return read(self.image).pixels
+            return reading(self.image)
         except ValueError as error:
             raise ValueError(f"{self.image}: {error}") from error
 
-    def labels(self, classes: int) -> UInt8[np.ndarray, "h w"]:
-        """Read the mask.
 
-        Raises:
-            ValueError: there is no mask, it is unreadable, or a label lies outside 0..classes; the file is named.
-        """
-        if self.mask is None:
-            raise ValueError(
-                f"{self.image} has no mask of the same name in {self.image.parent.parent / 'masks'}; add it"
-            )
-        return read_labels(self.mask, classes)
+def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
+    """Keep every slice that has a label, and evenly chosen ones that have none until they are at most this share."""
+    full = [sample for sample in samples if sample.labels.any()]
+    bare = [sample for sample in samples if not sample.labels.any()]
+    wanted = min(round(empty / (1 - empty) * len(full)), len(bare))
+    return full + [bare[int(i)] for i in np.linspace(0, len(bare) - 1, wanted).round()]
 
 
 def read_labels(path: Path, classes: int) -> UInt8[np.ndarray, "h w"]:
-    """Read a label picture; a 0/255 mask of one class counts as 0/1."""
+    """Read a label picture; a 0/255 mask of one class counts as 0/1.
+
+    Raises:
+        ValueError: it is unreadable or too large, has several channels, or a label lies outside 0..classes.
+    """
     try:
         with Image.open(path, formats=("PNG", "TIFF")) as file:
+            check_sides(file.height, file.width, least=1)
             mode, labels = file.mode, np.asarray(file).astype(np.int64)
-    except OSError as error:
+    except (OSError, PictureError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as PNG or TIFF ({error}); save it again") from error
     if mode not in ("L", "P", "1", "I", "I;16"):
         raise ValueError(f"{path} has mode {mode}; a mask is a one-channel label picture (0 background, 1..K)")
     if classes == 1 and set(np.unique(labels)) <= {0, 255}:
         labels //= 255
-    if wrong := [int(label) for label in np.unique(labels) if not 0 <= label <= classes]:
-        raise ValueError(f"{path} has label {wrong[-1]}, but there are only classes 0 to {classes}; check the task")
+    _check_labels(labels, classes, path)
     return labels.astype(np.uint8)
+
+
+def _read_label_volume(path: Path, classes: int) -> Volume:
+    try:
+        volume = read_volume(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    _check_labels(volume.array, classes, path)
+    return volume
+
+
+def _check_labels(labels: np.ndarray, classes: int, path: Path) -> None:
+    found = np.unique(labels)
+    if wrong := [label for label in found.tolist() if label not in range(classes + 1)]:
+        raise ValueError(f"{path} has label {wrong[-1]:g}, but there are only classes 0 to {classes}; check the task")
+
+
+def _check_same_voxels(volume: Volume, truth: Volume, mask: Path) -> None:
+    if truth.array.shape != volume.array.shape[:3]:
+        sizes = f"{truth.array.shape} voxels, its picture {volume.array.shape[:3]}"
+        raise ValueError(f"{mask} has {sizes}; resample the labels to the picture")
+    places = [np.array([*v.spacing, *v.origin, *v.direction]) for v in (volume, truth)]
+    if not np.allclose(*places, atol=1e-2):  # mm and direction cosines; a header rounds to float32
+        raise ValueError(f"{mask} lies elsewhere in space than its picture; resample the labels to the picture")
 
 
 def cases(folder: Path | str, split: str = "val") -> list[Case]:
@@ -76,13 +166,14 @@ def cases(folder: Path | str, split: str = "val") -> list[Case]:
     found = list(_pairs(root))
     if not found:
         raise ValueError(
-            f"{root} holds no pictures; expected images/NAME.png (or .jpg, .tif, .dcm) and masks/NAME.png in it"
+            f"{root} holds no pictures; expected images/NAME.png (or .jpg, .tif, .dcm) and masks/NAME.png in it, "
+            "or volumes: images/NAME.nii.gz and masks/NAME.nii.gz"
         )
     return found
 
 
 def _pairs(root: Path) -> Iterator[Case]:
-    masks = {path.stem: path for path in sorted((root / "masks").glob("*")) if path.suffix.lower() in _MASKS}
+    masks = {stem(p): p for p in sorted((root / "masks").glob("*")) if p.suffix.lower() in _MASKS or is_volume(p)}
     for image in sorted((root / "images").glob("*")):
-        if image.suffix.lower() in _PICTURES:
-            yield Case(image.stem, image, masks.get(image.stem))
+        if image.suffix.lower() in _PICTURES or is_volume(image):
+            yield Case(stem(image), image, masks.get(stem(image)))

@@ -5,7 +5,7 @@ Training copies these facts into the checkpoint, so a page or a card never has t
 
 from dataclasses import dataclass
 
-__all__ = ["TASKS", "Task"]
+__all__ = ["TASKS", "Task", "axis_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class Task:
     licence: str
     mirror: bool = True  # left and right mean nothing, nor do up and down: pictures may be mirrored and turned at will
     tint: bool = True  # colour channels may drift apart
+    axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
+    empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
 
 TASKS: dict[str, Task] = {
@@ -69,6 +71,7 @@ TASKS: dict[str, Task] = {
         licence="CC BY-SA 4.0: attribute, share alike",
         mirror=False,
         tint=False,
+        axis=0,
     ),
     "abdomen-ct": Task(
         modality="abdominal CT slice, about -125..275 HU, radiological view",
@@ -101,3 +104,50 @@ TASKS: dict[str, Task] = {
         tint=False,
     ),
 }
+
+# Published sets that no checkpoint is shipped for and no phantom drawn of; `adaptors` reads their files.
+
+_SCANS = {
+    "brain-tumour": ("brain MRI: R = T1, G = FLAIR, B = T1 post-contrast", "necrotic core, oedema, enhancing tumour"),
+    "abdomen-amos": (
+        "abdominal CT and MR",
+        "spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, inferior vena cava, pancreas, "
+        "right adrenal, left adrenal, duodenum, bladder, prostate or uterus",
+    ),
+    "brain-tumour-decathlon": (
+        "brain MRI: FLAIR, T1, T1 post-contrast",
+        "oedema, non-enhancing tumour, enhancing tumour",
+    ),
+    "heart": ("cardiac MRI", "left atrium"),
+    "liver-tumour": ("abdominal CT", "liver, tumour"),
+    "prostate": ("prostate MRI: T2, ADC", "peripheral zone, transition zone"),
+    "lung-tumour": ("chest CT", "tumour"),
+    "pancreas-tumour": ("abdominal CT", "pancreas, tumour"),
+    "hepatic-vessel": ("abdominal CT", "vessel, tumour"),
+    "spleen": ("abdominal CT", "spleen"),
+    "colon-tumour": ("abdominal CT", "tumour"),
+}
+_SOURCES = {
+    "brain-tumour": (
+        "BraTS (Menze et al., 2015; Baid et al., 2021)",
+        "terms of the challenge: research use with citation",
+    ),
+    "abdomen-amos": ("AMOS 2022 (Ji et al., 2022)", "CC BY 4.0: attribute"),
+}
+_DECATHLON = ("Medical Segmentation Decathlon (Antonelli et al., 2022)", "CC BY-SA 4.0: attribute, share alike")
+
+for _name, (_modality, _labels) in _SCANS.items():
+    _source, _licence = _SOURCES.get(_name, _DECATHLON)
+    TASKS[_name] = Task(
+        modality=_modality,
+        labels=tuple(_labels.split(", ")),
+        source=_source,
+        licence=_licence,
+        mirror=False,
+        tint=False,
+    )
+
+
+def axis_of(task: str) -> int:
+    """Tell across which axis a task's volumes are sliced: axial where the task is unknown."""
+    return TASKS[task].axis if task in TASKS else 2

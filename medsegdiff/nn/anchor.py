@@ -11,6 +11,8 @@ References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,35 +38,41 @@ class GaussianSpatialAttention(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(channels, 2))  # of sigma_x, sigma_y, in cells
         self.reduce = nn.Conv2d(channels, 1, 1)  # k_1x1
 
-    def kernel(self) -> Float[Tensor, "c 1 w w"]:
-        """Build the kernel from its mean and variance: one normalised window per channel."""
+    def kernel(self, sigma: float = 0.0) -> Float[Tensor, "c 1 w w"]:
+        """Build the kernel from its mean and variance: one normalised window per channel.
+
+        A `sigma` above 0 takes the place of the learned ones, in every channel (see `records.Interventions`).
+        """
+        log_sigma = torch.full_like(self.log_sigma, math.log(sigma)) if sigma else self.log_sigma
         offset = torch.arange(self.window, device=self.mean.device) - self.window // 2
-        exponent = (offset - self.mean[:, :, None]).square() / (2 * (2 * self.log_sigma).exp()[:, :, None])
+        exponent = (offset - self.mean[:, :, None]).square() / (2 * (2 * log_sigma).exp()[:, :, None])
         line = torch.softmax(-exponent, -1)  # separable, so each axis sums to one
         return (line[:, 1, :, None] * line[:, 0, None, :])[:, None]
 
-    def smooth(self, anchor: Float[Tensor, "i c h w"]) -> Float[Tensor, "i c h w"]:
+    def smooth(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i c h w"]:
         """Blur each channel by its Gaussian; edges repeat outwards."""
         padded = F.pad(anchor, (self.window // 2,) * 4, mode="replicate")
-        return F.conv2d(padded, self.kernel().to(anchor.dtype), groups=anchor.shape[1])
+        return F.conv2d(padded, self.kernel(sigma).to(anchor.dtype), groups=anchor.shape[1])
 
-    def gate(self, anchor: Float[Tensor, "i c h w"]) -> Float[Tensor, "i 1 h w"]:
+    def gate(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i 1 h w"]:
         """Sigmoid(f_anc * k_1x1): how much each place is let through."""
-        return torch.sigmoid(self.reduce(torch.maximum(self.smooth(anchor), anchor)))
+        return torch.sigmoid(self.reduce(torch.maximum(self.smooth(anchor, sigma), anchor)))
 
-    def forward(self, anchor: Float[Tensor, "i c h w"], feature: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(
+        self, anchor: Float[Tensor, "i c h w"], feature: Float[Tensor, "b d h w"], sigma: float = 0.0
+    ) -> Float[Tensor, "b d h w"]:
         """Gate the diffusion feature; one image's anchor serves every sample."""
-        return self.gate(anchor) * feature + feature
+        return self.gate(anchor, sigma) * feature + feature
 
-    def explain(self, anchor: Float[Tensor, "i c h w"], stage: str) -> AnchorTrace:
+    def explain(self, anchor: Float[Tensor, "i c h w"], stage: str, sigma: float = 0.0) -> AnchorTrace:
         """Tell the anchor's way from raw to gate."""
-        smoothed = self.smooth(anchor)
+        smoothed = self.smooth(anchor, sigma)
         return AnchorTrace(
             stage=stage,
             raw=anchor.float().mean(1),
             smoothed=smoothed.float().mean(1),
             maximum=torch.maximum(smoothed, anchor).float().mean(1),
-            gate=self.gate(anchor).float()[:, 0],
+            gate=self.gate(anchor, sigma).float()[:, 0],
             mean=self.mean.detach(),
-            sigma=self.log_sigma.detach().exp(),
+            sigma=torch.full_like(self.log_sigma, sigma) if sigma else self.log_sigma.detach().exp(),
         )

@@ -5,11 +5,19 @@
 
 A stem folds s x s pixels into channels and a head unfolds them, exactly (F3): the network's finest map has one cell per
 s x s pixels, and no pixel is thrown away.
+
+Doubling a map by nearest neighbour and then smoothing it by a 3 x 3 convolution w reads every value four times. Along one
+axis, cell p becomes cells 2p and 2p + 1, so the two together are one transposed convolution of stride two, with
+
+    w' = (w_2, w_1 + w_2, w_0 + w_1, w_0)
+
+and on the plane 4 x 4 values for 3 x 3: the same map, for 16 instead of 36 multiplications a cell.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,6 +43,11 @@ def norm(channels: int) -> nn.GroupNorm:
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)
+
+
+def activated(normalise: nn.GroupNorm, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """SiLU( GroupNorm(x) ), in place on the normalised map unless a gradient will ask for it: memory is what costs here."""
+    return F.silu(normalise(x), inplace=not torch.is_grad_enabled())
 
 
 def from_zero(conv: nn.Conv2d) -> nn.Conv2d:
@@ -66,10 +79,10 @@ class ResBlock(nn.Module):
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "u d"] | None = None
     ) -> Float[Tensor, "b o h w"]:
         """Apply the block; `time` holds one vector for all samples or one for each."""
-        h = self.conv_1(F.silu(self.norm_1(x)))
+        h = self.conv_1(activated(self.norm_1, x))
         if self.time is not None:
-            h = h + self.time(F.silu(time))[:, :, None, None]  # pyright: ignore[reportArgumentType]  a told block is told
-        return self.conv_2(F.silu(self.norm_2(h))) + self.shortcut(x)
+            h += self.time(F.silu(time))[:, :, None, None]  # pyright: ignore[reportArgumentType]  a told block is told
+        return self.conv_2(activated(self.norm_2, h)) + self.shortcut(x)
 
 
 class Stage(Parts[ResBlock]):
@@ -95,15 +108,23 @@ class Down(nn.Conv2d):
 
 
 class Up(nn.Module):
-    """Double the resolution: nearest neighbour, then a 3 x 3 convolution."""
+    """Double the resolution: nearest neighbour, then a 3 x 3 convolution; computed as one transposed convolution."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out, 3, padding=1)
+        line = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # w to w'
+        self.spread: Tensor
+        self.register_buffer("spread", torch.kron(line, line), persistent=False)
+
+    def kernel(self) -> Float[Tensor, "c o 4 4"]:
+        """Spread the 3 x 3 weights over the four cells that each value becomes."""
+        rows = self.conv.weight.permute(0, 2, 3, 1).flatten(1, 2)  # o 9 c, which is how channels-last weights lie
+        return (self.spread @ rows).unflatten(1, (4, 4)).permute(3, 0, 1, 2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
         """Enlarge and smooth."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return F.conv_transpose2d(x, self.kernel(), self.conv.bias, stride=2, padding=1)
 
 
 class Stem(nn.Sequential):

@@ -17,6 +17,8 @@ References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
 """
 
+import math
+
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from torch.nn import functional as F
 from medsegdiff.nn.blocks import Parts
 from medsegdiff.records import SpectralTrace
 
-__all__ = ["FFParser", "NBPFilter", "log_power", "mirror"]
+__all__ = ["FFParser", "NBPFilter", "log_power", "mirror", "radial_gain"]
 
 
 def mirror(half: Complex[Tensor, "*n h w2"], width: int) -> Complex[Tensor, "*n h w"]:
@@ -39,6 +41,18 @@ def log_power(spectrum: Complex[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """Channel-mean power of a full spectrum, centred, as log10 with a floor of 1e-12."""
     power = torch.fft.fftshift(spectrum.abs().square().mean(1), dim=(-2, -1))
     return power.clamp_min(1e-12).log10()
+
+
+def radial_gain(
+    profile: tuple[float, ...], size: tuple[int, int], *, full: bool, device: torch.device
+) -> Float[Tensor, "1 h w2"]:
+    """Spread a profile of gains over the radius of a spectrum in FFT order, one-sided unless `full`."""
+    rows = torch.fft.fftfreq(size[0], device=device)
+    columns = (torch.fft.fftfreq if full else torch.fft.rfftfreq)(size[1], device=device)
+    place = torch.hypot(rows[:, None], columns[None]) / math.sqrt(0.5) * (len(profile) - 1)
+    left = place.long().clamp(max=len(profile) - 2)
+    gains = torch.tensor(profile, device=device)
+    return torch.lerp(gains[left], gains[left + 1], place - left)[None]
 
 
 class FFParser(nn.Module):
@@ -59,9 +73,15 @@ class FFParser(nn.Module):
         gain[0] = 1  # the identity
         self.gain = nn.Parameter(gain)  # real and imaginary part of A
 
-    def filter(self, size: tuple[int, int]) -> Complex[Tensor, "c h w2"]:
-        """Return A for a map of this size, interpolated over normalised frequency (cycles per cell) if need be."""
+    def filter(self, size: tuple[int, int], profile: tuple[float, ...] = ()) -> Complex[Tensor, "c h w2"]:
+        """Return A for a map of this size, interpolated over normalised frequency (cycles per cell) if need be.
+
+        A `profile` takes its place (see `records.Interventions`).
+        """
         gain = self.gain.float()
+        if profile:
+            substitute = radial_gain(profile, size, full=self.full, device=gain.device)
+            return torch.complex(substitute, torch.zeros_like(substitute)).expand(gain.shape[1], -1, -1)
         if size != self.size:
             gain = self._interpolated(gain, size)
         return torch.complex(gain[0], gain[1])
@@ -81,21 +101,21 @@ class FFParser(nn.Module):
         result = F.grid_sample(shifted, grid, mode="bilinear", padding_mode="border", align_corners=True)
         return torch.fft.ifftshift(result, dim=(-2, -1) if self.full else -2)
 
-    def forward(self, m: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, m: Float[Tensor, "b c h w"], profile: tuple[float, ...] = ()) -> Float[Tensor, "b c h w"]:
         """Filter a feature map; the arithmetic is float32 whatever comes in."""
         size = (m.shape[-2], m.shape[-1])
         if self.full:
-            return torch.fft.ifft2(self.filter(size) * torch.fft.fft2(m.float())).real.to(m)
-        return torch.fft.irfft2(self.filter(size) * torch.fft.rfft2(m.float()), s=size).to(m)
+            return torch.fft.ifft2(self.filter(size, profile) * torch.fft.fft2(m.float())).real.to(m)
+        return torch.fft.irfft2(self.filter(size, profile) * torch.fft.rfft2(m.float()), s=size).to(m)
 
-    def explain(self, m: Float[Tensor, "b c h w"], stage: str) -> SpectralTrace:
+    def explain(self, m: Float[Tensor, "b c h w"], stage: str, profile: tuple[float, ...] = ()) -> SpectralTrace:
         """Tell what the filter does to this map."""
-        gain = self.filter((m.shape[-2], m.shape[-1]))
+        gain = self.filter((m.shape[-2], m.shape[-1]), profile)
         gain = torch.fft.fftshift(gain if self.full else mirror(gain, m.shape[-1]), dim=(-2, -1))
         return SpectralTrace(
             stage=stage,
             before=log_power(torch.fft.fft2(m.float(), norm="ortho")),
-            after=log_power(torch.fft.fft2(self(m).float(), norm="ortho")),
+            after=log_power(torch.fft.fft2(self(m, profile).float(), norm="ortho")),
             gain=gain.abs(),
             phase=gain.angle(),
         )

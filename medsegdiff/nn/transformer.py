@@ -70,8 +70,10 @@ class SpectrumSpaceModule(nn.Module):
 
         The mean over tokens replaces a softmax's normalisation, so the scale does not depend on n.
         """
+        n, d = query.shape[1:]
+        query = query.float() / (math.sqrt(d / self.heads) * n)  # here, since dividing a complex n x n is slow
         q, k = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (self.query(query), self.key(key)))
-        return q @ k.transpose(-2, -1) / (math.sqrt(q.shape[-1]) * q.shape[-2])
+        return q @ k.transpose(-2, -1)
 
     def filtered(
         self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool

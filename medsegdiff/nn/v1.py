@@ -83,9 +83,9 @@ class MedSegDiffV1(nn.Module):
         (image,) = condition.features
         mask = self.mask_stages[0](self.mask_stem(x_t), time)
         for i in range(2):
-            filtered = self.parsers[i](mask) if switches.ff_parser else mask
+            filtered = self.parsers[i](mask, switches.profile) if switches.ff_parser else mask
             if trace and switches.ff_parser:
-                spectra.append(self.parsers[i].explain(mask, f"stage {i + 1}"))
+                spectra.append(self.parsers[i].explain(mask, f"stage {i + 1}", switches.profile))
             if switches.dynamic_encoding:
                 if trace:
                     affinities.append(self.fusions[i].explain(image, filtered, f"stage {i + 1}"))

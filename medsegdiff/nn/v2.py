@@ -92,8 +92,8 @@ class MedSegDiffV2(nn.Module):
             x = stage(x, time)
             if switches.anchor and i < len(self.attentions):
                 if trace:
-                    anchors.append(self.attentions[i].explain(decoded[i], f"level {i + 1}"))
-                x = self.attentions[i](decoded[i], x)
+                    anchors.append(self.attentions[i].explain(decoded[i], f"level {i + 1}", switches.sigma))
+                x = self.attentions[i](decoded[i], x, switches.sigma)
             if i < len(self.downs):
                 skips.append(x)
                 x = self.downs[i](x)

@@ -26,15 +26,17 @@ class MemberNoise:
         seed: of the run, 0 or greater.
         members: how many samples are drawn together.
         first: index of the first of them, for an ensemble computed in portions.
+        images: how many images are sampled together; each meets the noise it would meet alone.
     """
 
-    def __init__(self, seed: int, members: int, first: int = 0) -> None:
-        self.members = members
+    def __init__(self, seed: int, members: int, first: int = 0, images: int = 1) -> None:
+        self.members, self.images = members * images, images
         self.generators = [_generator(seed, member) for member in range(first, first + members)]
 
     def draw(self, shape: Sequence[int], like: Tensor) -> Float[Tensor, "members k h w"]:
         """Draw standard normal noise of `shape` (k, h, w) for every member, with the dtype and device of `like`."""
-        return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]).to(like)
+        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return drawn.to(like).repeat(self.images, *(1 for _ in shape))
 
 
 def _generator(seed: int, member: int) -> torch.Generator:

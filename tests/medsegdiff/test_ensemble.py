@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.ensemble import FUSIONS, fuse
+from medsegdiff.ensemble import FUSIONS, change, fuse, likeliest
 
 
 def probabilities(labels, classes=1, sure=0.9):
@@ -113,3 +113,19 @@ def test_bad_input_gets_one_clear_sentence():
     p[0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         fuse(p)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (4, 6, 5), (3, 2, 6, 5), (3, 5, 6, 5)])
+def test_the_likeliest_class_is_the_argmax_and_of_equals_the_first(shape):
+    p = np.random.default_rng(0).integers(0, 4, shape) / 4  # many ties
+    np.testing.assert_array_equal(likeliest(p), p.argmax(-3))
+
+
+def test_change_is_one_minus_dice_of_the_class_that_changed_most():
+    mask = np.zeros((1, 4, 4), int)
+    mask[0, 0, :3], mask[0, 1, :2] = 1, 2
+    moved = mask.copy()
+    moved[0, 0, 2] = 0  # class 1: two pixels of three are left, 2 * 2 / (3 + 2)
+    assert change(probabilities(mask, 3), probabilities(moved, 3)) == pytest.approx(0.2)
+    assert change(probabilities(mask, 3), probabilities(mask, 3)) == 0  # class 3 is in neither
+    assert change(probabilities(mask, 3), probabilities(0 * mask, 3)) == 1

@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.evaluation import Scored, case_of, evaluate, table
-from medsegdiff.metrics import mean, score
+from medsegdiff.metrics import energy_distance, mean, score
 
 NAMES = ("liver", "spleen")
 
@@ -80,6 +83,32 @@ def test_evaluations_of_two_shares_add_up_to_that_of_both():
     samples = [sample(f"{i}.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
     whole, shares = evaluate(samples, NAMES), (evaluate(samples[:5], NAMES), evaluate(samples[5:], NAMES))
     assert (shares[0] + shares[1]).to_json() == whole.to_json()
+
+
+def test_energy_distance_is_told_for_pictures_that_several_experts_marked():
+    labels, truth = volume(0)[0], volume(1)[0]
+    crowd = replace(sample("a.png", labels, truth), members=np.stack([labels, truth]), experts=np.stack([truth] * 3))
+    alone = sample("b.png", labels, truth)
+    result = evaluate([crowd, alone], NAMES)
+    assert result.energy == (energy_distance(np.stack([labels, truth]), np.stack([truth] * 3)),)
+    assert result.to_json()["energy_distance"] == result.energy[0]
+    assert "(1 pictures)" in table(result)
+    assert evaluate([alone], NAMES).to_json()["energy_distance"] is None
+    assert "Energy" not in table(evaluate([alone], NAMES))
+
+
+def test_the_plot_has_a_dot_for_every_filled_bin_and_a_name_for_every_class():
+    labels, truth = volume(0)[0], volume(1)[0]
+    result = evaluate([sample("a.png", labels, truth)], ("liver", "spleen & more"))
+    plot = ElementTree.fromstring(reliability_plot(result, "a < b"))
+    dots = list(plot.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len(dots) == np.count_nonzero(result.reliability.count) == 4  # certain of both classes: two bins each
+    sure = next(dot for dot in dots if dot.get("cx") == "376.0")  # probability 1
+    share = (truth[labels == 1] == 1).mean()
+    assert float(sure.get("cy", "")) == pytest.approx(24 + (1 - share) * 320, abs=0.06)  # rounded to a tenth
+    words = [text.text or "" for text in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert words[0] == "a < b"
+    assert [word.partition(",")[0] for word in words[-2:]] == ["liver", "spleen & more"]
 
 
 def test_the_worst_tenth_comes_worst_first():

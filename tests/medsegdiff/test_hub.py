@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from medsegdiff.checkpoint import CARD, CONFIG, WEIGHTS, CheckpointError, load, save
 from medsegdiff.config import DiffusionConfig, Domain
-from medsegdiff.hub import push, resolve, shipped
+from medsegdiff.hub import HubError, cached, find, push, resolve, shipped
 from medsegdiff.nn.build import build
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -40,6 +40,7 @@ class Hub(ThreadingHTTPServer):
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.requests: list[str] = []
         self.cut: set[str] = set()
+        self.slow = 0.0  # seconds that a large file takes to begin
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -71,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply_file(f"{owner}/{name}", revision, file)
             case ["cdn", owner, name, revision, file]:
                 content = self.server.commits[f"{owner}/{name}"][revision][file]
+                time.sleep(self.server.slow)
                 self.reply(200, content[: len(content) // 2] if file in self.server.cut else content)
             case _:
                 self.reply(404)
@@ -92,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         if commit := self.find(repository, revision):
             files = self.server.commits[repository][commit]
             if kind == "revision":
-                self.reply_json({"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in files]})
+                siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+                self.reply_json({"id": repository, "sha": commit, "siblings": siblings})
             else:
                 tree = [{"type": "file", "path": name, "size": len(b), "oid": etag(b)} for name, b in files.items()]
                 self.reply_json(tree)
@@ -309,3 +312,76 @@ def test_nothing_is_published_without_a_card_or_with_damage(hub, folder):
     with pytest.raises(CheckpointError, match="is a pickle"):
         push(folder, "me/mine", endpoint=hub.url)
     assert not hub.requests
+
+
+def test_a_branch_follows_the_hub_when_asked_to_and_fetches_only_what_changed(hub, cache):
+    assert resolve(NAME, cache=cache, endpoint=hub.url).name == FIRST
+    hub.commits[NAME][SECOND] = hub.commits[NAME][FIRST] | {CARD: b"a better card"}
+    assert resolve(NAME, cache=cache, endpoint=hub.url).name == FIRST
+    hub.requests.clear()
+    fetched = resolve(NAME, cache=cache, endpoint=hub.url, refresh=True)
+    assert (fetched.name, (fetched / CARD).read_bytes()) == (SECOND, b"a better card")
+    assert not any(request.startswith("GET /cdn") for request in hub.requests)  # the weights have the cached ETag
+    hub.requests.clear()
+    assert resolve(f"{NAME}@{FIRST}", cache=cache, endpoint=hub.url, refresh=True).name == FIRST
+    assert not hub.requests  # a commit cannot change
+
+
+def test_a_cached_branch_serves_when_the_hub_does_not_answer(hub, cache):
+    fetched = resolve(NAME, cache=cache, endpoint=hub.url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        assert resolve(NAME, cache=cache, endpoint=nobody, refresh=True, seconds=0.3) == fetched
+        assert time.monotonic() - began < 8
+
+
+def test_what_is_too_large_is_refused_before_it_is_fetched(hub, cache):
+    with pytest.raises(HubError, match=r"weighs \d+ MB, more than the 0 MB") as refused:
+        resolve(NAME, cache=cache, endpoint=hub.url, most=1000)
+    assert refused.value.state == "size"
+    assert not any("/resolve/" in request for request in hub.requests)
+    assert resolve(NAME, cache=cache, endpoint=hub.url, most=100_000_000)
+
+
+def test_a_download_that_does_not_end_is_left_behind(hub, cache):
+    hub.slow = 4.0
+    began = time.monotonic()
+    with pytest.raises(HubError, match="takes longer than 0 s; it goes on arriving") as refused:
+        resolve(NAME, cache=cache, endpoint=hub.url, longest=0.2)
+    assert refused.value.state == "time"
+    assert time.monotonic() - began < 3.5
+    hub.slow = 0.0
+    time.sleep(5)  # what was left behind comes to an end before its folder is taken away
+    assert load(resolve(NAME, cache=cache, endpoint=hub.url))
+
+
+@pytest.mark.parametrize(
+    ("held", "state"),
+    [({"pytorch_model.bin": b""}, "pickle"), ({"README.md": b""}, "format"), (None, "missing")],
+)
+def test_every_refusal_has_its_state(hub, cache, held, state):
+    hub.commits[NAME] = {FIRST: held or {}}
+    with pytest.raises(HubError) as refused:
+        resolve(NAME if held else "nobody/nothing", cache=cache, endpoint=hub.url)
+    assert refused.value.state == state
+
+
+def test_nobody_there_is_the_state_offline(cache):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HubError) as refused:
+        resolve(NAME, cache=cache, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.2)
+    assert refused.value.state == "offline"
+
+
+def test_what_is_cached_is_listed_with_its_digest_and_found_by_it(hub, cache, folder):
+    assert cached(cache) == ()
+    hub.commits["someone/else"] = {FIRST: {CARD: b"no weights"}}
+    digest = load(folder).digest
+    resolve(NAME, cache=cache, endpoint=hub.url)
+    (held,) = cached(cache)
+    assert (held.repository, held.commit, held.branches, held.sha256) == (NAME, FIRST, ("main",), digest)
+    assert held.size > (folder / WEIGHTS).stat().st_size
+    assert find(digest, cache) == held.folder
+    assert find("0" * 64, cache) is None
+    for name in shipped():
+        assert find(load(resolve(name)).digest, cache) == resolve(name)

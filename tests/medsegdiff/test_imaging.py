@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medsegdiff.dicom import check_elements
 from medsegdiff.imaging import (
     Geometry,
     Picture,
     PictureError,
     read,
+    read_stack,
     read_volume,
     to_network,
     to_original,
@@ -479,6 +481,82 @@ def test_missing_files_folders_and_dicoms_without_pixels_get_a_sentence_too(tmp_
     with pytest.raises(PictureError, match="flat picture"):
         read_volume(tmp_path / "a.png")
     assert capfd.readouterr() == ("", "")
+
+
+def patched(path: Path, before: bytes, after: bytes) -> Path:
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
+    return path
+
+
+def test_a_dicom_that_promises_more_than_it_holds_is_refused_before_a_decoder_makes_room_for_it(tmp_path):
+    zeros, gigabyte = np.zeros((16, 12), np.uint8), struct.pack("<I", 0x3FFFFFF0)
+    rows = struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 16)
+    private = struct.pack("<HH2s2x", 9, 0x1010, b"UN")
+    nested = struct.pack("<HH2s2xIHHI", 9, 0x1010, b"SQ", 2**32 - 1, 0xFFFE, 0xE000, 2**32 - 1) + private + gigabyte
+    image = struct.pack("<HH2s2x", 0x7FE0, 0x10, b"OB")
+    frame = b"\xff\xd8\xff\xc0" + struct.pack(">HBHH", 11, 8, 30000, 30000) + bytes(6)
+    items = struct.pack("<IHHIHHI", 2**32 - 1, 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, len(frame))
+    jpeg = image + items + frame + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    for change, sentence in (
+        ((image + struct.pack("<I", 192), image + gigabyte), "cut short"),
+        ((rows, private + gigabyte + rows), "cut short"),
+        ((rows, nested + rows), "cut short"),
+        ((image + struct.pack("<I", 192), jpeg), "cut short"),
+        ((rows, struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 60000)), "cut short"),
+        ((b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"), "deflated as a whole"),
+    ):
+        path = patched(dicom_file(tmp_path / "scan.dcm", zeros), *change)
+        if b"1.99" in change[1]:
+            path = patched(path, struct.pack("<H", 20) + change[1], struct.pack("<H", 22) + change[1])
+        with pytest.raises(PictureError, match=sentence):
+            check_elements(path, 2**29)
+    many = dicom_file(tmp_path / "many.dcm", zeros, frames=200_000)
+    with pytest.raises(PictureError, match="cut short"):
+        check_elements(many, 2**29)
+    with pytest.raises(PictureError, match="200000 frames of 16 x 12 pixels"):
+        check_elements(many, 2**20)
+
+
+def test_a_whole_dicom_passes_however_it_is_written(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(RAMP[None]), str(tmp_path / "plain.dcm"))
+    for compressor in ("JPEG2000", "JPEG"):
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(tmp_path / f"{compressor}.dcm"))
+        writer.UseCompressionOn()
+        writer.SetCompressor(compressor)
+        writer.Execute(sitk.GetImageFromArray(RAMP[None]))
+    dicom_file(tmp_path / "cine.dcm", np.zeros((5, 16, 12), np.uint8), frames=5)
+    (tmp_path / "padded.dcm").write_bytes((tmp_path / "cine.dcm").read_bytes() + bytes(64))
+    for path in tmp_path.iterdir():
+        check_elements(path, 2**29)
+        assert read(path).height in (16, 256)
+
+
+def test_what_a_volume_may_take_is_the_readers_choice(tmp_path):
+    path = volume_file(tmp_path / "a.nii.gz", np.zeros((9, 10, 11), np.float32))
+    assert read_stack(path, most=9 * 10 * 11 * 4).array.shape == (9, 10, 11)
+    for reads in (read_stack, read_volume, read):
+        with pytest.raises(PictureError, match="crop it"):
+            reads(path, most=9 * 10 * 11 * 4 - 1)
+
+
+def test_deep_pictures_are_stacks_of_one_slice_and_others_are_none(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "deep.png")
+    stack = read_stack(tmp_path / "deep.png")
+    np.testing.assert_array_equal(stack.array[0], RAMP)
+    np.testing.assert_array_equal(stack.slice().pixels, read(tmp_path / "deep.png").pixels)
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "flat.png")
+    assert read_stack(tmp_path / "flat.png") is None
+
+
+def test_a_slice_is_laid_where_it_was_cut(tmp_path):
+    volume = read_volume(volume_file(tmp_path / "a.nrrd", np.random.default_rng(0).normal(size=(9, 10, 11))))
+    for axis, index in ((0, 3), (1, 7), (2, 0)):
+        filled = volume.fill(axis, index, volume.plane(axis, index))
+        assert np.count_nonzero(filled) == volume.plane(axis, index).size
+        np.testing.assert_array_equal(filled[filled != 0], volume.array[filled != 0])
 
 
 def test_a_series_and_complex_voxels_are_refused_by_name(tmp_path):

@@ -147,6 +147,13 @@ def test_the_bootstrap_interval_covers_the_mean_and_repeats_itself():
     assert all(math.isnan(bound) for bound in bootstrap_interval([0.5, math.nan], 0))
 
 
+def test_the_interval_of_several_classes_is_of_their_mean_over_cases_that_have_them():
+    assert bootstrap_interval([(v,) for v in (0.1, 0.9, 0.5)], 3) == bootstrap_interval([0.1, 0.9, 0.5], 3)
+    low, high = bootstrap_interval([(0.8, math.nan)] * 20 + [(0.8, 0.4)] * 20, 0)
+    assert (low, high) == pytest.approx((0.6, 0.6))  # classes count alike, however many cases have them
+    assert all(math.isnan(bound) for bound in bootstrap_interval([], 0))
+
+
 def test_metrics_leave_monai_alone_until_a_mask_is_scored():
     code = "import sys, medsegdiff.metrics, medsegdiff.evaluation; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,7 @@
 """The whole journey on a small untrained network: order of events, geometry, reproducibility, independence."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from medsegdiff import Picture, RunSettings, Segmentation, Segmenter, Step, save
 from medsegdiff.config import DiffusionConfig, Domain, V2Config
+from medsegdiff.ensemble import change
 from medsegdiff.nn.build import build
 from medsegdiff.pipeline import Start
 
@@ -107,3 +109,18 @@ def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: 
     with pytest.raises(ValueError, match=r"size is 33; this checkpoint runs at multiples of 4 from 8 to 1024"):
         segmenter(picture, replace(SETTINGS, size=33))
     assert segmenter(picture, replace(SETTINGS, size=48)).labels.shape == (50, 70)
+
+
+def test_a_tolerance_ends_the_walk_where_the_steps_left_would_change_the_mask_by_less(
+    segmenter: Segmenter, picture: Picture
+) -> None:
+    whole = [step for step in segmenter.run(picture, SETTINGS) if isinstance(step, Step)]
+    probability = [segmenter.diffusion.probability(step.x_0).numpy() for step in whole]
+    drifts = [left * change(*pair) for left, pair in zip((2, 1, 0), pairwise(probability), strict=True)]
+    assert min(drifts[:2]) > 0
+    *early, result = segmenter.run(picture, replace(SETTINGS, tolerance=drifts[0] * 1.01))
+    assert [step.t for step in early if isinstance(step, Step)] == [step.t for step in whole[:2]]
+    assert isinstance(result, Segmentation)
+    assert result.settings.steps == SETTINGS.steps  # what was asked, so that the same file repeats the run
+    strict = list(segmenter.run(picture, replace(SETTINGS, tolerance=min(drifts[:2]) / 2)))
+    assert len(strict) == len(whole) + 2

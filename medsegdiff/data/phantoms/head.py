@@ -62,7 +62,7 @@ def brain_flair(canvas: Canvas) -> Scene:
 
 
 def hippocampus(canvas: Canvas) -> Scene:
-    """Paint a sagittal slice, front to the right: label 1 the anterior hippocampus (head), 2 the posterior."""
+    """Paint a sagittal slice, front to the left: label 1 the anterior hippocampus (head), 2 the posterior."""
     between = canvas.between
     tail = np.array([between(0.1, 0.18), between(0.16, 0.32)])
     head = np.array([between(0.76, 0.88), between(0.68, 0.8)])
@@ -91,6 +91,7 @@ def hippocampus(canvas: Canvas) -> Scene:
     picture += inside(shape, 0.014) * (inner - picture)
     picture = picture * (1 + canvas.field(2) * 0.06) + canvas.field(44) * between(0.01, 0.05)
     labels = np.where(shape < 0, np.where(canvas.x < split, 2, 1), 0).astype(np.uint8)
+    picture, labels = picture[:, ::-1], labels[:, ::-1]  # drawn front to the right, shown as sagittal slices are
     return Scene(picture[..., None].repeat(3, -1), labels, between(0.008, 0.018))
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
-from medsegdiff.data.folders import cases, read_labels
+from medsegdiff.data.folders import cases, read_labels, thinned
 
 
 def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
@@ -28,8 +29,8 @@ def test_pictures_find_their_masks_by_name_whatever_the_endings(tmp_path):
     found = cases(tmp_path)
     assert [case.name for case in found] == ["a", "b", "c"]
     assert [case.mask and case.mask.name for case in found] == ["a.tif", "b.png", None]
-    assert found[0].pixels().shape == (8, 8, 3)
-    assert found[1].labels(1).sum() == 32
+    (sample,) = found[1].samples(1)
+    assert (sample.name, sample.picture.pixels.shape, sample.labels.sum()) == ("b", (8, 8, 3), 32)
 
 
 @pytest.mark.parametrize("name", ["case.left", "scan[1]", "what?", "été 1"])
@@ -80,7 +81,10 @@ def bad_masks(folder: Path) -> dict[str, Path]:
     damaged.write_bytes(damaged.read_bytes()[:45])
     photograph = folder / "photograph.png"
     photograph.write_bytes(picture(folder / "photograph.jpg").read_bytes())
+    bomb = folder / "bomb.png"
+    Image.new("1", (20000, 900)).save(bomb)
     return {
+        "bomb": bomb,
         "too high": labels(folder / "too high.png", 0, 3),
         "grey 128": labels(folder / "grey 128.png", 0, 128, 255),
         "colour": picture(folder / "colour.png"),
@@ -90,26 +94,89 @@ def bad_masks(folder: Path) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("fault", ["too high", "grey 128", "colour", "negative", "damaged", "photograph"])
+@pytest.mark.parametrize("fault", ["bomb", "too high", "grey 128", "colour", "negative", "damaged", "photograph"])
 def test_a_bad_mask_is_refused_by_name(tmp_path, fault):
     path = bad_masks(tmp_path)[fault]
     with pytest.raises(ValueError, match=fault):
         read_labels(path, 1)
 
 
+def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    picture(tmp_path / "masks" / "a.png", np.zeros((8, 9), np.uint8))
+    (case,) = cases(tmp_path)
+    with pytest.raises(ValueError, match=r"masks/a\.png is 8 x 9, its picture 8 x 8"):
+        next(case.samples(1))
+
+
+def volume(path: Path, array: np.ndarray, origin: float = 0.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetOrigin((origin, 0.0, 0.0))
+    image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))  # RAS, as NIfTI prefers
+    sitk.WriteImage(image, str(path), True)
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A volume of 10 sagittal slices whose labels fill three of them, front and below."""
+    truth = np.zeros((12, 14, 10), np.uint8)
+    truth[:4, 9:, 5:8] = 2
+    volume(tmp_path / "images" / "head.nii.gz", np.random.default_rng(0).normal(size=truth.shape).astype(np.float32))
+    volume(tmp_path / "masks" / "head.nii.gz", truth)
+    return tmp_path
+
+
+def test_a_volume_gives_its_slices_along_an_axis_with_their_labels_upright(pair):
+    (case,) = cases(pair)
+    slices = list(case.samples(2, axis=0))
+    assert [s.name for s in slices] == [f"head_slice{i:03}" for i in range(10)]
+    assert [bool(s.labels.any()) for s in slices] == [i in (2, 3, 4) for i in range(10)]  # RAS is turned to LPS
+    labelled = slices[3]
+    assert labelled.picture.pixels.shape[:2] == labelled.labels.shape == (12, 14)
+    assert (labelled.picture.spacing_mm, labelled.distance_mm) == ((3.0, 2.0), 1.0)
+    assert (labelled.labels[-4:, :5] == 2).all()  # below and in front: bottom left
+    assert labelled.labels.sum() == 2 * 4 * 5
+
+
+@pytest.mark.parametrize(("empty", "kept"), [(0.0, 3), (0.25, 4), (0.5, 6), (0.9, 10)])
+def test_slices_without_a_label_are_thinned_to_their_share(pair, empty, kept):
+    (case,) = cases(pair)
+    slices = thinned(list(case.samples(2, axis=0)), empty)
+    assert len(slices) == len({s.name for s in slices}) == kept
+    assert sum(bool(s.labels.any()) for s in slices) == 3
+
+
+def test_labels_on_other_voxels_than_their_volume_are_refused(pair):
+    (case,) = cases(pair)
+    with pytest.raises(ValueError, match=r"head\.nii\.gz has label 2, but there are only classes 0 to 1"):
+        next(case.samples(1))
+    for array, origin, reason in (
+        (np.zeros((12, 14, 9), np.uint8), 0.0, "resample the labels"),
+        (np.zeros((12, 14, 10), np.uint8), 5.0, "lies elsewhere in space"),
+        (np.full((12, 14, 10), 0.5, np.float32), 0.0, r"has label 0\.5"),
+    ):
+        volume(pair / "masks" / "head.nii.gz", array, origin)
+        with pytest.raises(ValueError, match=reason):
+            next(case.samples(2))
+
+
 def test_a_missing_mask_names_its_picture_and_where_it_was_sought(tmp_path):
     picture(tmp_path / "images" / "alone.png")
     (case,) = cases(tmp_path)
     with pytest.raises(ValueError, match=r"images/alone\.png has no mask of the same name in .*masks"):
-        case.labels(1)
+        next(case.samples(1))
 
 
 def test_an_unreadable_picture_is_named(tmp_path):
     path = picture(tmp_path / "images" / "torn.png")
     path.write_bytes(path.read_bytes()[:45])
+    labels(tmp_path / "masks" / "torn.png", 1)
     (case,) = cases(tmp_path)
-    with pytest.raises(ValueError, match=r"torn\.png"):
-        case.pixels()
+    with pytest.raises(ValueError, match=r"images/torn\.png"):
+        next(case.samples(1))
 
 
 def test_a_folder_without_pictures_says_what_was_expected(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from medsegdiff.nn.blocks import Head, ResBlock, Stem, norm
+from medsegdiff.nn.blocks import Head, ResBlock, Stem, Up, norm
 from medsegdiff.nn.embedding import TimeEmbedding
 
 
@@ -32,6 +32,26 @@ def test_folding_loses_no_pixel_and_unfolding_puts_each_back(generator, factor):
     x = torch.randn(2, 3, 8, 8, generator=generator)
     fold, unfold = Stem(3, 8, factor)[0], Head(8, 3, factor)[-1]
     assert torch.equal(unfold(fold(x)), x)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_one_transposed_convolution_enlarges_and_smooths(generator, layout):
+    up = Up(5, 3).to(memory_format=layout)
+    x = torch.randn(2, 5, 6, 4, generator=generator).contiguous(memory_format=layout).requires_grad_()
+    answers = up(x), up.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+    assert_close(*answers)
+    assert_close(*(torch.autograd.grad(y.square().sum(), (x, up.conv.weight, up.conv.bias)) for y in answers))
+
+
+def test_a_block_answers_alike_with_gradients_and_in_place_without_and_leaves_its_input_alone(generator):
+    block = ResBlock(8, 16, time=6)
+    x, time = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(1, 6, generator=generator)
+    torch.nn.init.normal_(block.conv_2.weight, generator=generator)
+    before, taught = x.clone(), block(x, time)
+    with torch.inference_mode():
+        assert torch.equal(block(x, time), taught)
+    assert torch.equal(x, before)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(taught.sum(), tuple(block.parameters())))
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(64, 8), (24, 3), (72, 9), (8, 1), (4, 1), (20, 2), (17, 1)])

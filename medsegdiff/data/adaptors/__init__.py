@@ -1,0 +1,78 @@
+"""The papers' data sets as they are published, without copying or renaming anything.
+
+    isic2016, isic2017, isic2018    skin lesions: ..._Training_Data or _Input beside ..._GroundTruth
+    refuge2                         fundus: Training400, REFUGE-Validation400 ... beside their Disc_Cup_Masks, BMP
+    ddti                            thyroid: N_I.jpg beside N.xml with contours
+    brats                           2020, 2021: a folder a case, NAME_{t1,t1ce,t2,flair,seg}.nii[.gz]
+    amos2022                        imagesTr, labelsTr, imagesVa, labelsVa, imagesTs
+    btcv                            RawData/Training/img and label
+    decathlon                       dataset.json beside imagesTr and labelsTr
+    plain                           images/ beside masks/ (see `folders`)
+
+Sets that come without a `val` split give one case in five, every fifth by name, BTCV the twelve that TransUNet tests on.
+
+References:
+    ISIC (Gutman et al., 2016; Codella et al., 2018, 2019), https://challenge.isic-archive.com/data
+    REFUGE (Orlando et al., 2020), https://refuge.grand-challenge.org
+    DDTI (Pedraza et al., 2015), https://doi.org/10.1117/12.2073532
+    BraTS (Menze et al., 2015; Baid et al., 2021), https://arxiv.org/abs/2107.02314
+    AMOS (Ji et al., 2022), https://arxiv.org/abs/2206.08023
+    BTCV (Landman et al., 2015), https://doi.org/10.7303/syn3193805; its split: TransUNet, https://arxiv.org/abs/2102.04306
+    Medical Segmentation Decathlon (Antonelli et al., 2022), https://arxiv.org/abs/2106.05735
+"""
+
+from pathlib import Path
+
+from medsegdiff.data import folders
+from medsegdiff.data.adaptors.layout import Layout
+from medsegdiff.data.adaptors.pictures import DDTI, ISIC2016, ISIC2017, ISIC2018, REFUGE2
+from medsegdiff.data.adaptors.volumes import AMOS2022, BRATS, BTCV, DECATHLON
+from medsegdiff.data.folders import Case
+
+__all__ = ["LAYOUTS", "cases", "detected", "task_of"]
+
+LAYOUTS: dict[str, Layout] = {
+    "isic2016": ISIC2016,
+    "isic2017": ISIC2017,
+    "isic2018": ISIC2018,
+    "refuge2": REFUGE2,
+    "ddti": DDTI,
+    "brats": BRATS,
+    "amos2022": AMOS2022,
+    "btcv": BTCV,
+    "decathlon": DECATHLON,
+}
+
+
+def detected(folder: Path) -> str:
+    """Name the layout a folder is in; "plain" is what it is if it is none of the published."""
+    return next((name for name, layout in LAYOUTS.items() if layout.recognized(folder)), "plain")
+
+
+def cases(folder: Path | str, split: str = "val", layout: str = "auto") -> list[Case]:
+    """List a split's cases by name; masks may be missing (segmenting needs none).
+
+    Arguments:
+        folder: that an archive was unpacked into, or one folder further in.
+        split: train, val or test.
+        layout: a key of `LAYOUTS`, "plain", or "auto" to look.
+
+    Raises:
+        ValueError: the folder is not in this layout or the layout has no such split.
+    """
+    folder = Path(folder)
+    name = detected(folder) if layout == "auto" else layout
+    if name == "plain":
+        return folders.cases(folder, split)
+    if name not in LAYOUTS:
+        raise ValueError(f"layout is {name!r}; choose auto, plain, {', '.join(LAYOUTS)}")
+    found = sorted(LAYOUTS[name].cases(folder, split), key=lambda case: case.name)
+    if not found:
+        raise ValueError(f"{folder} holds no {split} pictures of the layout {name}; {LAYOUTS[name].expected(split)}")
+    return found
+
+
+def task_of(folder: Path | str, layout: str = "auto") -> str | None:
+    """Name the task that a published set is about; None for a plain folder and for what is not known."""
+    name = detected(Path(folder)) if layout == "auto" else layout
+    return LAYOUTS[name].task(Path(folder)) if name in LAYOUTS else None

@@ -1,0 +1,156 @@
+"""A mask as DICOM Segmentation, beside the DICOM picture it was drawn on, by highdicom.
+
+Of the picture only its identity, geometry and frame of reference are taken over; who it shows is left out unless asked
+for. highdicom and pydicom are imported when a segmentation is written, and belong to the demo's requirements.
+
+References:
+    DICOM PS3.3 A.51 (Segmentation), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_A.51.html
+    highdicom, https://doi.org/10.1007/s10278-022-00683-y
+"""
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.config import Domain
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["read_source", "write_seg"]
+
+# Keywords in SNOMED CT's part of pydicom's dictionary: what a class is, where its name is not the keyword itself.
+_TYPES = {
+    "FLAIR abnormality": "Lesion",
+    "disc": "OpticNerveHead",
+    "disc rim": "OpticNerveHead",
+    "cup": "OpticNerveHead",
+    "anterior": "Hippocampus",
+    "posterior": "Hippocampus",
+    "right kidney": "Kidney",
+    "left kidney": "Kidney",
+    "inferior vena cava": "InferiorVenaCava",
+    "portal and splenic vein": "PortalVein",
+    "right adrenal": "AdrenalGland",
+    "left adrenal": "AdrenalGland",
+}
+_ABNORMAL = ("Lesion", "Nodule")
+_WHO = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName")
+_KEPT = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "DimensionOrganizationSequence",
+    "DimensionIndexSequence",
+)
+
+
+def read_source(path: str | PathLike[str], *, names: bool = False) -> "Dataset":
+    """Read of a DICOM header what a segmentation must repeat; with `names` also whom it shows.
+
+    Raises:
+        ValueError: pydicom is not installed, or cannot read the header.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise ValueError("DICOM SEG needs highdicom; install it with pip install highdicom") from error
+    wanted = [*_KEPT, *(_WHO if names else ())]
+    try:
+        source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+    except Exception as error:  # pydicom's own errors share no base
+        raise ValueError("this DICOM header cannot be read by pydicom; export it again") from error
+    for keyword in _WHO:
+        if keyword not in source:
+            setattr(source, keyword, "")
+    for keyword in ("StudyDate", "StudyTime", "StudyID"):
+        if keyword not in source:
+            setattr(source, keyword, "")
+    return source
+
+
+def write_seg(
+    path: str | PathLike[str], labels: UInt8[np.ndarray, "f h w"], source: "Dataset", domain: Domain, digest: str
+) -> None:
+    """Write labels as DICOM SEG, one segment for each class.
+
+    Arguments:
+        path: of the new file.
+        labels: one map for each frame of the source, 0 background, 1..K.
+        source: what `read_source` returned.
+        domain: whose labels name the segments.
+        digest: sha256 of the weights, which names the algorithm's version.
+
+    Raises:
+        ValueError: highdicom is not installed, or the source has no geometry that a segmentation could refer to.
+    """
+    try:
+        from highdicom import UID
+        from highdicom.seg import Segmentation, SegmentationTypeValues
+    except ImportError as error:
+        raise ValueError("DICOM SEG needs highdicom; install it with pip install highdicom") from error
+    try:
+        segmentation = Segmentation(
+            source_images=[source],
+            pixel_array=labels,
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_segment(i, name, digest) for i, name in enumerate(domain.labels, 1)],
+            series_instance_uid=UID(),
+            series_number=1000,
+            sop_instance_uid=UID(),
+            instance_number=1,
+            manufacturer="medsegdiff",
+            manufacturer_model_name=domain.task,
+            software_versions=digest[:16],
+            device_serial_number=digest[:16],
+            content_label="SEGMENTATION",
+            content_description="Research and teaching only",
+            omit_empty_frames=False,
+        )
+        segmentation.save_as(path)
+    except Exception as error:  # highdicom asks many things of a source, each with an error of its own
+        raise ValueError(f"this picture cannot carry a DICOM SEG ({error}); take the mask as PNG or NIfTI") from error
+
+
+def _segment(number: int, name: str, digest: str) -> Any:  # highdicom is imported late
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    keyword = _TYPES.get(name, name.title().replace(" ", ""))
+    known = hasattr(codes.SCT, keyword)
+    abnormal = keyword in _ABNORMAL
+    category = codes.SCT.MorphologicallyAbnormalStructure if abnormal else codes.SCT.AnatomicalStructure
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=name[:64],
+        segmented_property_category=category,
+        segmented_property_type=getattr(codes.SCT, keyword) if known else category,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name="MedSegDiff", version=digest[:16], family=codes.DCM.ArtificialIntelligence
+        ),
+        tracking_uid=None,
+    )

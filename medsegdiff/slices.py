@@ -1,0 +1,153 @@
+"""A volume in, a label volume out: a segmenter that knows slices only, taken along one axis.
+
+Slices are independent pictures to the network, so several share one forward pass; each meets the noise it would meet
+alone, and its mask is the one it would get alone (up to the last digits, which differ between batch sizes). What joins
+them is the volume's window: grey values mean the same in every slice.
+
+`segment_volume` is an iterator as `Segmenter.run` is: a `Progress` for every step of every batch, last the result.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from medsegdiff.config import Domain, RunSettings
+from medsegdiff.ensemble import Fusion, fuse
+from medsegdiff.geometry import Picture, Volume, sha256, to_network, to_original
+from medsegdiff.pipeline import Segmenter, versions
+from medsegdiff.sampling import MemberNoise, denoise, spaced
+
+__all__ = ["Progress", "VolumeSegmentation", "segment_volume"]
+
+_SAMPLES = 32  # members x slices in one forward pass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a volume has come."""
+
+    slices: int  # finished
+    of: int
+    fraction: float  # of all network evaluations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeSegmentation:
+    """The result for a volume, on its voxels; `Volume.stack` has laid the slices back."""
+
+    labels: UInt8[np.ndarray, "z y x"]  # 0 background, 1..K
+    probability: Float32[np.ndarray, "z y x"]  # of any foreground, the members' mean
+    disagreement: Float32[np.ndarray, "z y x"]
+    axis: int  # along which it was sliced
+    window: tuple[float, float] | None  # None: frames in colour
+    settings: RunSettings
+    domain: Domain
+    digest: str  # sha256 of the weights
+    dtype: str
+    voxel_mm3: float | None  # None where the file gives no spacing
+    source_sha256: str  # of the volume's values, as read
+    seconds: float
+
+    def volumes(self) -> dict[str, dict[str, float]]:
+        """Size of each class in voxels and, where spacing is known, in mm^3."""
+        counts = {name: int(np.count_nonzero(self.labels == i)) for i, name in enumerate(self.domain.labels, 1)}
+        voxel = self.voxel_mm3
+        return {name: {"voxels": n} | ({} if voxel is None else {"mm3": n * voxel}) for name, n in counts.items()}
+
+    def sidecar(self) -> dict[str, Any]:
+        """All that is needed to obtain these labels again from the same volume, as plain JSON types."""
+        return {
+            "settings": asdict(self.settings),
+            "checkpoint": {"task": self.domain.task, "sha256": self.digest},
+            "volumes": self.volumes(),
+            "dtype": self.dtype,
+            "volume": {
+                "axis": self.axis,
+                "slices": self.labels.shape[2 - self.axis],
+                "window": self.window,
+                "sha256": self.source_sha256,
+            },
+            "mask": {"sha256": sha256(self.labels)},
+            "seconds": round(self.seconds, 4),
+            "versions": versions(),
+        }
+
+
+def segment_volume(
+    segmenter: Segmenter,
+    volume: Volume,
+    settings: RunSettings | None = None,
+    *,
+    axis: int = 2,
+    window: tuple[float, float] | None = None,
+) -> Generator[Progress | VolumeSegmentation, None, None]:
+    """Segment every slice along an axis, yielding after every step of every batch.
+
+    Arguments:
+        segmenter: a checkpoint ready to run.
+        volume: what `read_volume` returns.
+        settings: as for one picture; every slice has the same seed and takes every step, whatever the tolerance.
+        axis: 0 sagittal, 1 coronal, 2 axial or frames.
+        window: grey values shown as 0 and 255; by default the volume's own.
+
+    Raises:
+        ValueError: the settings or the axis cannot be run.
+    """
+    settings = replace(segmenter.settings(settings or RunSettings()), tolerance=0.0)
+    began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
+    fused: list[Fusion] = []
+    for first in range(0, count, step):
+        pictures = [volume.slice(axis, index, window) for index in range(first, min(first + step, count))]
+        for event in _together(segmenter, pictures, settings):
+            if isinstance(event, Fusion):
+                fused.append(event)
+            else:
+                yield Progress(first, count, (first + event * len(pictures)) / count)
+    spacing = volume.spacing
+    yield VolumeSegmentation(
+        labels=volume.stack(axis, [one.labels for one in fused]),
+        probability=1 - volume.stack(axis, [one.probability[0] for one in fused]),
+        disagreement=volume.stack(axis, [one.disagreement for one in fused]),
+        axis=axis,
+        window=None if volume.array.ndim == 4 else window or volume.window,
+        settings=settings,
+        domain=segmenter.domain,
+        digest=segmenter.checkpoint.digest,
+        dtype=str(segmenter.model.dtype).removeprefix("torch."),
+        voxel_mm3=spacing[0] * spacing[1] * spacing[2] if volume.measured else None,
+        source_sha256=volume.digest,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettings) -> Iterator[float | Fusion]:
+    """Yield the share of steps done after each, then every picture's fused mask."""
+    diffusion, members = segmenter.diffusion, settings.members
+    channels = segmenter.checkpoint.model_config.image_channels
+    images, geometries = zip(*(to_network(one, settings.size, channels) for one in pictures), strict=True)
+    batch = torch.cat(images).to(segmenter.device, memory_format=torch.channels_last)
+    walk = denoise(
+        segmenter.model,
+        segmenter.model.encode(batch).repeat(members),
+        diffusion,
+        spaced(diffusion.config.timesteps, settings.steps, settings.spacing),
+        MemberNoise(settings.seed, members, images=len(pictures)),
+        (diffusion.channels, settings.size, settings.size),
+        sampler=settings.sampler,
+        eta=settings.eta,
+        switches=settings.switches,
+    )
+    x_0 = batch.new_zeros(0)
+    for step in walk:
+        x_0 = step.x_0
+        yield (step.index + 1) / step.total
+    probability = diffusion.probability(x_0.float())
+    for mine, geometry in zip(probability.split(members), geometries, strict=True):
+        one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
+        # The classes' probabilities of all slices of all members would not fit; the background's are kept.
+        yield Fusion(one.labels, one.probability[:1], one.disagreement)

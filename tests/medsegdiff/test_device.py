@@ -1,0 +1,60 @@
+"""What the machine is asked for, where it cannot give it; and the compiled network, without the compiler."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from medsegdiff.device import best_device, borrowing_gpu, precision
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_gpu_that_is_not_there_is_said_not_to_be(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert best_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match="use cpu or auto"):
+        best_device("cuda:1")
+
+
+def test_a_gpu_computes_in_bfloat16_where_it_can(monkeypatch):
+    for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
+        assert precision(torch.device("cuda")) == dtype
+
+
+def test_a_function_is_itself_where_no_card_can_be_borrowed_and_asks_for_one_where_it_can(monkeypatch):
+    def run(x: int) -> int:
+        return x + 1
+
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    monkeypatch.delitem(sys.modules, "spaces")
+    assert borrowing_gpu(run) is run
+    space = SimpleNamespace(GPU=lambda f: lambda x: ("on the card", f(x)), __spec__=SimpleNamespace(name="spaces"))
+    monkeypatch.setitem(sys.modules, "spaces", space)
+    assert borrowing_gpu(run)(1) == ("on the card", 2)
+
+
+def test_the_compiled_network_answers_alike():
+    # In a process of its own: the shapes that tests check on every call are nothing a compiler can trace.
+    script = """if True:
+        import torch
+        from medsegdiff import V1Config, V2Config, build
+        from medsegdiff.device import compiled
+
+        torch.set_grad_enabled(False)
+        wide = dict(widths=(8, 16, 16, 16))
+        for config in (V1Config(image_size=32, stem=2, blocks=(1, 1, 1, 1), **wide),
+                       V2Config(image_size=32, stem=2, condition_widths=(8, 16, 16, 16), token_width=16, **wide)):
+            model = build(config).eval()
+            for parameter in model.parameters():  # heads begin at zero, and would always answer alike
+                parameter += 0.1 * torch.randn_like(parameter)
+            fast = compiled(model, backend="eager")  # captures the graph, and runs it without the compiler
+            x_t, t, image = torch.randn(2, 1, 32, 32), torch.tensor([500]), torch.rand(1, 3, 32, 32)
+            torch.testing.assert_close(fast(x_t, t, fast.encode(image)).output, model(x_t, t, model.encode(image)).output)
+        """
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,71 @@
+"""The same answers however a batch is shared out, and nothing left behind in the threads that asked."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from medsegdiff.nn.build import build
+from medsegdiff.records import Condition
+from medsegdiff.runner import Runner, workers
+
+CPU = torch.device("cpu")
+T = torch.tensor([500])
+
+
+@pytest.fixture
+def network(tiny_config, generator):
+    model = build(tiny_config).eval()
+    for parameter in model.parameters():  # heads begin at zero, and would always answer alike
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def masks(members: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(members, 1, 32, 32, generator=generator)
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+@pytest.mark.parametrize("images", ["one for all", "one each"])
+def test_cores_answer_together_as_one_does_alone(network, generator, members, images):
+    alone, together = (Runner(network, CPU, torch.float32, cores) for cores in (1, 3))
+    x_t = masks(members, generator)
+    image = torch.rand(1 if images == "one for all" else members, 3, 32, 32, generator=generator)
+    condition = alone.encode(image)
+    expected, found = (runner(x_t, T, condition).output for runner in (alone, together))
+    assert not found.requires_grad
+    # float32: convolutions of other batch sizes add in another order.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_trace_tells_of_every_sample_and_changes_no_answer(network, generator, images):
+    alone, together = (Runner(network, CPU, torch.float32, cores) for cores in (1, 2))
+    x_t, condition = masks(4, generator), alone.encode(torch.rand(images, 3, 32, 32, generator=generator))
+    expected, found = (runner(x_t, T, condition, trace=True) for runner in (alone, together))
+    assert torch.equal(found.output, together(x_t, T, condition).output)
+    for kind in ("spectra", "affinities", "bands", "anchors"):
+        for one, other in zip(getattr(found.trace, kind), getattr(expected.trace, kind), strict=True):
+            assert one.stage == other.stage
+            for name in set(one.__slots__) - {"stage"}:  # tolerances: the logarithm of a weak frequency
+                torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-3, atol=1e-3)
+
+
+def test_workers_compute_alone_and_everybody_else_as_before():
+    before = torch.get_num_threads()
+    inside = list(workers(2).map(lambda _: torch.get_num_threads(), range(8)))
+    assert set(inside) == {1}
+    assert torch.get_num_threads() == before
+    assert workers(2) is workers(2)
+
+
+def test_what_a_sample_raises_is_raised_to_whoever_asked(generator):
+    class Broken:
+        def encode(self, image: Tensor) -> Condition:
+            return Condition((image,))
+
+        def __call__(self, x_t, t, condition, **asked):
+            raise ValueError("broken")
+
+    runner = Runner(Broken(), CPU, torch.float32, 2)
+    with pytest.raises(ValueError, match="broken"):
+        runner(masks(2, generator), T, Condition((masks(1, generator),)))

@@ -1,0 +1,83 @@
+"""A volume is its slices: segmented together as alone, laid back where they were, stoppable at every step."""
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff import RunSettings, Segmenter, save
+from medsegdiff.config import DiffusionConfig, Domain, V2Config
+from medsegdiff.geometry import Volume
+from medsegdiff.nn.build import build
+from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
+
+SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean")  # two slices in a batch
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    path = tmp_path_factory.mktemp("checkpoints") / "halves"
+    config = V2Config(
+        image_size=32,
+        stem=2,
+        classes=2,
+        widths=(8, 16),
+        condition_widths=(8, 16),
+        token_width=16,
+        nbp_blocks=2,
+        blocks=1,
+    )
+    torch.manual_seed(0)
+    model = build(config)
+    for parameter in model.parameters():  # blocks and heads begin at zero, which would make every mask the same
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    save(
+        path,
+        model,
+        model_config=config,
+        diffusion=DiffusionConfig(parametrization="x_0", scale=0.3),
+        domain=Domain(task="test", modality="none", labels=("left", "right")),
+        training={},
+    )
+    return Segmenter.from_pretrained(path, device="cpu")
+
+
+@pytest.fixture
+def volume() -> Volume:
+    values = np.random.default_rng(0).normal(size=(9, 11, 10)).astype(np.float32)
+    return Volume(values, (1.0, 2.0, 3.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), "RAS", (-2.0, 2.0), "nifti")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, volume, axis):
+    *progress, result = segment_volume(segmenter, volume, SETTINGS, axis=axis)
+    alone = [segmenter(volume.slice(axis, i), SETTINGS) for i in range(volume.count(axis))]
+    probability = volume.stack(axis, [1 - one.probability[0] for one in alone])
+    # Convolutions over two pictures and over one add up in another order; twelve float32 steps later: 1e-4.
+    np.testing.assert_allclose(result.probability, probability, atol=1e-4)
+    same = volume.stack(axis, [one.labels for one in alone]) == result.labels
+    assert same.mean() > 0.999
+    assert result.labels.shape == volume.array.shape
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert len(fractions) == -(-volume.count(axis) // 2) * SETTINGS.steps
+
+
+def test_a_volume_is_measured_in_voxels_and_cubic_millimetres(segmenter, volume):
+    *_, result = segment_volume(segmenter, volume, SETTINGS)
+    assert isinstance(result, VolumeSegmentation)
+    for i, size in enumerate(result.volumes().values(), 1):
+        assert size == {
+            "voxels": np.count_nonzero(result.labels == i),
+            "mm3": 6.0 * np.count_nonzero(result.labels == i),
+        }
+    told = result.sidecar()
+    assert told["volume"] == {"axis": 2, "slices": 9, "window": (-2.0, 2.0), "sha256": volume.digest}
+
+
+def test_a_volume_can_be_left_at_any_step(segmenter, volume):
+    events = segment_volume(segmenter, volume, SETTINGS)
+    assert isinstance(next(events), Progress)
+    events.close()
+    with pytest.raises(ValueError, match="axis is 3"):
+        next(segment_volume(segmenter, volume, SETTINGS, axis=3))
