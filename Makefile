@@ -1,7 +1,12 @@
 # make demo    open the page on a local port; the first run makes .venv and installs what it needs
+# make course  open the course on a local port: ten chapters on diffusion segmentation, in Streamlit
 # make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
 # make check   run the linters            make fix: let ruff repair what it can
 # make results CHECKPOINT=skin-lesion-v2 DATA=folder [CURVE=run/curve.jsonl]   measure a checkpoint and write its card
+# make bench   measure speed and memory on this machine beside peers, into README.md; ARGS=--quick: a trial
+# make compare TASK=skin-lesion DATA=folder MINUTES=60 [PEERS="unet@256 lucidrains@64"]   train others on one budget of
+#              processor time each, score them like ours, put the table into README.md; again: continue where it stopped
+# make ablations TASK=skin-lesion DATA=folder MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]   leave parts out
 #
 # Variables: PYTHON=python3.12 to choose the interpreter (3.11 or newer), TORCH_INDEX=URL to choose torch's wheels,
 # TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest.
@@ -14,13 +19,16 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix browser results
+.PHONY: help demo course test check fix browser results bench compare ablations
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/demo.stamp
 	@$(PY) app.py $(ARGS)
+
+course: $(VENV)/demo.stamp
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m streamlit run app.py $(ARGS)
 
 test: $(VENV)/dev.stamp browser
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest $(ARGS)
@@ -47,6 +55,27 @@ results: $(VENV)/dev.stamp
 	        --members $${run%x*} --steps $${run#*x} || exit 1; done
 	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme README.md \
 	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) $(if $(CURVE),--curve $(CURVE))
+
+# Others' code of V1, installed without its logging service.
+LUCIDRAINS = $(PY) -c 'import einops, med_seg_diff_pytorch' 2>/dev/null || \
+    $(PIP) install --quiet --no-deps med-seg-diff-pytorch==0.3.3 einops
+
+bench: $(VENV)/dev.stamp
+	@$(LUCIDRAINS)
+	@$(PY) -m benchmarks --readme README.md $(ARGS)
+
+# Other networks on the same pictures.
+PEERS ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
+compare: $(VENV)/dev.stamp
+	@$(LUCIDRAINS)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme README.md $(if $(DATA),--data $(DATA)) \
+	    $(if $(MINUTES),--minutes $(MINUTES)) --peers $(PEERS) $(ARGS)
+
+# Ablations of the papers' kind; VARIANTS, SEEDS and SIZE have defaults.
+ablations: $(VENV)/dev.stamp
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.ablations $(TASK) $(if $(DATA),--data $(DATA)) \
+	    $(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	    $(if $(SIZE),--size $(SIZE)) $(ARGS)
 
 # Torch comes first and alone, for its plain wheel on Linux brings gigabytes of CUDA that only an NVIDIA GPU can use.
 # Without one the wheel comes from PyTorch's CPU index; where that index cannot be reached, from wherever pip looks.

@@ -1,7 +1,11 @@
-"""The front door: `python app.py` opens the page on a local port; on a Hugging Face Space it is the Space."""
+"""The front door: `python app.py` opens the page on a local port; on a Hugging Face Space it is the Space.
+
+`streamlit run app.py` opens the course instead.
+"""
 
 import argparse
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -37,5 +41,16 @@ def main() -> None:
     wait()
 
 
+def under_streamlit() -> bool:
+    """Tell whether Streamlit runs this file, without importing it to ask."""
+    runtime = sys.modules.get("streamlit.runtime")
+    return runtime is not None and runtime.exists()
+
+
 if __name__ == "__main__":
-    main()
+    if under_streamlit():
+        from app.streamlit_ui import main as course
+
+        course()
+    else:
+        main()

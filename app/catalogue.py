@@ -7,14 +7,26 @@ are touched. Pictures are phantoms, drawn from a seed; those with a recorded run
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from app import paint
 from app.frames import Recording
 
-__all__ = ["EXAMPLES", "ROOT", "TASK", "Card", "card", "recording", "recordings", "shipped", "thumbnail"]
+__all__ = [
+    "EXAMPLES",
+    "ROOT",
+    "TASK",
+    "Card",
+    "Hard",
+    "card",
+    "hard",
+    "recording",
+    "recordings",
+    "shipped",
+    "thumbnail",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "skin-lesion"
@@ -35,6 +47,9 @@ class Card:
     parameters: int
     size: int  # trained at
     training: dict[str, Any]
+    mean: tuple[float, ...] = ()  # of the training pictures, per channel in [-1, 1]
+    std: tuple[float, ...] = ()
+    name: str = ""  # of its folder
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON types."""
@@ -68,6 +83,9 @@ def card(folder: str) -> Card:
         weights["parameters"],
         model["image_size"],
         config["training"],
+        tuple(domain["mean"]),
+        tuple(domain["std"]),
+        Path(folder).name,
     )
 
 
@@ -88,14 +106,30 @@ def recording(path: Path) -> Recording:
     return Recording.load(path)
 
 
+@dataclass(frozen=True, slots=True)
+class Hard:
+    """A drawn picture on which a checkpoint did badly, with the page's own settings."""
+
+    seed: int
+    dice: float
+
+
 @cache
-def thumbnail(seed: int) -> str:
+def hard(name: str, sha256: str, path: Path = ROOT / "recordings" / "hard.json") -> tuple[int, tuple[Hard, ...]]:
+    """Find the drawn pictures on which these weights did worst: of how many, and those; (0, ()) where nobody looked."""
+    known = json.loads(path.read_text(encoding="utf-8")).get(name) if path.is_file() else None
+    if known is None or known["sha256"] != sha256:
+        return 0, ()
+    return known["of"], tuple(Hard(**row) for row in known["worst"])
+
+
+@lru_cache(maxsize=256)
+def thumbnail(seed: int, task: str = TASK) -> str:
     """Show a phantom at the size of a stamp, as a data URI; its recorded run has it drawn already."""
-    held = next((path for (_, drawn), path in recordings().items() if drawn == seed), None)
-    if held:
-        picture = recording(held).opening.picture
-    else:
+    held = (recording(path) for (_, drawn), path in recordings().items() if drawn == seed)
+    picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)
+    if picture is None:
         from medsegdiff.data.synthetic import draw
 
-        picture = draw(TASK, seed, 96).image
+        picture = draw(task, seed, 96).image
     return paint.data_uri(paint.fit(picture, (96, 96)))

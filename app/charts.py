@@ -5,7 +5,7 @@ axis and colour bar.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Num
@@ -25,12 +25,20 @@ _CYCLE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 class Curve:
     """One line of a chart."""
 
-    __slots__ = ("name", "panel", "width", "x", "y")
+    __slots__ = ("mode", "name", "panel", "width", "x", "y")
 
     def __init__(
-        self, name: str, x: Sequence[float], y: Sequence[float], *, panel: int = 0, width: float = 2.5
+        self,
+        name: str,
+        x: Sequence[float],
+        y: Sequence[float],
+        *,
+        panel: int = 0,
+        width: float = 2.5,
+        mode: Literal["", "lines", "markers", "dots"] = "",
     ) -> None:
         self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
+        self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots" is a dotted line
 
 
 class Map:
@@ -43,7 +51,7 @@ class Map:
         title: str,
         values: Num[ndarray, "h w"],
         *,
-        scale: str = "cividis",
+        scale: str | Sequence[str] = "cividis",
         low: float | None = None,
         high: float | None = None,
         x: Sequence[float] | None = None,
@@ -83,9 +91,13 @@ def curves(
             x=line.x,
             y=line.y,
             name=line.name,
-            mode="lines+markers" if len(line.x) < 16 else "lines",
-            line={"width": line.width, "color": _CYCLE[names.index(line.name) % len(_CYCLE)]},
-            marker={"size": 4 + line.width},
+            mode="lines" if line.mode == "dots" else line.mode,
+            line={
+                "width": line.width,
+                "color": _CYCLE[names.index(line.name) % len(_CYCLE)],
+                "dash": "dot" if line.mode == "dots" else "solid",
+            },
+            marker={"size": 9 if line.mode == "markers" else 4 + line.width},
             legendgroup=line.name,
             showlegend=line.name not in seen and len(names) > 1,
             row=1,
@@ -99,7 +111,9 @@ def curves(
         if low is not None:
             lowest = min(value for line in lines if line.panel == i for value in line.y)
             figure.update_yaxes(range=[min(low, lowest) - 0.01, 1.01], col=i + 1)
-    return _dressed(figure, 340)
+    rows = min(len(names), 3) if len(titles) == 1 else 1  # of a legend that has little room
+    figure = _dressed(figure, 300 + 20 * rows)
+    return figure.update_layout(margin={"b": 64 + 20 * rows})
 
 
 def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "", square: bool = True) -> Figure:
@@ -124,7 +138,7 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
             y=p.y,
             zmin=p.low,
             zmax=p.high,
-            colorscale=scales[p.scale],
+            colorscale=scales[p.scale] if isinstance(p.scale, str) else list(p.scale),
             colorbar={
                 "x": domain_x[1] + 0.005,
                 "y": sum(domain_y) / 2,

@@ -2,7 +2,7 @@
 
 A mask is a contour and a light fill, in Okabe and Ito's colours; the truth is yellow and dotted, a single member a thin line.
 Probabilities run through viridis, everything else that has a scale through cividis; both grow evenly brighter, so they
-survive a grey printer. A noisy mask is grey.
+survive a grey printer. What became less is blue and what became more is orange. A noisy mask is grey.
 
 References:
     Okabe & Ito (2008), Color universal design, https://jfly.uni-koeln.de/color/
@@ -21,6 +21,7 @@ from PIL import Image
 __all__ = [
     "CIVIDIS",
     "CLASSES",
+    "DIVERGING",
     "MEMBER",
     "TRUTH",
     "VIRIDIS",
@@ -39,6 +40,8 @@ MEMBER = "#FFFFFF"
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
 CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
 
+DIVERGING = ("#0072B2", "#5EA5CF", "#B8D6E8", "#F5F5F5", "#F0C7A8", "#E29363", "#D55E00")  # less, the same, more
+
 RGB = UInt8[ndarray, "h w 3"]
 
 
@@ -53,7 +56,7 @@ def _table(colours: Sequence[str]) -> UInt8[ndarray, "256 3"]:
     return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 
-_TABLES = {"viridis": _table(VIRIDIS), "cividis": _table(CIVIDIS)}
+_TABLES = {"viridis": _table(VIRIDIS), "cividis": _table(CIVIDIS), "diverging": _table(DIVERGING)}
 
 
 def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool = True) -> UInt8[ndarray, "h2 w2 *c"]:

@@ -43,6 +43,7 @@ class Panel:
     needs: Callable[[Recording], bool]
     views: Callable[[Recording, Words], list[View]]
     charts: Callable[[Recording, Words], list[Figure]]
+    room: str = "inside"  # of the page
 
 
 def cast(panel: Panel, recording: Recording, words: Words, run: str) -> dict[str, Any]:
@@ -64,22 +65,22 @@ def charts_of(panel: Panel, recording: Recording, words: Words) -> list[Figure]:
 def _step_charts(recording: Recording, words: Words) -> list[Figure]:
     kept = recording.frames
     steps = [f.index + 1 for f in kept]
-    lines = [Curve(words("chart.members_mean"), steps, [100 * float(np.mean(f.shares)) for f in kept])]
-    titles, axes = [words("chart.area")], [words("chart.percent")]
+    members = words("chart.members_mean")
+    area = [Curve(members, steps, [100 * float(np.mean(f.shares)) for f in kept])]
+    second: list[Curve] = []
     for truth in recording.opening.truth:
         known = paint.fit(truth, kept[0].mean.shape, smooth=False) > 0
-        lines.append(Curve(words("film.truth"), steps, [100 * float((truth > 0).mean())] * len(steps), width=1.5))
-        dice = [_dice(together(f) > 0, known) for f in kept]
-        lines.append(Curve(words("chart.members_mean"), steps, dice, panel=1))
-        titles.append(words("chart.dice"))
-        axes.append("Dice")
-    if not recording.opening.truth:
-        spread = [float(f.spread.mean()) / 510 for f in kept]
-        lines.append(Curve(words("chart.members_mean"), steps, spread, panel=1))
-        titles.append(words("film.disagreement"))
-        axes.append(words("chart.deviation"))
-    least = [None, 0.8] if recording.opening.truth else ()
-    return [curves(lines, titles, words("chart.step"), axes, least=least)]
+        area.append(Curve(words("film.truth"), steps, [100 * float((truth > 0).mean())] * len(steps), width=1.5))
+        second.append(Curve(members, steps, [_dice(together(f) > 0, known) for f in kept]))
+    title, axis, least = words("chart.dice"), "Dice", (0.8,)
+    if not second:
+        second.append(Curve(members, steps, [float(f.spread.mean()) / 510 for f in kept]))
+        title, axis, least = words("film.disagreement"), words("chart.deviation"), ()
+    step = words("chart.step")
+    return [
+        curves(area, [words("chart.area")], step, [words("chart.percent")]),
+        curves(second, [title], step, [axis], least=least),
+    ]
 
 
 def _dice(one: ndarray, other: ndarray) -> float:
@@ -90,25 +91,26 @@ def _dice(one: ndarray, other: ndarray) -> float:
 def _parser_charts(recording: Recording, words: Words) -> list[Figure]:
     first, last = recording.frames[0], recording.frames[-1]
     stages = list(dict.fromkeys(p.stage for p in first.planes if p.kind == "spectrum before"))
-    lines = []
-    for panel, stage in enumerate(stages):
+    profiles = []
+    for stage in stages:
+        lines = []
         for frame in dict.fromkeys((first, last)):
             for when in ("before", "after"):
                 x, y = radial(plane(frame, f"spectrum {when}", stage))
                 name = f"{words(f'chart.{when}')}, t = {frame.t}"
-                lines.append(Curve(name, x.tolist(), y.tolist(), panel=panel, width=2.5 if when == "after" else 1.5))
-    titles = [words("chart.radial", stage=stage_words(s, words)) for s in stages]
-    profile = curves(lines, titles, words("chart.frequency"), [words("chart.log_power")] * len(stages))
+                lines.append(Curve(name, x.tolist(), y.tolist(), width=2.5 if when == "after" else 1.5))
+        title = words("chart.radial", stage=stage_words(stage, words))
+        profiles.append(curves(lines, [title], words("chart.frequency"), [words("chart.log_power")]))
     shown = [p for p in first.planes if p.kind in ("gain", "phase")]
     pictures = []
     for p in _one_channel_each(shown):
-        symbol = "|A|" if p.kind == "gain" else "arg A"
-        span = (-np.pi, np.pi) if p.kind == "phase" else (None, None)
-        scale = "cyclic" if p.kind == "phase" else "cividis"
-        pictures.append(
-            Map(f"{symbol} · {stage_words(p.stage, words)}", p.values, scale=scale, low=span[0], high=span[1])
-        )
-    return [maps(pictures, columns=3), profile]
+        title = f"{'|A|' if p.kind == 'gain' else 'arg A'} · {stage_words(p.stage, words)}"
+        if p.kind == "gain":
+            pictures.append(Map(title, p.values))
+        else:
+            top = max(0.05, float(np.abs(p.values).max()))
+            pictures.append(Map(title, p.values, scale=paint.DIVERGING, low=-top, high=top))
+    return [maps(pictures, columns=3), *profiles]
 
 
 def _one_channel_each(planes: Sequence[Plane]) -> list[Plane]:
@@ -131,17 +133,16 @@ def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
         for p in planes
         if p.kind != "anchor sigma"
     ]
-    sigmas = [p for p in planes if p.kind == "anchor sigma"]
-    lines = [
-        Curve(name, list(range(len(p.values))), p.values[:, axis].astype(float).tolist(), panel=i, width=1.5)
-        for i, p in enumerate(sigmas)
-        for axis, name in enumerate(("σ_x", "σ_y"))
-    ]
-    titles = [
-        words("chart.sigma", stage=stage_words(p.stage, words), mean=f"{p.values.astype(float).mean():.2f}")
-        for p in sigmas
-    ]
-    return [maps(pictures), curves(lines, titles, words("chart.channel"), [words("chart.cells")] * len(sigmas))]
+    sigmas = []
+    for p in (p for p in planes if p.kind == "anchor sigma"):
+        values = p.values.astype(float)
+        lines = [
+            Curve(name, list(range(len(values))), values[:, axis].tolist(), width=1.5)
+            for axis, name in enumerate(("σ_x", "σ_y"))
+        ]
+        title = words("chart.sigma", stage=stage_words(p.stage, words), mean=f"{values.mean():.2f}")
+        sigmas.append(curves(lines, [title], words("chart.channel"), [words("chart.cells")]))
+    return [maps(pictures), *sigmas]
 
 
 def _transformer_charts(recording: Recording, words: Words) -> list[Figure]:
@@ -175,10 +176,10 @@ def _none(recording: Recording, words: Words) -> list[Any]:
 
 
 PANELS: tuple[Panel, ...] = (
-    Panel("steps", lambda r: True, step_views, _step_charts),
+    Panel("steps", lambda r: True, step_views, _step_charts, "try"),
     Panel("parser", lambda r: r.planes("spectrum before"), parser_views, _parser_charts),
     Panel("encoding", lambda r: r.planes("affinity"), encoding_views, _none),
     Panel("anchor", lambda r: r.planes("anchor gate"), _none, _anchor_charts),
     Panel("transformer", lambda r: r.planes("token affinity"), transformer_views, _transformer_charts),
-    Panel("members", lambda r: len(r.outcome.members) > 1, member_views, _member_charts),
+    Panel("members", lambda r: len(r.outcome.members) > 1, member_views, _member_charts, "uncertainty"),
 )

@@ -1,32 +1,53 @@
 """Records finished runs, so that the page has something true on its screen before any model loads.
 
     python -m app.record            every shipped checkpoint on every drawn picture of the page
+    python -m app.record --hard 40  the drawn pictures on which each of them does worst, by rule and not by hand
 
 Same weights, same recordings: the seed is fixed, and the phantoms are drawn by formula.
 """
 
 import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from app import catalogue
+from app.experiments import mean
 from app.session import Finished, Session, phantom
 from app.settings import CONTROLS, read
 
-__all__ = ["record"]
+__all__ = ["hardest", "record"]
+
+_WORST = 4  # shown on the page
+_FIRST = 1000  # seed of the first phantom looked at: none that the page offers otherwise
 
 
 def record(session: Session, name: str, seed: int, folder: Path) -> Path:
     """Run a checkpoint on a phantom with the page's own settings and keep the run as NAME-SEED.npz."""
-    settings = read([control.default for control in CONTROLS])
-    list(session.run(name, phantom(seed), settings))  # the first is slower, and a recording says how long it took
-    *_, finished = session.run(name, phantom(seed), settings)
+    settings, subject = read([control.default for control in CONTROLS]), phantom(seed, session.task(name))
+    list(session.run(name, subject, settings))  # the first is slower, and a recording says how long it took
+    *_, finished = session.run(name, subject, settings)
     assert isinstance(finished, Finished)
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{seed}.npz"
     finished.recording.save(path)
     return path
+
+
+def hardest(session: Session, name: str, seeds: Iterable[int]) -> dict[str, Any]:
+    """Run a checkpoint on many phantoms with the page's own settings; return the worst by Dice, as JSON types."""
+    settings = replace(read([control.default for control in CONTROLS]), trace=False)
+    rows = []
+    for seed in seeds:
+        *_, finished = session.run(name, phantom(seed, session.task(name)), settings)
+        assert isinstance(finished, Finished)
+        rows.append({"seed": seed, "dice": round(mean(finished.recording.facts["dice"][0]), 4)})
+    worst = sorted(rows, key=lambda row: row["dice"])[:_WORST]
+    return {"sha256": session.card(name).sha256, "of": len(rows), "worst": worst}
 
 
 def main() -> None:
@@ -39,9 +60,23 @@ def main() -> None:
         "--seed", action="append", type=int, default=[], help="of a phantom; by default those of the page"
     )
     parser.add_argument("--out", type=Path, default=catalogue.ROOT / "recordings", help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--hard",
+        type=int,
+        metavar="COUNT",
+        help="instead of recording, look for the worst of so many phantoms and add them to hard.json in the folder",
+    )
     arguments = parser.parse_args()
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
     session = Session(own or catalogue.shipped())
+    if arguments.hard:
+        path = arguments.out / "hard.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for name in session.sources:
+            seeds = tqdm(range(_FIRST, _FIRST + arguments.hard), unit="run", desc=name)
+            known[name] = hardest(session, name, seeds)
+            path.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        return
     jobs = [(name, seed) for name in session.sources for seed in arguments.seed or catalogue.EXAMPLES]
     bar = tqdm(jobs, unit="run")
     for name, seed in bar:

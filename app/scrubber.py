@@ -13,7 +13,10 @@ from typing import Any
 from app import paint
 from app.i18n import Words
 
-__all__ = ["MARKUP", "SCRIPT", "STYLE", "THUMBS", "Bar", "Position", "View", "film"]
+__all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film"]
+
+
+_QUALITY = 65  # of the sheet's JPEG; most of its bytes are noise, which nobody reads pixel by pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def film(
     status: str = "",
     progress: float | None = None,
     smooth: bool = True,
+    lead: bool = True,
 ) -> dict[str, Any]:
     """Put a film together.
 
@@ -66,13 +70,14 @@ def film(
         legend: (colour, "solid", "thin" or "dotted", words).
         status: a line of text under a film that is still being made.
         progress: share done of a run that is still going; None shows the time line.
+        lead: whether the last of three tiles comes first, and large, where there is no room for three.
         smooth: whether tiles may be interpolated when enlarged; cells of a small map may not.
     """
     if not views:
         return {}
     height, width = views[0].tiles[0].shape[:2]
     return {
-        "sprite": paint.data_uri(paint.sheet([view.tiles for view in views])),
+        "sprite": paint.data_uri(paint.sheet([view.tiles for view in views]), _QUALITY),
         "tile": [width, height],
         "views": [
             {
@@ -91,6 +96,7 @@ def film(
         "status": status,
         "progress": progress,
         "smooth": smooth,
+        "lead": lead,
         "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys")}
         | {"stopped": words("run.stopped")},
     }
@@ -195,7 +201,7 @@ const build = () => {
   const tiles = make('div', root, 'tiles');
   const count = film.views.length;
   tiles.style.setProperty('--columns', count <= 3 ? Math.max(2, count) : 4);
-  tiles.classList.toggle('triple', count === 3);
+  tiles.classList.toggle('triple', count === 3 && film.lead);
   parts = { canvases: film.views.map((view) => {
     const figure = make('figure', tiles);
     make('figcaption', figure, '', view.title);
@@ -279,38 +285,6 @@ window.addEventListener('film-stop', () => {
   parts.now.textContent = film.status;
   parts.progress.hidden = true;
 });
-watch('value', show);
-show();
-"""
-
-# The drawn pictures as buttons; a click tells the seed.
-THUMBS = r"""
-const root = element.querySelector('.thumbs') || element;
-const show = () => {
-  const v = props.value;
-  root.replaceChildren();
-  const heading = document.createElement('h2');
-  heading.textContent = v.heading;
-  const row = document.createElement('div');
-  v.items.forEach((item) => {
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.setAttribute('aria-pressed', item.seed === v.chosen);
-    const image = document.createElement('img');
-    image.src = item.src; image.alt = item.alt; button.title = item.alt;
-    button.append(image);
-    button.onclick = () => trigger('click', { seed: item.seed });
-    row.append(button);
-  });
-  const another = document.createElement('button');
-  another.type = 'button'; another.className = 'another'; another.textContent = v.another;
-  another.setAttribute('aria-pressed', v.chosen !== null && !v.items.some((item) => item.seed === v.chosen));
-  another.onclick = () => trigger('click', { seed: 100 + Math.floor(Math.random() * 900000) });
-  row.append(another);
-  const hint = document.createElement('p');
-  hint.textContent = v.hint;
-  root.append(heading, row, hint);
-};
 watch('value', show);
 show();
 """

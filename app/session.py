@@ -22,13 +22,16 @@ from app import catalogue, frames
 from app.frames import Frame, Opening, Recording
 
 if TYPE_CHECKING:
+    from app.volumes import Cut
     from medsegdiff.config import RunSettings
     from medsegdiff.geometry import Picture
     from medsegdiff.pipeline import Segmentation, Segmenter
 
-__all__ = ["Finished", "Session", "Subject", "phantom", "upload", "write"]
+__all__ = ["Finished", "Session", "Stage", "Subject", "phantom", "upload", "write"]
 
 _FRAMES_KEPT = 40
+_FETCHED, _CACHED = 500_000_000, 4_000_000_000  # bytes of a checkpoint from the Hub, and of all of them
+_FETCHING = 180.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +41,7 @@ class Subject:
     picture: "Picture"
     truth: tuple[UInt8[ndarray, "h w"], ...] = ()
     seed: int | None = None
+    cut: "Cut | None" = None  # of a volume: where it lies and how it is looked at
 
     @property
     def opening(self) -> Opening:
@@ -53,26 +57,45 @@ class Finished:
     result: "Segmentation"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """A finished run as a page remembers it: what replays, and the mask at the picture's own size."""
+
+    recording: Recording
+    labels: UInt8[ndarray, "h w"]
+    members: UInt8[ndarray, "m h w"]  # those whose masks are kept, at that size too
+
+    @classmethod
+    def of(cls, finished: "Finished") -> "Stage":
+        """Keep what a page needs of a finished run."""
+        result = finished.result
+        kept = len(finished.recording.outcome.members)
+        return cls(finished.recording, result.labels, result.members[:kept])
+
+
 @lru_cache(maxsize=32)
-def phantom(seed: int) -> Subject:
-    """Draw the phantom of a seed."""
-    from medsegdiff.data.synthetic import draw
+def phantom(seed: int, task: str = catalogue.TASK) -> Subject:
+    """Draw the phantom of a seed; a task that nobody draws has those of the page's first."""
+    from medsegdiff.data.synthetic import TASKS, draw
     from medsegdiff.geometry import Picture
 
-    drawn = draw(catalogue.TASK, seed)
+    drawn = draw(task if task in TASKS else catalogue.TASK, seed)
     return Subject(Picture(drawn.image), (drawn.labels,), seed)
 
 
-def upload(path: str) -> Subject:
+def upload(path: str, task: str = "") -> Subject:
     """Read a file that a visitor gave, then forget it: the copy on disk is deleted, whatever came of it.
+
+    Of a volume, the middle slice along the axis that the task wants.
 
     Raises:
         ValueError: it is no picture that can be read here.
     """
-    from medsegdiff.imaging import read
+    from medsegdiff.data.tasks import axis_of
+    from medsegdiff.imaging import is_volume, read
 
     try:
-        return Subject(read(path))
+        return Subject(read(path, axis=axis_of(task) if is_volume(Path(path)) else 2))
     finally:
         Path(path).unlink(missing_ok=True)
 
@@ -89,6 +112,9 @@ class Session:
     sources: Mapping[str, str] = field(default_factory=catalogue.shipped)
     device: str = "auto"
     fetched: dict[str, str] = field(default_factory=dict, init=False)
+    pace: dict[str, float] = field(
+        default_factory=dict, init=False
+    )  # seconds of a member's step per pixel, last measured
     _load: "Callable[[str], Segmenter]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -118,18 +144,23 @@ class Session:
             raise ValueError(f"checkpoint is {name!r:.80}; choose one of {', '.join(self.sources) or 'none here'}")
         return folder
 
-    def fetch(self, repository: str, revision: str) -> str:
+    def fetch(self, repository: str, revision: str, *, refresh: bool = False) -> str:
         """Fetch a checkpoint from the Hub, see that it loads, and return the name to choose it by.
 
+        What was fetched before is found without asking the Hub, unless a branch is to be refreshed.
+
         Raises:
-            ValueError: the name is no owner/name, nothing is there, or it is no checkpoint.
+            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint.
         """
-        from medsegdiff.hub import resolve
+        from medsegdiff.hub import cached, resolve
 
         repository, revision = repository.strip(), revision.strip() or "main"
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise ValueError(f"{repository!r:.80} is no repository of the Hub; write owner/name")
-        folder = str(resolve(repository, revision))  # a revision is given, so that no local path is ever meant
+        room = max(0, _CACHED - sum(held.size for held in cached()))
+        # A revision is given, so that no local path is ever meant.
+        limits = {"most": min(_FETCHED, room), "longest": _FETCHING}
+        folder = str(resolve(repository, revision, refresh=refresh, **limits))
         self._load(folder)
         name = f"{repository}@{revision}"
         self.fetched[name] = folder
@@ -139,14 +170,37 @@ class Session:
         """Say what a checkpoint is."""
         return catalogue.card(self.folder(name))
 
+    def task(self, name: str | None) -> str:
+        """Say which task a checkpoint is for; without one, the page's first."""
+        card = self.card_of(name)
+        return card.task if card else catalogue.TASK
+
+    def card_of(self, name: str | None) -> catalogue.Card | None:
+        """Say what a checkpoint is where one is chosen."""
+        return None if name is None else self.card(name)
+
     def segmenter(self, name: str) -> "Segmenter":
         """Load a checkpoint, once."""
         return self._load(self.folder(name))
 
     def warm(self) -> None:
-        """Load the first checkpoint before anybody asks for it; whoever does will hear what is wrong with it."""
+        """Load the first checkpoint before anybody asks for it, and time two steps of it on this machine.
+
+        Whoever asks for it will hear what is wrong with it.
+        """
+        from medsegdiff.config import RunSettings
+
+        name = next(iter(self.sources), "")
         with suppress(ValueError):
-            self.segmenter(next(iter(self.sources), ""))
+            list(self.run(name, phantom(catalogue.EXAMPLES[0], self.task(name)), RunSettings(members=2, steps=2)))
+
+    def estimate(self, name: str | None, settings: "RunSettings") -> float | None:
+        """Foretell the seconds of a run from the last one measured; None before any was."""
+        pace = self.pace.get(name or "")
+        if pace is None or name is None:
+            return None
+        side = settings.size or self.card(name).size
+        return pace * settings.members * settings.steps * side**2
 
     def run(
         self, name: str, subject: Subject, settings: "RunSettings"
@@ -159,12 +213,18 @@ class Session:
         began = time.perf_counter()
         opening: Opening = subject.opening
         kept: list[Frame] = []
+        first = 0.0  # when the first step was done, which is slower than the others
         for event in segmenter.run(subject.picture, settings):
             match event:
                 case Start():
                     yield (opening := frames.from_start(event, subject.picture.pixels, subject.truth))
                 case Step():
                     frame = frames.from_step(event, segmenter.diffusion.probability(event.x_0.float()))
+                    if not kept:
+                        first = time.perf_counter()
+                    else:
+                        work = event.index * settings.members * event.x_t.shape[-1] * event.x_t.shape[-2]
+                        self.pace[name] = (time.perf_counter() - first) / work
                     kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
                     yield frame
                 case Segmentation():

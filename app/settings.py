@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
 
-__all__ = ["CONTROLS", "Choice", "Control", "Flags", "Number", "Slide", "read"]
+__all__ = ["CONTROLS", "Choice", "Control", "Flags", "Number", "Slide", "checked", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,19 @@ def read(values: Sequence[object], *, trace: bool = True) -> "RunSettings":
     from medsegdiff.records import Switches
 
     fields: dict[str, Any] = {
-        control.field: _checked(control, given) for control, given in zip(CONTROLS, values, strict=True)
+        control.field: checked(control, given) for control, given in zip(CONTROLS, values, strict=True)
     }
     on = fields.pop("switches")
     flags = next(c for c in CONTROLS if isinstance(c, Flags)).choices
     return RunSettings(switches=Switches(**{name: name in on for name in flags}), trace=trace, **fields)
 
 
-def _checked(control: Control, given: Any) -> Any:  # what a client sends may be anything
+def checked(control: Control, given: Any) -> Any:  # what a client sends may be anything
+    """Hold a value to its control's limits.
+
+    Raises:
+        ValueError: it is outside them.
+    """
     match control:
         case Choice(choices=choices) | Flags(choices=choices):
             chosen = given if isinstance(control, Flags) and isinstance(given, list) else [given]

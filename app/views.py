@@ -19,6 +19,7 @@ from app.scrubber import Bar, Position, View, film
 __all__ = [
     "CELLS",
     "MEMBERS_SHOWN",
+    "cut",
     "encoding_views",
     "kind_words",
     "legend",
@@ -27,9 +28,12 @@ __all__ = [
     "parser_views",
     "plane",
     "positions",
+    "share",
+    "spread",
     "stage_words",
     "step_views",
     "still",
+    "tile_size",
     "together",
     "transformer_views",
 ]
@@ -38,11 +42,12 @@ _VIRIDIS, _CIVIDIS = Bar(paint.VIRIDIS, "0", "1"), paint.CIVIDIS
 CELLS = (64, 64)  # a small map's tile: the browser enlarges its cells
 _BESIDE = (128, 128)  # of a small map beside a picture
 MEMBERS_SHOWN = 6
+_LIVE = 192  # longest side of a tile that is seen for a tenth of a second
 
 
 def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
     """Show a picture that waits to be run."""
-    size = _tile(opening.picture, 1)
+    size = tile_size(opening.picture, 1)
     truth = [paint.fit(t, size, smooth=False) for t in opening.truth]
     tile = paint.on_picture(paint.fit(opening.picture, size), np.zeros(size, np.uint8), truth)
     height, width = opening.picture.shape[:2]
@@ -53,13 +58,13 @@ def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
 
 def live(opening: Opening, frame: Frame | None, words: Words, status: str, progress: float) -> dict[str, Any]:
     """Show one moment of a run that is still going: the opening, or a step."""
-    size = _tile(opening.picture, 1)
+    size = tile_size(opening.picture, 1, most=_LIVE)
     if frame is None:
         empty = np.full((8, 8), 128, np.uint8)
         belief = opening.anchor[0] if opening.anchor else np.zeros((8, 8), np.uint8)
         views = _triple(opening, empty, belief, _half(belief, size), (), size)
     else:
-        views = _triple(opening, frame.x_t, frame.x_0, _cut(frame, size), frame.members, size)
+        views = _triple(opening, frame.x_t, frame.x_0, cut(frame, size), frame.members, size)
     titles = _titles(words)
     named = [View(title, [tile], [f"{title}. {status}"], bar) for (title, bar), tile in zip(titles, views, strict=True)]
     return film(
@@ -74,7 +79,7 @@ def positions(recording: Recording, words: Words) -> list[Position]:
         text = words("film.before", share=f"{100 * float((anchor > 127).mean()):.1f}")
         places.append(Position(text, text))
     for frame in recording.frames:
-        values = {"step": frame.index + 1, "total": frame.total, "t": frame.t, "share": f"{_share(frame):.1f}"}
+        values = {"step": frame.index + 1, "total": frame.total, "t": frame.t, "share": f"{share(frame):.1f}"}
         places.append(Position(words("film.step", **values), words("film.say", **values)))
     rule = words(f"settings.fuse.{settings['fuse']}")
     percent = f"{100 * float((recording.outcome.labels > 0).mean()):.1f}"
@@ -87,13 +92,13 @@ def positions(recording: Recording, words: Words) -> list[Position]:
     return [*places, Position(text, text)]
 
 
-def _spread(recording: Recording, tiles: Sequence[Any], first: Any = None, last: Any = None) -> list[Any]:
+def spread(recording: Recording, tiles: Sequence[Any], first: Any = None, last: Any = None) -> list[Any]:
     """Give every position its tile: the opening the first step's, the result the last step's, unless they have their own."""
     before = [tiles[0] if first is None else first] * len(recording.opening.anchor)
     return [*before, *tiles, tiles[-1] if last is None else last]
 
 
-def _tile(picture: paint.RGB, count: int, most: int = SIDE) -> tuple[int, int]:
+def tile_size(picture: paint.RGB, count: int, most: int = SIDE) -> tuple[int, int]:
     """Choose a tile's (height, width): the picture's shape, smaller where many tiles make a sheet."""
     height, width = picture.shape[:2]
     side = min(most, SIDE if count <= 26 else 192)
@@ -109,11 +114,12 @@ def together(frame: Frame) -> UInt8[ndarray, "s s"]:
     return votes.argmax(0).astype(np.uint8)
 
 
-def _share(frame: Frame) -> float:
+def share(frame: Frame) -> float:
+    """Say how much of the picture they believe to be mask, in percent."""
     return 100 * float((together(frame) > 0).mean())
 
 
-def _cut(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+def cut(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     """Bring what they believe to a tile; a probability is enlarged before it is cut, so that its border is smooth."""
     if frame.members.max(initial=0) <= 1:
         return _half(frame.mean, size)
@@ -176,9 +182,9 @@ def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[s
 def step_views(recording: Recording, words: Words) -> list[View]:
     """Show the noisy mask, the predicted clean mask, and the mask on the picture."""
     opening, outcome, kept = recording.opening, recording.outcome, recording.frames
-    size = _tile(opening.picture, len(kept) + 2)
+    size = tile_size(opening.picture, len(kept) + 2)
     columns = [_triple(opening, kept[0].x_t, anchor, _half(anchor, size), (), size) for anchor in opening.anchor]
-    columns += [_triple(opening, f.x_t, f.x_0, _cut(f, size), f.members, size) for f in kept]
+    columns += [_triple(opening, f.x_t, f.x_0, cut(f, size), f.members, size) for f in kept]
     fused = paint.fit(outcome.labels, size, smooth=False)
     columns.append(_triple(opening, kept[-1].x_t, outcome.probability, fused, (), size))
     says = [p.say for p in positions(recording, words)]
@@ -202,9 +208,9 @@ def _plane_views(
         numbers = [
             words("film.numbers", low=f"{v.min():.3g}", mean=f"{v.mean():.3g}", high=f"{v.max():.3g}") for v in values
         ]
-        alts = [f"{title}. {say}. {told}" for say, told in zip(says, _spread(recording, numbers), strict=True)]
+        alts = [f"{title}. {say}. {told}" for say, told in zip(says, spread(recording, numbers), strict=True)]
         colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
-        views.append(View(title, _spread(recording, tiles), alts, Bar(colours, f"{low:.3g}", f"{high:.3g}")))
+        views.append(View(title, spread(recording, tiles), alts, Bar(colours, f"{low:.3g}", f"{high:.3g}")))
     return views
 
 
@@ -248,18 +254,18 @@ def transformer_views(recording: Recording, words: Words) -> list[View]:
 def member_views(recording: Recording, words: Words) -> list[View]:
     """Show the members' mean, where they differ, and the first of them one by one."""
     opening, outcome, kept = recording.opening, recording.outcome, recording.frames
-    size = _tile(opening.picture, len(kept) + 2, most=144)
+    size = tile_size(opening.picture, len(kept) + 2, most=144)
     picture, truth = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.truth]
     says = [p.say for p in positions(recording, words)]
 
     def scale(title: str, maps: list[ndarray], last: ndarray, table: str, top: float) -> View:
         tiles = [paint.mapped(paint.fit(m, size), 0, 255, table) for m in maps]
         numbers = [f"{m.mean() / 255 * top:.3f}" for m in maps]
-        told = _spread(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
+        told = spread(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
         alts = [f"{title}. {say}. {words('film.mean_value', mean=m)}" for say, m in zip(says, told, strict=True)]
         colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
         final = paint.mapped(paint.fit(last, size), 0, 255, table)
-        return View(title, _spread(recording, tiles, last=final), alts, Bar(colours, "0", f"{top:g}"))
+        return View(title, spread(recording, tiles, last=final), alts, Bar(colours, "0", f"{top:g}"))
 
     views = [
         scale(words("film.mean_probability"), [f.mean for f in kept], outcome.probability, "viridis", 1),
@@ -270,7 +276,7 @@ def member_views(recording: Recording, words: Words) -> list[View]:
         tiles = [paint.on_picture(picture, paint.fit(f.members[m], size, smooth=False), truth) for f in kept]
         last = paint.on_picture(picture, paint.fit(outcome.members[m], size, smooth=False), truth)
         shares = [f"{100 * f.shares[m]:.1f}" for f in kept]
-        told = _spread(recording, shares)
+        told = spread(recording, shares)
         alts = [f"{title}. {say}. {words('film.share', share=s)}" for say, s in zip(says, told, strict=True)]
-        views.append(View(title, _spread(recording, tiles, last=last), alts))
+        views.append(View(title, spread(recording, tiles, last=last), alts))
     return views

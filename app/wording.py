@@ -8,20 +8,39 @@ from typing import Any
 
 from app import catalogue, panels
 from app.catalogue import Card
+from app.domain import check
 from app.frames import Recording
 from app.i18n import Words
 from app.session import Subject
 
-__all__ = ["card", "facts", "option", "thumbnails", "views", "waiting", "warning"]
+__all__ = ["card", "domain", "estimate", "facts", "option", "parts", "thumbnails", "waiting", "warning"]
 
 
-def thumbnails(chosen: int | None, w: Words) -> dict[str, Any]:
-    """Offer the drawn pictures, one of them chosen."""
+def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, Any]:
+    """Offer the drawn pictures of a checkpoint's task, one of them chosen, and those on which it does worst."""
+    task = known.task if known else catalogue.TASK
+    named = w.known(f"task.{task}", task)
+    of, worst = catalogue.hard(known.name, known.sha256) if known else (0, ())
     return {
         "items": [
-            {"seed": seed, "src": catalogue.thumbnail(seed), "alt": w("picture.example_alt", seed=seed)}
+            {
+                "seed": seed,
+                "src": catalogue.thumbnail(seed, task),
+                "alt": w("picture.example_alt", task=named, seed=seed),
+            }
             for seed in catalogue.EXAMPLES
         ],
+        "hard": [
+            {
+                "seed": row.seed,
+                "src": catalogue.thumbnail(row.seed, task),
+                "alt": w("picture.hard_alt", task=named, seed=row.seed, dice=f"{row.dice:.2f}"),
+                "caption": f"{row.dice:.2f}",
+            }
+            for row in worst
+        ],
+        "hard_heading": w("picture.hard", of=of),
+        "hard_hint": w("picture.hard_hint"),
         "chosen": chosen,
         "heading": w("picture.drawn"),
         "hint": w("picture.drawn_hint"),
@@ -29,9 +48,9 @@ def thumbnails(chosen: int | None, w: Words) -> dict[str, Any]:
     }
 
 
-def views(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
-    """Name the panels that a run has, as choices."""
-    there = [p.key for p in panels.PANELS if p.key == "steps" or (recording is not None and p.needs(recording))]
+def parts(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
+    """Name the parts of the network that a run tells about, as choices."""
+    there = [p.key for p in panels.PANELS if p.room == "inside" and recording is not None and p.needs(recording)]
     return [(w(f"panel.{key}.title"), key) for key in there]
 
 
@@ -40,6 +59,23 @@ def warning(known: Card | None, w: Words) -> str:
     if known is None:
         return f"<p>{html.escape(w('model.none'))}</p>"
     return "" if known.trained else f"<p>{html.escape(w('model.untrained'))}</p>"
+
+
+def domain(known: Card | None, subject: Subject, w: Words) -> str:
+    """Say in one sentence what speaks against a picture, as HTML; of a drawn one there is nothing to say."""
+    if known is None or subject.seed is not None:
+        return ""
+    found = [w(f"domain.{finding.key}", **finding.values) for finding in check(known, subject)]
+    modality = w.known(f"modality.{known.modality}", known.modality)
+    said = w("domain.doubt", reasons=w("domain.and").join(found)) if found else w("domain.fine", modality=modality)
+    return f'<p class="{"doubt" if found else "fine"}">{html.escape(said)}</p>'
+
+
+def estimate(seconds: float | None, w: Words) -> str:
+    """Say how long a run will take, as HTML; nothing where nobody has measured yet."""
+    if seconds is None:
+        return ""
+    return f"<p>{html.escape(w('run.estimate', seconds=f'{seconds:.0f}' if seconds >= 10 else f'{seconds:.1f}'))}</p>"
 
 
 def card(known: Card | None, w: Words) -> str:
@@ -67,6 +103,9 @@ def option(field: str, choice: str | int, w: Words) -> str:
     return w(f"settings.{field}.{choice}")
 
 
+_BARE = ("CT", "MR", "PT")  # modalities whose own pictures hardly ever carry text
+
+
 def waiting(subject: Subject, w: Words) -> str:
     """Say what lies ready to be run."""
     picture = subject.picture
@@ -77,7 +116,10 @@ def waiting(subject: Subject, w: Words) -> str:
         said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)
     else:
         said = w("picture.yours", height=picture.height, width=picture.width)
-    return said + w("picture.burned") if picture.burned_in else said
+    if picture.burned_in:
+        return said + w("picture.burned")
+    doubtful = picture.source_kind == "dicom" and picture.burned_in is None and picture.modality not in _BARE
+    return said + w("picture.maybe_burned") if doubtful else said
 
 
 def facts(recording: Recording, w: Words, *, live: bool) -> str:

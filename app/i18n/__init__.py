@@ -4,11 +4,13 @@ One TOML file per language, all with the same keys and the same {placeholders}; 
 `words("run.button")`. Which language a visitor sees is asked of the address (?lang=zh), then of the browser.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 __all__ = ["LANGUAGES", "Words", "choose", "words"]
@@ -23,13 +25,35 @@ class Words:
     language: str
     sentences: dict[str, str]
 
-    def __call__(self, key: str, **values: object) -> str:
+    def __call__(self, key: str, /, **values: object) -> str:
         """Look a sentence up and fill its placeholders in."""
         return self.sentences[key].format(**values)
+
+    def because(self, key: str, error: Exception) -> str:
+        """Say a sentence that has a {reason}: what our own packages refused, in this language where it is known."""
+        return self(key, reason=self.reason(str(error).strip().rstrip(".")))
+
+    def reason(self, english: str) -> str:
+        """Translate what our own packages refused: an English sentence that one of the `reason` keys spells out."""
+        for key, pattern in _reasons():
+            if found := pattern.fullmatch(english):
+                return self(key, **found.groupdict())
+        return english
 
     def known(self, key: str, otherwise: str) -> str:
         """Look up what may have no translation, such as the name of a class."""
         return self.sentences.get(key, otherwise)
+
+
+@cache
+def _reasons() -> list[tuple[str, re.Pattern[str]]]:
+    """The English sentences as patterns, each {placeholder} a group; those with the most fixed words first."""
+    spoken = [(key, text) for key, text in words("en").sentences.items() if key.startswith("reason.")]
+    fixed = {key: "".join(literal for literal, *_ in Formatter().parse(text)) for key, text in spoken}
+    return [
+        (key, re.compile("".join(re.escape(a) + (f"(?P<{b}>.+)" if b else "") for a, b, *_ in Formatter().parse(text))))
+        for key, text in sorted(spoken, key=lambda pair: -len(fixed[pair[0]]))
+    ]
 
 
 def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -41,11 +65,14 @@ def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
 
 
 @cache
-def words(language: str) -> Words:
-    """Read a language; an unknown one is English."""
+def words(language: str, *books: str) -> Words:
+    """Read a language, and further books of it (`course` is course.en.toml ...); an unknown language is English."""
     language = language if language in LANGUAGES else "en"
-    text = (Path(__file__).parent / f"{language}.toml").read_text(encoding="utf-8")
-    return Words(language, dict(_flat(tomllib.loads(text))))
+    sentences: dict[str, str] = {}
+    for name in (language, *(f"{book}.{language}" for book in books)):
+        text = (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
+        sentences |= _flat(tomllib.loads(text))
+    return Words(language, sentences)
 
 
 def choose(asked: str | None, accepted: str | None) -> str:

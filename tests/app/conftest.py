@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,58 @@ def recorded(session, tmp_path_factory):
     from app.record import record
 
     return record(session, "tiny", 3, tmp_path_factory.mktemp("recordings"))
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def address(session, recorded, monkeypatch_module):
+    from app import catalogue, gradio_ui
+
+    found = catalogue.recordings(recorded.parent)
+    monkeypatch_module.setattr(catalogue, "recordings", lambda: found)
+    return gradio_ui.serve(session)[0]
+
+
+@pytest.fixture
+def lesion(tmp_path):
+    """A picture that is not square, as a file."""
+    path = tmp_path / "picture.png"
+    from app.session import phantom
+
+    Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page in English, opened on its recorded run; whatever it asks of other hosts, or cannot do, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.strangers, page.faults = [], []
+    page.on(
+        "request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.strangers.append(r.url)
+    )
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#film-steps .film[data-shown=run]")
+    page.wait_for_selector("#rooms label:nth-child(3)")
+    yield page
+    assert not page.strangers
+    assert not page.faults
+    context.close()

@@ -6,39 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.session import phantom
-
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
 
 
-@pytest.fixture(scope="module")
-def address(session, recorded, monkeypatch_module):
-    from app import catalogue, gradio_ui
-
-    found = catalogue.recordings(recorded.parent)
-    monkeypatch_module.setattr(catalogue, "recordings", lambda: found)
-    return gradio_ui.serve(session)[0]
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture
-def lesion(tmp_path):
-    """A picture that is not square, as a file."""
-    path = tmp_path / "picture.png"
-    Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
-    return path
-
-
-def test_a_client_finds_two_endpoints_and_segments_a_picture(address, lesion):
+def test_a_client_finds_three_endpoints_and_segments_a_picture(address, lesion):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, download_files=lesion.parent)
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/segment", "/model_info"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/segment",
+        "/segment_trace",
+        "/model_info",
+    }
     assert client.predict(api_name="/model_info")["tiny"]["labels"] == ["lesion"]
     mask, probability, _, report = client.predict(
         handle_file(lesion), "tiny", 2, 3, 0, "ddim", "mean", api_name="/segment"
@@ -46,6 +25,18 @@ def test_a_client_finds_two_endpoints_and_segments_a_picture(address, lesion):
     labels = np.asarray(Image.open(mask))
     assert labels.shape == np.asarray(Image.open(probability)).shape == (192, 256)
     assert (labels > 0).sum() == report["areas"]["lesion"]["pixels"]
+
+
+def test_a_client_watches_every_step(address, lesion):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, download_files=lesion.parent)
+    job = client.submit(handle_file(lesion), "tiny", 2, 3, 0, "ddim", api_name="/segment_trace")
+    job.result()
+    told, masks = zip(*job.outputs(), strict=True)
+    assert [(step["step"], step["total"]) for step in told] == [(1, 3), (2, 3), (3, 3)]
+    assert all(len(step["shares"]) == 2 for step in told)
+    assert {np.asarray(Image.open(mask)).shape for mask in masks} == {(32, 32)}
 
 
 def test_a_client_is_told_in_one_sentence_what_was_wrong(address, lesion, tmp_path):
@@ -63,42 +54,12 @@ def test_a_client_is_told_in_one_sentence_what_was_wrong(address, lesion, tmp_pa
 # ------------------------------------------------------------------------------------------------------------ a browser
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    """The page in English, opened on its recorded run; whatever it asks of other hosts, or cannot do, fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.strangers, page.faults = [], []
-    page.on(
-        "request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.strangers.append(r.url)
-    )
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#film-steps .film[data-shown=run]")
-    page.wait_for_selector("#views label:nth-child(4)")  # the run's own panels are there
-    yield page
-    assert not page.strangers
-    assert not page.faults
-    context.close()
-
-
 def now(page):
     return page.locator("#film-steps .now").inner_text()
 
 
 def test_scrubbing_asks_the_server_nothing(page):
-    page.wait_for_selector(".view-steps .js-plotly-plot .main-svg")  # the last that the page fetches by itself
+    page.wait_for_selector(".room-try .js-plotly-plot .main-svg")  # the last that the page fetches by itself
     page.wait_for_timeout(1000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))

@@ -1,10 +1,14 @@
 """Two languages, one catalogue."""
 
+import ast
 import string
+from pathlib import Path
 
 import pytest
 
 from app.i18n import LANGUAGES, choose, words
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_language_says_everything_with_the_same_placeholders():
@@ -32,3 +36,48 @@ def test_every_language_says_everything_with_the_same_placeholders():
 )
 def test_the_address_speaks_before_the_browser_and_english_last(asked, accepted, language):
     assert choose(asked, accepted) == language
+
+
+def test_what_the_package_refuses_is_said_in_chinese():
+    from app.settings import CONTROLS, read
+
+    with pytest.raises(ValueError, match="members") as refused:
+        read([99 if control.field == "members" else control.default for control in CONTROLS])
+    said = words("zh").because("errors.settings", refused.value)
+    assert said == "这些设置无法运行：members 为 99；请选择 1 到 25。"
+    assert words("en").because("errors.settings", refused.value).endswith(f"{refused.value}.")
+
+
+# Of these files, everything that a visitor's picture, mask, settings or choice of checkpoint can be refused with.
+REFUSING = (
+    "app/settings.py",
+    "app/session.py",
+    "app/truth.py",
+    "app/volumes.py",
+    "app/experiments.py",
+    "medsegdiff/imaging.py",
+    "medsegdiff/volumes.py",
+)
+NOT_A_VISITORS = ("the map leaves", "the labels are", "label volumes are", "labels run from")  # of who writes files
+
+
+def test_every_sentence_of_refusal_is_known_in_every_language():
+    unknown = [
+        f"{file}: {sentence}"
+        for file in REFUSING
+        for sentence in refusals(ROOT / file)
+        if not sentence.startswith(NOT_A_VISITORS) and words("zh").reason(sentence) == sentence
+    ]
+    assert unknown == []
+
+
+def refusals(path):
+    """Every sentence that the file raises, with something in the place of its numbers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call) or not node.exc.args:
+            continue
+        match node.exc.args[0]:
+            case ast.Constant(value=str(text)):
+                yield text
+            case ast.JoinedStr(values=parts):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "7" for part in parts)

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from app.frames import Frame, Opening, Recording
@@ -59,6 +60,13 @@ def test_an_upload_leaves_no_copy_behind_whether_it_can_be_read_or_not(tmp_path)
     with pytest.raises(ValueError, match="PNG, JPEG"):
         upload(str(bad))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_volume_opens_along_the_axis_of_the_task(tmp_path):
+    for task, sides in (("hippocampus", (14, 12)), ("", (12, 10))):
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros((14, 12, 10), np.float32)), str(tmp_path / "a.nii.gz"))
+        picture = upload(str(tmp_path / "a.nii.gz"), task).picture
+        assert (picture.height, picture.width) == sides
 
 
 def test_files_hold_the_very_numbers_of_the_result(session, tmp_path):

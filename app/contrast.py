@@ -1,0 +1,171 @@
+"""Two runs side by side, as films, pictures, charts and sentences: what `experiments` found, for the eye and the ear."""
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from app import paint
+from app.charts import Curve, Figure, curves
+from app.experiments import ANCHOR, Pair, Rung, Setup, Side
+from app.frames import Recording
+from app.i18n import Words
+from app.scrubber import Bar, Position, View, film
+from app.session import Subject
+from app.views import cut, legend, share, spread, tile_size
+
+__all__ = [
+    "each",
+    "layers",
+    "pair_film",
+    "pair_words",
+    "rung_charts",
+    "rung_words",
+    "setup_words",
+    "side_words",
+    "table",
+]
+
+_ALIKE = 0.99  # Dice from which two masks look the same
+_LEAST = 0.05  # a smaller change of probability than this is not blown up to a strong colour
+
+
+def pair_film(pair: Pair, words: Words) -> dict[str, Any]:
+    """Show both masks and where the probability changed, at every step."""
+    one, other = pair.before, pair.after
+    frames = list(zip(one.frames, other.frames, strict=True))
+    opening, size = one.opening, tile_size(one.opening.picture, len(frames) + 2)
+    picture = paint.fit(opening.picture, size)
+    truth = [paint.fit(t, size, smooth=False) for t in opening.truth]
+
+    def masks(recording: Recording) -> list[paint.RGB]:
+        tiles = [paint.on_picture(picture, cut(f, size), truth) for f in recording.frames]
+        last = paint.on_picture(picture, paint.fit(recording.outcome.labels, size, smooth=False), truth)
+        return spread(recording, tiles, last=last)
+
+    changes = [f.mean.astype(np.int16) - e.mean for e, f in frames]
+    last = other.outcome.probability.astype(np.int16) - one.outcome.probability
+    top = max(_LEAST, *(float(np.abs(c).max()) / 255 for c in (*changes, last)))
+    shown = [_difference(c, top, size) for c in (*changes, last)]
+    nothing = _difference(np.zeros_like(last), top, size)
+    tiles = spread(one, shown[:-1], first=nothing, last=shown[-1])
+
+    places = _places(pair, words)
+    titles = [words("pair.before"), words(f"change.{pair.key}.title"), words("pair.difference")]
+    bars = (None, None, Bar(paint.DIVERGING, f"−{top:.2g}", f"+{top:.2g}"))
+    rows = (masks(one), masks(other), tiles)
+    views = [
+        View(title, row, [f"{title}. {place.say}" for place in places], bar)
+        for title, row, bar in zip(titles, rows, bars, strict=True)
+    ]
+    run = f"pair-{id(pair)}"
+    return film(views, places, words, run=run, legend=legend(one, words, members=False), lead=False)
+
+
+def _difference(change: Any, top: float, size: tuple[int, int]) -> paint.RGB:
+    return paint.fit(paint.mapped(change / 255, -top, top, "diverging"), size)
+
+
+def _places(pair: Pair, words: Words) -> list[Position]:
+    one, other = pair.before, pair.after
+    places = [words("pair.opening")] * len(one.opening.anchor)
+    for e, f in zip(one.frames, other.frames, strict=True):
+        shares = {"before": f"{share(e):.1f}", "after": f"{share(f):.1f}"}
+        places.append(words("pair.step", step=e.index + 1, total=e.total, t=e.t, **shares))
+    before, after = (f"{100 * float((r.outcome.labels > 0).mean()):.1f}" for r in (one, other))
+    places.append(words("pair.result", before=before, after=after))
+    return [Position(place, place) for place in places]
+
+
+def pair_words(pair: Pair, words: Words) -> str:
+    """Say what the change did, as HTML."""
+    names = [words.known(f"class.{n}", n) for n in pair.before.facts["labels"]]
+    alike = each(names, pair.dice)
+    said = [words("pair.dice", dice=alike, changed=f"{100 * pair.changed:.2f}", largest=f"{pair.largest:.2f}")]
+    before, after = (r.facts["dice"] for r in (pair.before, pair.after))
+    if before and after:
+        said.append(words("pair.truth", before=each(names, before[0]), after=each(names, after[0])))
+    least = min((v for v in pair.dice if not math.isnan(v)), default=1.0)
+    verdict = "none" if pair.changed == 0 else "small" if least > _ALIKE else "large"
+    said.append(words(f"pair.verdict_{verdict}"))
+    return f"<p>{html.escape(' '.join(said))}</p>"
+
+
+def each(names: Sequence[str], values: Sequence[float]) -> str:
+    """Say one number for every class, named where there are several."""
+    told = ["–" if math.isnan(v) else f"{v:.3f}" for v in values]
+    return told[0] if len(told) == 1 else ", ".join(f"{n} {v}" for n, v in zip(names, told, strict=False))
+
+
+# ---------------------------------------------------------------------------------------------- setups side by side
+
+
+def setup_words(setup: Setup, words: Words) -> str:
+    """Name a setup."""
+    if setup.sampler == ANCHOR:
+        return words("compare.anchor_setup", checkpoint=setup.checkpoint)
+    sampler = words(f"settings.sampler.{setup.sampler}")
+    return words("compare.setup", checkpoint=setup.checkpoint, sampler=sampler, steps=setup.steps)
+
+
+def layers(side: Side, subject: Subject) -> paint.RGB:
+    """Draw a side's mask on the picture, at screen size."""
+    opening = subject.opening
+    size = opening.picture.shape[:2]
+    return paint.on_picture(opening.picture, paint.fit(side.labels, size, smooth=False), opening.truth)
+
+
+def side_words(sides: Sequence[Side], alike: Sequence[float], words: Words) -> str:
+    """Lay two sides out as a table, and say how alike they are, as HTML."""
+    names = list(sides[0].areas)
+    heads = ["", *(setup_words(side.setup, words) for side in sides)]
+    rows = [
+        [
+            words("compare.area", label=words.known(f"class.{name}", name)),
+            *(f"{100 * side.areas[name]['share']:.1f} %" for side in sides),
+        ]
+        for name in names
+    ]
+    shown = [words.known(f"class.{name}", name) for name in names]
+    if any(side.dice for side in sides):
+        rows.append([words("compare.dice"), *(each(shown, side.dice) for side in sides)])
+    rows.append([words("compare.seconds"), *(f"{side.seconds:.2f} s" for side in sides)])
+    said = words("compare.alike", dice=each(shown, alike))
+    return f"{table(heads, rows)}<p>{html.escape(said)}</p>"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay words out as a table, the first of each row its name, as HTML."""
+    head = "".join(f'<th scope="col">{html.escape(h)}</th>' if h else "<td></td>" for h in heads)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(c)}</td>" for c in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def rung_words(rungs: Sequence[Rung], words: Words) -> str:
+    """Lay the numbers of steps out as a table, the fewest first, as HTML."""
+    heads = [words("ladder.steps"), words("ladder.seconds"), words("ladder.agreement")]
+    known = any(not math.isnan(r.dice) for r in rungs)
+    rows = [
+        [str(r.steps), f"{r.seconds:.2f} s", each([""], [r.agreement]), *([each([""], [r.dice])] if known else [])]
+        for r in sorted(rungs, key=lambda r: r.steps)
+    ]
+    return table([*heads, *([words("compare.dice")] if known else [])], rows)
+
+
+def rung_charts(rungs: Sequence[Rung], words: Words) -> list[Figure]:
+    """Draw seconds, and agreement, over the number of steps."""
+    ladder = sorted(rungs, key=lambda r: r.steps)
+    steps, axis = [r.steps for r in ladder], words("ladder.steps")
+    seconds = [Curve(words("ladder.seconds"), steps, [r.seconds for r in ladder])]
+    alike = [Curve(words("ladder.agreement"), steps, [r.agreement for r in ladder])]
+    if any(not math.isnan(r.dice) for r in ladder):
+        alike.append(Curve(words("compare.dice"), steps, [r.dice for r in ladder]))
+    return [
+        curves(seconds, [words("ladder.seconds")], axis, [words("ladder.seconds")]),
+        curves(alike, [words("ladder.quality")], axis, ["Dice"], least=[0.8]),
+    ]

@@ -1,0 +1,87 @@
+"""The bench the chapters work on: shared models, and runs on drawn pictures that are computed once.
+
+Nothing of a visitor's is ever held here: only phantoms, which everybody may see, are remembered.
+"""
+
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from app import catalogue
+from app.frames import Recording
+from app.session import Finished, Session, phantom
+
+if TYPE_CHECKING:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.pipeline import Segmenter, Start
+
+__all__ = ["CASES", "Bench"]
+
+CASES = (3, 7, 11, 5, 14)  # seeds of the phantoms the course is about; the first three have recordings
+_RUNS_KEPT = 32
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Bench:
+    """One for all visitors; whoever computes holds `turn`, so that they wait for each other instead of crowding."""
+
+    session: Session = field(default_factory=Session)
+    turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _kept: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, init=False, repr=False)
+    _keeping: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def checkpoint(self, kind: str) -> str | None:
+        """Name the first checkpoint of a kind for the course's pictures, or nothing."""
+        cards = ((name, self.session.card(name)) for name in self.session.sources)
+        return next((name for name, card in cards if card.kind == kind and card.task == catalogue.TASK), None)
+
+    def segmenter(self, kind: str) -> "Segmenter":
+        """Load that checkpoint, once.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return self.session.segmenter(self._named(kind))
+
+    def run(self, kind: str, case: int, settings: "RunSettings") -> Recording:
+        """Segment a phantom, or remember having done so."""
+        name = self._named(kind)
+        return self.keep(("run", name, case, settings), lambda: self._computed(name, case, settings))
+
+    def start(self, kind: str, case: int) -> "Start":
+        """Look at a phantom: what the network knows before any denoising."""
+        name = self._named(kind)
+        return self.keep(("start", name, case), lambda: self._begun(name, case))
+
+    def keep(self, key: tuple[Hashable, ...], compute: Callable[[], T]) -> T:
+        """Compute something about a phantom, or remember having done so; never about a visitor's picture."""
+        with self._keeping:
+            if key in self._kept:
+                return self._kept[key]
+        made = compute()
+        with self._keeping:
+            self._kept[key] = made
+            while len(self._kept) > _RUNS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return made
+
+    def _named(self, kind: str) -> str:
+        name = self.checkpoint(kind)
+        if name is None:
+            raise ValueError(f"no {kind} checkpoint for {catalogue.TASK} is here; train one, or use recordings only")
+        return name
+
+    def _computed(self, name: str, case: int, settings: "RunSettings") -> Recording:
+        *_, last = self.session.run(name, phantom(case), settings)
+        assert isinstance(last, Finished)
+        return last.recording
+
+    def _begun(self, name: str, case: int) -> "Start":
+        from medsegdiff.pipeline import Start
+
+        start = next(self.session.segmenter(name).run(phantom(case).picture))
+        assert isinstance(start, Start)
+        return start

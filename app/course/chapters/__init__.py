@@ -1,0 +1,30 @@
+"""The table of the course: ten chapters, in the order they are read."""
+
+from app.course.chapters import (
+    anchor,
+    conditioning,
+    ensembles,
+    forward,
+    own,
+    parser,
+    raters,
+    reverse,
+    training,
+    transformer,
+)
+from app.course.records import Chapter
+
+__all__ = ["CHAPTERS"]
+
+CHAPTERS: tuple[Chapter, ...] = (
+    raters.CHAPTER,
+    forward.CHAPTER,
+    reverse.CHAPTER,
+    conditioning.CHAPTER,
+    parser.CHAPTER,
+    anchor.CHAPTER,
+    transformer.CHAPTER,
+    ensembles.CHAPTER,
+    training.CHAPTER,
+    own.CHAPTER,
+)

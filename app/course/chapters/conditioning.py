@@ -1,0 +1,72 @@
+"""Chapter 4. Dynamic conditional encoding: the mask of this step tells the image features where to look.
+
+A(m_I, m_x) = ( LN(m_I) * LN(m_x) ) * m_I                                                             V1 eq. 3
+"""
+
+from dataclasses import replace
+
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.parts import SEED, SMALL, dice, dice_over_steps, of_recording, switch
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.i18n import Words
+from app.scrubber import film
+from app.settings import Choice
+from app.views import encoding_views, legend, positions
+
+__all__ = ["CHAPTER"]
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.records import Switches
+
+    case, on = values["case"], values["dynamic"] == "on"
+    settings = RunSettings(members=1, steps=values["few_steps"], seed=values["seed"], fuse="mean", trace=True)
+    whole = bench.run("v1", case, settings)
+    part = replace(settings, switches=Switches(dynamic_encoding=False))
+    shown = whole if on else bench.run("v1", case, part)
+    views = encoding_views(whole, words)
+    if not on:
+        without = encoding_views(shown, words)[0]
+        views[0] = replace(views[0], title=words("course.conditioning.with"))
+        views.insert(1, replace(without, title=words("course.conditioning.without")))
+    run = f"conditioning-{case}-{settings.steps}-{settings.seed}-{on}"
+    lines = legend(shown, words, members=False)
+    moving = film(views, positions(whole, words), words, run=run, legend=lines)
+
+    steps = [f.index + 1 for f in whole.frames]
+    curve = [Curve(words("course.conditioning.with"), steps, dice_over_steps(whole))]
+    if not on:
+        curve.append(Curve(words("course.conditioning.without"), steps, dice_over_steps(shown)))
+    chart = curves(curve, [words("chart.dice")], words("chart.step"), ["Dice"], least=[0.0])
+
+    facts = dict(of_recording(shown, words)) | {"positions": len(views[0].tiles)}
+    alike = dice(whole.outcome.labels > 0, shown.outcome.labels > 0)
+    numbers = (
+        Fact("Dice", f"{of_recording(whole, words)['dice']:.3f}", words("course.conditioning.with")),
+        Fact("Dice", f"{facts['dice']:.3f}" if not on else "–", words("course.conditioning.without")),
+        Fact(words("course.conditioning.alike"), f"{alike:.3f}", words("course.conditioning.alike_detail")),
+    )
+    return Seen((moving,), (chart,), numbers, facts)
+
+
+CHAPTER = Chapter(
+    key="conditioning",
+    see=_see,
+    controls=(SMALL, switch("dynamic"), Choice("few_steps", 5, (2, 5, 10)), SEED),
+    tasks=(
+        Task("first", lambda v, f: v["at"] == 0),
+        Task("off", lambda v, f: v["dynamic"] == "off"),
+        Task("both", lambda v, f: v["dynamic"] == "off" and v["case"] != SMALL.default),
+    ),
+    equations=(
+        Equation(r"\mathcal A(m_I,m_x)=\bigl(\mathrm{LN}(m_I)\otimes\mathrm{LN}(m_x)\bigr)\otimes m_I", "V1 eq. 3"),
+    ),
+    sources=("medsegdiff.nn.fusion:DynamicEncoding", "medsegdiff.nn.fusion:ChannelNorm.forward"),
+    fidelity=("F2", "F5", "F8", "F9"),
+    minutes=12,
+    log=("case", "dynamic", "few_steps", "dice"),
+    kind="v1",
+    panel="encoding",
+)

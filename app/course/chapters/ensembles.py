@@ -1,0 +1,150 @@
+"""Chapter 8. Ensembles: many masks, one answer; STAPLE by hand; agreement is not correctness; how many are enough."""
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from app import paint
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.parts import HARD, PROBABILITY, SEED, dice, marked, outlined, probability, still
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.staple import staple
+from app.i18n import Words
+from app.scrubber import Bar, Position, View, film
+from app.settings import Choice, Slide
+
+__all__ = ["CHAPTER"]
+
+_MEMBERS, _STEPS, _ROUNDS, _GALLERY = 12, 4, 5, 4
+
+
+def stranger(mask: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
+    """Make a bad rater of a good one: the same outline, drawn in the wrong place."""
+    return np.roll(mask, (mask.shape[0] // 4, mask.shape[1] // 4), (0, 1))
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from medsegdiff.config import RunSettings
+
+    case, count, strange = values["case"], int(values["count"]), values["stranger"] == "on"
+    recording = bench.run("v2", case, RunSettings(members=_MEMBERS, steps=_STEPS, seed=values["seed"], spacing="early"))
+    picture = recording.opening.picture
+    truth = (recording.opening.truth[0] > 0).astype(np.uint8)
+    everyone = (recording.outcome.members > 0).astype(np.uint8)
+    members = everyone[:count]
+    raters = np.concatenate([members, stranger(members[0])[None]]) if strange else members
+    rounds = [one for _, one in zip(range(_ROUNDS + 1), staple(raters), strict=False)]
+    scores = [dice(r.weight > 0.5, truth > 0) for r in rounds]
+
+    places = [
+        Position(text, text)
+        for i, score in enumerate(scores)
+        for text in [words("course.ensembles.place" if i else "course.ensembles.vote", round=i, dice=f"{score:.3f}")]
+    ]
+    n = len(places)
+    spread = members.std(0)
+    wrong = (members.mean(0) > 0.5) != (truth > 0)
+    views = [
+        View(
+            words("course.ensembles.weight"),
+            [probability(r.weight) for r in rounds],
+            [p.say for p in places],
+            PROBABILITY,
+        ),
+        View(
+            words("film.on_picture"),
+            [outlined(picture, r.weight > 0.5, (truth,)) for r in rounds],
+            [p.say for p in places],
+        ),
+        still(
+            words("film.disagreement"),
+            paint.mapped(paint.fit(np.rint(510 * spread).astype(np.uint8), (160, 160)), 0, 255, "cividis"),
+            n,
+            bar=Bar(paint.CIVIDIS, "0", "0.5"),
+        ),
+        still(words("course.ensembles.wrong"), marked(picture, wrong), n),
+    ]
+    gallery = [*raters[: _GALLERY - 1], raters[-1]] if len(raters) >= _GALLERY else [*raters]
+    for i, mask in enumerate(gallery):
+        last = strange and i == len(gallery) - 1
+        number = len(members) if i == _GALLERY - 1 else i + 1
+        title = words("course.ensembles.stranger") if last else words("film.one_member", number=number)
+        views.append(still(title, outlined(picture, mask, (truth,)), n))
+    run = f"ensembles-{case}-{count}-{strange}-{values['seed']}"
+    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.TRUTH, "dotted", words("film.truth"))]
+    shown = film(views, places, words, run=run, at=0, legend=legend)
+
+    def name(j: int) -> str:
+        known = strange and j == len(raters) - 1
+        return words("course.ensembles.stranger") if known else words("film.one_member", number=j + 1)
+
+    index = list(range(n))
+    chosen = sorted({0, 1, 2, 3, len(raters) - 1} & set(range(len(raters))))
+    lines = [Curve(name(j), index, [float(r.sensitivity[j]) for r in rounds], width=1.5) for j in chosen]
+    first_n = [dice(everyone[:k].mean(0) > 0.5, truth > 0) for k in range(1, _MEMBERS + 1)]
+    lines.append(Curve(words("course.ensembles.fused"), list(range(1, _MEMBERS + 1)), first_n, panel=1))
+    lines.append(Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6))
+    titles = [words("course.ensembles.sensitivity"), words("course.ensembles.enough")]
+    chart = curves(lines, titles, "", ["q", "Dice"])
+    chart.update_xaxes(title=words("course.ensembles.round"), col=1)
+    chart.update_xaxes(title=words("settings.members.label"), col=2)
+
+    at = min(max(values["at"] or 0, 0), _ROUNDS)
+    agreed = float((wrong & (spread == 0)).sum() / max(int(wrong.sum()), 1))
+    here = rounds[at]
+    facts = {
+        "round": at,
+        "dice": round(scores[at], 4),
+        "all": round(first_n[-1], 4),
+        "few": round(first_n[count - 1], 4),
+        "agreed": round(agreed, 3),
+        "positions": n,
+    }
+    numbers = (
+        Fact("Dice", f"{scores[at]:.3f}", places[at].label),
+        Fact(
+            words("course.ensembles.agreed"),
+            f"{100 * agreed:.0f} %",
+            words("course.ensembles.agreed_detail", wrong=f"{100 * float(wrong.mean()):.2f}"),
+        ),
+        Fact(
+            words("course.ensembles.quality"),
+            f"{here.sensitivity[-1]:.2f} · {here.specificity[-1]:.2f}",
+            words("course.ensembles.quality_detail", who=name(len(raters) - 1)),
+        ),
+    )
+    return Seen((shown,), (chart,), numbers, facts)
+
+
+def _enough(values: Values, facts: Values) -> bool:
+    return values["count"] <= 8 and abs(facts["few"] - facts["all"]) <= 0.002
+
+
+CHAPTER = Chapter(
+    key="ensembles",
+    see=_see,
+    controls=(HARD, Slide("count", _MEMBERS, 1, _MEMBERS, 1), Choice("stranger", "off", ("off", "on")), SEED),
+    tasks=(
+        Task("five", lambda v, f: v["stranger"] == "off" and f["round"] == _ROUNDS),
+        Task("stranger", lambda v, f: v["stranger"] == "on" and f["round"] >= 1),
+        Task("enough", _enough),
+    ),
+    equations=(
+        Equation(
+            r"W_i=\frac{\gamma\prod_j q_j^{D_{ij}}(1-q_j)^{1-D_{ij}}}"
+            r"{\gamma\prod_j q_j^{D_{ij}}(1-q_j)^{1-D_{ij}}+(1-\gamma)\prod_j r_j^{1-D_{ij}}(1-r_j)^{D_{ij}}}",
+            "course.ensembles.place_e",
+        ),
+        Equation(
+            r"q_j=\frac{\sum_i W_iD_{ij}}{\sum_i W_i},\qquad r_j=\frac{\sum_i(1-W_i)(1-D_{ij})}{\sum_i(1-W_i)}",
+            "course.ensembles.place_m",
+        ),
+    ),
+    sources=("app.course.staple:staple", "medsegdiff.ensemble:_staple"),
+    fidelity=("F16",),
+    minutes=15,
+    log=("count", "stranger", "round", "dice", "agreed"),
+    kind="v2",
+    panel="members",
+)

@@ -1,0 +1,169 @@
+"""Chapter 2. The way into noise, and why a mask wants a smaller signal than a photograph.
+
+    x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps,       SNR_t = scale^2 alpha_bar_t / (1 - alpha_bar_t)
+
+A mask is the same number over wide areas, so averaging n x n pixels lifts its signal-to-noise ratio n^2 times: a blur, which
+has learnt nothing and sees no picture, reads the mask off x_t almost to the end. A network that can do so need not look.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+from torch.nn import functional as F
+
+from app import catalogue, paint
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.parts import CASE, SEED, TILE, dice, noisy, outlined
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.i18n import Words
+from app.scrubber import Bar, Position, View, film
+from app.settings import Choice, Slide
+
+__all__ = ["CHAPTER"]
+
+_SIZE, _PLACES, _WINDOW = 128, 28, 9
+_GREY = Bar(("#000000", "#ffffff"), "−3", "3")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sinking:
+    times: list[int]
+    signal: Float[ndarray, " p"]  # sqrt(alpha_bar)
+    x_t: Float[ndarray, "p h w"]
+    photograph: UInt8[ndarray, "p h w 3"]  # the picture, noised as a photograph would be
+    read: Bool[ndarray, "p h w"]  # what a blur reads off x_t
+    dice: list[float]  # of that, against the truth
+    picture: paint.RGB
+    truth: UInt8[ndarray, "h w"]
+
+
+def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"]:
+    """Read a mask off its noisy version without any network: average a window, take the sign."""
+    padded = F.pad(x_t, (_WINDOW // 2,) * 4, mode="reflect")
+    return F.avg_pool2d(padded, _WINDOW, 1) > 0
+
+
+@lru_cache(maxsize=32)
+def _sink(case: int, kind: str, scale: float, seed: int) -> _Sinking:
+    from medsegdiff.config import DiffusionConfig
+    from medsegdiff.data.synthetic import draw
+    from medsegdiff.schedule import Diffusion
+
+    drawn = draw(catalogue.TASK, case, _SIZE, raters=0)
+    diffusion = Diffusion(DiffusionConfig(schedule="cosine" if kind == "cosine" else "linear", scale=scale))
+    times = np.linspace(0, diffusion.schedule.timesteps - 1, _PLACES).round().astype(int)
+    generator = torch.Generator().manual_seed(seed)
+    mask = diffusion.from_labels(torch.from_numpy(drawn.labels)[None])
+    image = torch.from_numpy(drawn.image.copy()).movedim(-1, 0)[None] / 127.5 - 1
+    t = torch.from_numpy(times)
+
+    def sunk(clean: torch.Tensor) -> torch.Tensor:
+        eps = torch.randn(clean.shape, generator=generator)
+        clean, eps = (x.expand(_PLACES, -1, -1, -1) for x in (clean, eps))  # one noise: only t differs
+        return diffusion.schedule.noised(clean, t, eps)
+
+    x_t, photograph = sunk(mask), sunk(image)
+    read = blurred(x_t)[:, 0].numpy()
+    return _Sinking(
+        times.tolist(),
+        diffusion.schedule.alpha_bar_at(t).sqrt().numpy(),
+        x_t[:, 0].numpy(),
+        ((photograph.clamp(-1.5, 1.5) + 1.5) / 3 * 255).byte().movedim(1, -1).numpy(),
+        read,
+        [dice(one, drawn.labels > 0) for one in read],
+        drawn.image,
+        drawn.labels,
+    )
+
+
+def _decibels(signal: Float[ndarray, " p"], scale: float) -> list[float]:
+    power = signal.clip(1e-6, 1 - 1e-12) ** 2
+    return (10 * np.log10(scale**2 * power / (1 - power))).tolist()
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    case, kind, scale, seed = (values[k] for k in ("case", "kind", "scale", "seed"))
+    sunk = _sink(case, kind, scale, seed)
+    at = min(max(int(values["at"]), 0), _PLACES - 1) if values["at"] is not None else _PLACES // 2
+    places = [
+        Position(
+            words("course.forward.place", t=t, signal=f"{s:.3f}", noise=f"{(1 - s * s) ** 0.5:.3f}"),
+            words("course.forward.say", t=t, dice=f"{d:.2f}"),
+        )
+        for t, s, d in zip(sunk.times, sunk.signal, sunk.dice, strict=True)
+    ]
+    says = [p.say for p in places]
+    truth = [sunk.truth]
+    rows = (
+        (words("film.x_t"), [noisy(x) for x in sunk.x_t], _GREY),
+        (words("course.forward.photograph"), [paint.fit(p, TILE, smooth=False) for p in sunk.photograph], None),
+        (words("course.forward.read"), [outlined(sunk.picture, r, truth) for r in sunk.read], None),
+    )
+    views = [View(title, tiles, [f"{title}. {say}" for say in says], bar) for title, tiles, bar in rows]
+    legend = [(paint.CLASSES[0], "solid", words("course.forward.reader")), (paint.TRUTH, "dotted", words("film.truth"))]
+    run = f"forward-{case}-{kind}-{scale}-{seed}"
+    shown = film(views, places, words, run=run, at=_PLACES // 2, legend=legend)
+
+    here = words("course.forward.here", t=sunk.times[at])
+    lines = [
+        Curve(words(f"control.kind.{other}"), sunk.times, _decibels(_sink(case, other, scale, seed).signal, scale))
+        for other in ("linear", "cosine")
+    ]
+    lines += [
+        Curve(
+            words("course.forward.at_scale", scale=f"{other:g}"),
+            sunk.times,
+            _sink(case, kind, other, seed).dice,
+            panel=1,
+            width=3 if other == scale else 1.5,
+        )
+        for other in sorted({1.0, 0.2, scale}, reverse=True)
+    ]
+    lines += [
+        Curve(here, [sunk.times[at]], [_decibels(sunk.signal, scale)[at]], width=6),
+        Curve(here, [sunk.times[at]], [sunk.dice[at]], panel=1, width=6),
+    ]
+    chart = curves(
+        lines, [words("course.forward.snr"), words("course.forward.readable")], "t", ["dB", "Dice"], least=[None, 0.0]
+    )
+    readable = max((t for t, d in zip(sunk.times, sunk.dice, strict=True) if d > 0.9), default=0)
+    numbers = (
+        Fact("t", str(sunk.times[at]), words("course.forward.t_detail", signal=f"{sunk.signal[at]:.3f}")),
+        Fact(words("course.forward.snr"), f"{_decibels(sunk.signal, scale)[at]:+.0f} dB", words("course.forward.db")),
+        Fact(words("course.forward.blur"), f"{sunk.dice[at]:.2f}", words("course.forward.blur_detail", t=readable)),
+    )
+    facts = {"t": sunk.times[at], "dice": round(sunk.dice[at], 3), "readable": readable, "positions": _PLACES}
+    return Seen((shown,), (chart,), numbers, facts)
+
+
+CHAPTER = Chapter(
+    key="forward",
+    see=_see,
+    controls=(CASE, Choice("kind", "linear", ("linear", "cosine")), Slide("scale", 1.0, 0.1, 1.0, 0.1), SEED),
+    tasks=(
+        Task("sink", lambda v, f: v["at"] is not None and v["scale"] == 1 and f["dice"] < 0.8),
+        Task("scale", lambda v, f: f["readable"] < 300),
+        Task("cosine", lambda v, f: v["kind"] == "cosine"),
+    ),
+    equations=(
+        Equation(
+            r"q(x_t\mid x_0)=\mathcal N\!\bigl(\sqrt{\bar\alpha_t}\,x_0,\ (1-\bar\alpha_t)\,\mathbf I\bigr)",
+            "DDPM eq. 4",
+        ),
+        Equation(r"\mathrm{SNR}_t=\mathrm{scale}^2\,\frac{\bar\alpha_t}{1-\bar\alpha_t}", "course.forward.place_snr"),
+    ),
+    sources=(
+        "medsegdiff.schedule:NoiseSchedule.signal_and_noise",
+        "medsegdiff.schedule:NoiseSchedule.noised",
+        "medsegdiff.schedule:Diffusion.from_labels",
+        "app.course.chapters.forward:blurred",
+    ),
+    fidelity=("F13", "F12"),
+    minutes=12,
+    log=("kind", "scale", "t", "dice", "readable"),
+)

@@ -1,0 +1,62 @@
+"""Chapter 10. Your own picture, with everything from before."""
+
+from app.course.bench import Bench
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.frames import Recording
+from app.i18n import Words
+from app.panels import PANELS, cast, charts_of
+from app.settings import CONTROLS, Flags
+
+__all__ = ["CHAPTER", "facts_of", "show"]
+
+_ALL = next(c for c in CONTROLS if isinstance(c, Flags)).default
+
+
+def show(recording: Recording, words: Words, run: str) -> dict[str, Seen]:
+    """Show every panel that the run has, by its title."""
+    return {
+        words(f"panel.{panel.key}.title"): Seen(
+            tuple(made for made in [cast(panel, recording, words, run)] if made),
+            tuple(charts_of(panel, recording, words)),
+            (Fact("", words(f"panel.{panel.key}.text")),),
+        )
+        for panel in PANELS
+        if panel.needs(recording)
+    }
+
+
+def facts_of(recording: Recording, own: bool) -> dict[str, object]:
+    """What the tasks ask of a finished run."""
+    settings = recording.facts["settings"]
+    return {
+        "ran": True,
+        "own": own,
+        "off": not all(settings["switches"][name] for name in _ALL),
+        "members": settings["members"],
+        "steps": settings["steps"],
+        "seed": settings["seed"],
+        "disagreement": round(recording.facts["disagreement"], 4),
+        "seconds": recording.facts["seconds"],
+    }
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    """Nothing is shown before something was run."""
+    return Seen()
+
+
+CHAPTER = Chapter(
+    key="own",
+    see=_see,
+    controls=CONTROLS,
+    tasks=(
+        Task("run", lambda v, f: bool(f.get("ran"))),
+        Task("members", lambda v, f: f.get("members", 0) >= 10),
+        Task("off", lambda v, f: bool(f.get("off"))),
+    ),
+    equations=(Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),),
+    sources=("medsegdiff.pipeline:Segmenter.run",),
+    fidelity=("F26", "F27", "F7b"),
+    minutes=20,
+    log=("members", "steps", "seed", "disagreement", "seconds"),
+)

@@ -1,0 +1,148 @@
+"""Chapter 5. The FF-Parser: a learned gain for every frequency, or one of your own.
+
+M = F(m),   M' = A * M,   m' = F^-1(M')                                                              V1 eq. 4-6
+sum |m|^2 = sum |M|^2                                                                  Parseval: nothing is lost
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.parts import SEED, SMALL, dice, of_recording, panel
+from app.course.records import Chapter, Equation, Fact, Faders, Seen, Task, Values
+from app.equaliser import GAINS
+from app.i18n import Words
+from app.panels import charts_of
+from app.scrubber import film
+from app.settings import Choice
+from app.views import legend, parser_views, positions, step_views
+
+if TYPE_CHECKING:
+    from medsegdiff.pipeline import Segmenter
+
+__all__ = ["CHAPTER", "PROFILES", "energies", "without_interpolation"]
+
+_STEPS = 4
+PROFILES = {
+    "identity": (1.0,) * GAINS,
+    "lowpass": (1.0, 1.0, *(0.0,) * (GAINS - 2)),
+    "highpass": (0.0, 0.0, *(1.0,) * (GAINS - 2)),
+    "closed": (0.0,) * GAINS,
+}
+
+
+def energies(feature: torch.Tensor) -> tuple[float, float]:
+    """Sum the squares of a feature map in space, and of its spectrum: Parseval says they are one number."""
+    return float(feature.square().sum()), float(torch.fft.fft2(feature, norm="ortho").abs().square().sum())
+
+
+def without_interpolation(parser: torch.nn.Module, size: tuple[int, int]) -> str:
+    """Multiply a filter by a spectrum of another size, as code with a fixed table does; return what it says."""
+    spectrum = torch.fft.rfft2(torch.zeros(size))
+    try:
+        return str(tuple((torch.complex(*parser.get_parameter("gain").detach()) * spectrum).shape))
+    except RuntimeError as error:
+        return str(error).partition(" at non-singleton")[0]
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.records import Interventions, Switches
+
+    case, kind, size = values["case"], values["filter"], values["parser_size"]
+    profile = values["gains"] if kind == "own" else PROFILES.get(kind, ())
+
+    def settings(switches: Switches) -> RunSettings:
+        return RunSettings(
+            members=1, steps=_STEPS, seed=values["seed"], fuse="mean", trace=True, size=size, switches=switches
+        )
+
+    learned = bench.run("v1", case, settings(Interventions()))
+    own = bench.run("v1", case, settings(Interventions(profile=profile))) if profile else learned
+    run = f"parser-{case}-{kind}-{profile}-{size}-{values['seed']}"
+    places = positions(learned, words)
+    pictures = [
+        replace(step_views(learned, words)[2], title=words("course.parser.learned")),
+        replace(step_views(own, words)[2], title=words("course.parser.chosen")),
+    ]
+    top = film(pictures[: 2 if profile else 1], places, words, run=run, legend=legend(own, words, members=False))
+    cells = film(parser_views(own, words), positions(own, words), words, run=run, smooth=False)
+    gains = profile or (1.0, 1.0)
+    radius = np.linspace(0, np.sqrt(0.5), len(gains)).tolist()
+    drawn = curves(
+        [Curve(words("course.parser.gain"), radius, list(gains))],
+        [words("course.parser.profile")],
+        words("chart.frequency"),
+        ["|A|"],
+    ).update_yaxes(range=[-0.05, 2.05])
+    figures = charts_of(panel("parser"), own, words)
+
+    segmenter = bench.segmenter("v1")
+    parser, config = segmenter.checkpoint.model.get_submodule("parsers.0"), segmenter.checkpoint.model_config
+    cell = (size or config.image_size) // config.stem
+    in_space, in_frequency = bench.keep(("parseval",), lambda: energies(_feature(segmenter)))
+    facts = dict(of_recording(own, words)) | {
+        "learned": of_recording(learned, words)["dice"],
+        "alike": round(dice(learned.outcome.labels > 0, own.outcome.labels > 0), 3),
+    }
+    trained = config.image_size // config.stem
+    numbers = (
+        Fact("Dice", f"{facts['dice']:.3f}", words("course.parser.dice_detail", learned=f"{facts['learned']:.3f}")),
+        Fact("Parseval", f"{in_space:.6g} = {in_frequency:.6g}", words("course.parser.parseval_detail")),
+        Fact(
+            words("course.parser.fixed"),
+            words("course.parser.breaks" if cell != trained else "course.parser.fits"),
+            without_interpolation(parser, (cell, cell)) if cell != trained else f"{trained} × {trained // 2 + 1}",
+        ),
+    )
+    return Seen((top, cells), ((drawn, *figures) if profile else tuple(figures)), numbers, facts)
+
+
+@torch.no_grad()
+def _feature(segmenter: "Segmenter") -> torch.Tensor:
+    """Give the map that the first parser filters, of pure noise."""
+    from medsegdiff.nn.v1 import MedSegDiffV1
+    from medsegdiff.sampling import MemberNoise
+
+    model = segmenter.checkpoint.model
+    assert isinstance(model, MedSegDiffV1)
+    size, like = segmenter.checkpoint.model_config.image_size, model.parsers[0].gain
+    x_t = MemberNoise(0, 1).draw((segmenter.diffusion.channels, size, size), like)
+    last = torch.tensor([segmenter.diffusion.schedule.timesteps - 1], device=like.device)
+    return model.mask_stages[0](model.mask_stem(x_t), model.time(last)).float()
+
+
+CHAPTER = Chapter(
+    key="parser",
+    see=_see,
+    controls=(
+        SMALL,
+        Choice("filter", "learned", ("learned", *PROFILES, "own")),
+        Faders("gains", (1.0,) * GAINS, 0.0, 2.0),
+        Choice("parser_size", 0, (0, 128, 192, 320)),
+        SEED,
+    ),
+    tasks=(
+        Task("choose", lambda v, f: v["filter"] not in ("learned", "identity")),
+        Task("draw", lambda v, f: v["filter"] == "own" and len(set(v["gains"])) > 1),
+        Task("size", lambda v, f: v["parser_size"] != 0),
+    ),
+    equations=(
+        Equation(r"M=\mathcal F[m],\qquad M'=A\otimes M,\qquad m'=\mathcal F^{-1}[M']", "V1 eq. 4–6"),
+        Equation(r"\textstyle\sum\lvert m\rvert^2=\sum\lvert M\rvert^2", "Parseval"),
+    ),
+    sources=(
+        "medsegdiff.nn.spectral:FFParser.forward",
+        "medsegdiff.nn.spectral:FFParser.filter",
+        "app.course.chapters.parser:energies",
+    ),
+    fidelity=("F6", "F7", "F7b"),
+    minutes=18,
+    log=("filter", "gains", "parser_size", "dice"),
+    kind="v1",
+    panel="parser",
+)

@@ -1,0 +1,160 @@
+"""Chapter 1. Why generate a mask at all: a deterministic network averages its teachers, a sampler takes sides.
+
+argmin_f E |f(I) - x_0|^2 = E[x_0 | I] = s m_1 + (1 - s) m_2                the average: a mask that nobody drew
+x_0 ~ p(x_0 | I):  m_1 with probability s, m_2 with probability 1 - s       what a diffusion segmenter aims at
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from app import catalogue, paint
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.oracles import TwoRaters
+from app.course.parts import CASE, PROBABILITY, SEED, dice, outlined, probability, still
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.i18n import Words
+from app.scrubber import Position, View, film
+from app.settings import Slide
+
+__all__ = ["CHAPTER"]
+
+_SIZE, _STEPS, _SHOWN, _RATERS = 128, 20, 5, 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opinions:
+    picture: paint.RGB
+    masks: tuple[UInt8[ndarray, "h w"], UInt8[ndarray, "h w"]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Walk:
+    times: Sequence[int]
+    share: Float[ndarray, "t m h w"]  # x_0 as probability
+    belief: Float[ndarray, "t m"]  # in the first rater
+
+
+@lru_cache(maxsize=16)
+def _opinions(case: int) -> _Opinions:
+    """Take the two raters of a phantom who differ most."""
+    from medsegdiff.data.synthetic import draw
+
+    drawn = draw(catalogue.TASK, case, _SIZE, raters=_RATERS)
+    pairs = combinations([(r > 0).astype(np.uint8) for r in drawn.raters], 2)
+    small, large = sorted(min(pairs, key=lambda pair: dice(pair[0] > 0, pair[1] > 0)), key=lambda mask: int(mask.sum()))
+    return _Opinions(drawn.image, (small, large))
+
+
+@lru_cache(maxsize=16)
+def _walk(case: int, share: float, members: int, seed: int) -> _Walk:
+    """Let the perfect denoiser of two raters draw masks."""
+    from medsegdiff.config import DiffusionConfig
+    from medsegdiff.sampling import MemberNoise, denoise, spaced
+    from medsegdiff.schedule import Diffusion
+
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
+    masks = diffusion.from_labels(torch.from_numpy(np.stack(_opinions(case).masks)))
+    oracle = TwoRaters(diffusion, masks, min(max(share, 1e-6), 1 - 1e-6))
+    steps = list(
+        denoise(
+            oracle,
+            oracle.encode(torch.zeros(1, 3, _SIZE, _SIZE)),
+            diffusion,
+            spaced(diffusion.schedule.timesteps, _STEPS),
+            MemberNoise(seed, members),
+            (1, _SIZE, _SIZE),
+        )
+    )
+    return _Walk(
+        [s.t for s in steps],
+        np.stack([diffusion.probability(s.x_0)[:, 1].numpy() for s in steps]),
+        np.stack([oracle.belief(s.x_t, torch.tensor([s.t]))[:, 0].numpy() for s in steps]),
+    )
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    share, count = values["share"], int(values["raters_members"])
+    opinions, walk = _opinions(values["case"]), _walk(values["case"], share, count, values["seed"])
+    small, large = opinions.masks
+    average = share * small + (1 - share) * large.astype(np.float32)
+    cut = average > 0.5
+    on_first = int((walk.belief[-1] > 0.5).sum())
+    either = small != large
+
+    places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(walk.times)]
+    n = len(places)
+    views = [
+        still(words("course.raters.first"), outlined(opinions.picture, small), n),
+        still(words("course.raters.second"), outlined(opinions.picture, large), n),
+        still(words("course.raters.average"), probability(average), n, bar=PROBABILITY),
+    ]
+    for m in range(min(_SHOWN, count)):
+        title = words("film.one_member", number=m + 1)
+        beliefs = [words("course.raters.belief", share=f"{100 * b:.0f}") for b in walk.belief[:, m]]
+        alts = [f"{title}. {place}. {belief}" for place, belief in zip(places, beliefs, strict=True)]
+        views.append(View(title, [probability(x) for x in walk.share[:, m]], alts, PROBABILITY))
+    run = f"raters-{values['case']}-{share}-{count}-{values['seed']}"
+    shown = film(views, [Position(place, place) for place in places], words, run=run)
+
+    steps = list(range(1, n + 1))
+    lines = [
+        Curve(words("film.one_member", number=m + 1), steps, walk.belief[:, m].tolist()) for m in range(min(6, count))
+    ]
+    names = [words("course.raters.belief_title"), words("course.raters.share_title")]
+    kept = np.cumsum(walk.belief[-1] > 0.5) / np.arange(1, count + 1)
+    lines.append(Curve(words("course.raters.found"), list(range(1, count + 1)), kept.tolist(), panel=1))
+    lines.append(Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5))
+    chart = curves(lines, names, "", ["", ""])
+    chart.update_yaxes(range=[-0.03, 1.03])
+    chart.update_xaxes(title=words("chart.step"), col=1).update_xaxes(title=words("settings.members.label"), col=2)
+
+    numbers = (
+        Fact(words("course.raters.sides"), f"{on_first} : {count - on_first}", words("course.raters.sides_detail")),
+        Fact(
+            words("course.raters.nobody"),
+            f"{100 * float((either & (average > 0.02) & (average < 0.98)).mean()):.1f} %",
+            words("course.raters.nobody_detail", share=f"{100 * share:.0f}"),
+        ),
+        Fact(
+            words("course.raters.cut"),
+            f"{dice(cut, small > 0):.3f} · {dice(cut, large > 0):.3f}",
+            words("course.raters.cut_detail"),
+        ),
+    )
+    return Seen((shown,), (chart,), numbers, {"first": on_first, "members": count, "share": share})
+
+
+def _both(values: Values, facts: Values) -> bool:
+    return 0 < facts["first"] < facts["members"]
+
+
+CHAPTER = Chapter(
+    key="raters",
+    see=_see,
+    controls=(CASE, Slide("share", 0.5, 0.0, 1.0, 0.05), Slide("raters_members", 5, 1, 25, 1), SEED),
+    tasks=(
+        Task("both", lambda v, f: v["at"] is not None and _both(v, f)),
+        Task("minority", lambda v, f: f["members"] >= 12 and not 0.3 <= f["share"] <= 0.7 and _both(v, f)),
+        Task("certain", lambda v, f: f["share"] in (0, 1)),
+    ),
+    equations=(
+        Equation(r"p_\theta(x_{0:T-1}\mid x_T)=\prod_{t=1}^{T}p_\theta(x_{t-1}\mid x_t)", "V1 eq. 1"),
+        Equation(
+            r"\arg\min_f\ \mathbb E\,\lVert f(I)-x_0\rVert^2=\mathbb E[x_0\mid I]=s\,m_1+(1-s)\,m_2",
+            "course.raters.place_average",
+        ),
+    ),
+    sources=("app.course.oracles:TwoRaters.belief", "app.course.oracles:TwoRaters.__call__"),
+    fidelity=("F16",),
+    minutes=12,
+    log=("share", "raters_members", "seed", "first"),
+    panel="members",
+)

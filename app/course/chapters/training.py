@@ -1,0 +1,135 @@
+"""Chapter 9. Train one: a toy V2 at 32 x 32 learns on drawn phantoms while one looks on.
+
+L_t = L_noise,t + 1[t mod alpha = 0] ( L_dice + beta L_ce )                                      V2 loss; here alpha = 1
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from app import paint
+from app.charts import Curve, Figure, curves
+from app.course.bench import Bench
+from app.course.parts import PROBABILITY, noisy, outlined, probability
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.toy import ITERATIONS, Pool, Progress, Trainer, held_out
+from app.i18n import Words
+from app.scrubber import Bar, Position, View, film
+from app.settings import Choice
+
+__all__ = ["CHAPTER", "RECORDED", "sampled", "show"]
+
+RECORDED = Path(__file__).parent.parent / "recorded" / "training.npz"
+_SHOWN = 6
+_BOX = 10
+
+
+def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
+    """Show a training so far: what it makes of held-out phantoms, its losses, its Dice."""
+    previews = progress.previews
+    truth = (testing.labels > 0).astype(np.uint8)
+    places = [
+        Position(text, text)
+        for p in previews
+        for text in [words("course.training.place", iteration=p.iteration, dice=f"{p.dice:.3f}")]
+    ]
+    views = [
+        View(
+            words("course.training.phantom", number=i + 1),
+            [outlined(testing.pictures[i], p.masks[i], (truth[i],)) for p in previews],
+            [p.say for p in places],
+        )
+        for i in range(_SHOWN)
+    ]
+    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.TRUTH, "dotted", words("film.truth"))]
+    shown = (film(views, places, words, run=run, legend=legend),) if previews else ()
+    done = len(progress.noise)
+    facts = {
+        "iterations": done,
+        "dice": round(previews[-1].dice, 3) if previews else 0.0,
+        "best": round(max((p.dice for p in previews), default=0.0), 3),
+        "positions": len(previews),
+    }
+    numbers = (
+        Fact(words("course.training.iteration"), str(done), words("course.training.of", total=ITERATIONS)),
+        Fact("Dice", f"{facts['dice']:.3f}", words("course.training.dice_detail")),
+        Fact(words("result.seconds"), words("result.seconds_value", seconds=f"{progress.seconds:.0f}"), ""),
+    )
+    return Seen(shown, (_chart(progress, words),), numbers, facts)
+
+
+def _chart(progress: Progress, words: Words) -> Figure:
+    def smooth(values: tuple[float, ...]) -> tuple[list[int], list[float]]:
+        kept = len(values) // _BOX * _BOX
+        boxes = np.reshape(values[:kept], (-1, _BOX)).mean(1) if kept else np.array(values[:1])
+        return [(i + 1) * _BOX for i in range(len(boxes))], boxes.tolist()
+
+    lines = [
+        Curve(words("course.training.noise_loss"), *smooth(progress.noise)),
+        Curve(words("course.training.anchor_loss"), *smooth(progress.anchor)),
+        Curve(
+            words("course.training.held_out"),
+            [p.iteration for p in progress.previews],
+            [p.dice for p in progress.previews],
+            panel=1,
+        ),
+    ]
+    titles = [words("course.training.losses"), words("chart.dice")]
+    chart = curves(lines, titles, words("course.training.iteration"), ["", "Dice"])
+    chart.update_xaxes(range=[0, ITERATIONS])
+    return chart.update_yaxes(range=[-0.02, 1.02], col=2)
+
+
+def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -> Seen:
+    """Sample from what has been trained so far, step by step."""
+    picture, truth = trainer.testing.pictures[which], (trainer.testing.labels[which] > 0).astype(np.uint8)
+    walk = list(trainer.sample(picture[None], seed, steps))
+    shares = [trainer.diffusion.probability(s.x_0)[0, 1].numpy() for s in walk]
+    places = [
+        Position(text, text)
+        for s in walk
+        for text in [words("course.training.step", step=s.index + 1, total=s.total, t=s.t)]
+    ]
+    grey = Bar(("#000000", "#ffffff"), "−3", "3")
+    rows = (
+        (words("film.x_t"), [noisy(s.x_t[0, 0].numpy()) for s in walk], grey),
+        (words("film.x_0"), [probability(share) for share in shares], PROBABILITY),
+        (words("film.on_picture"), [outlined(picture, share > 0.5, (truth,)) for share in shares], None),
+    )
+    views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
+    run = f"training-sample-{which}-{seed}-{steps}-{len(trainer.progress.noise)}"
+    return Seen((film(views, places, words, run=run),))
+
+
+@cache
+def _recorded() -> tuple[Progress, Pool]:
+    return Progress.load(RECORDED), held_out()
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    """Replay the recorded training; a live one is the front end's to hold, since it belongs to one visitor."""
+    return show(*_recorded(), words, "training-recorded")
+
+
+CHAPTER = Chapter(
+    key="training",
+    see=_see,
+    controls=(Choice("toy_rate", "0.003", ("0.0003", "0.003", "0.03")), Choice("toy_pool", 96, (4, 24, 96))),
+    tasks=(
+        Task("pause", lambda v, f: bool(f.get("paused"))),
+        Task("learn", lambda v, f: f.get("best", 0) >= 0.7),
+        Task("sample", lambda v, f: bool(f.get("sampled"))),
+    ),
+    equations=(
+        Equation(
+            r"\mathcal L_t=\mathcal L_{noise,t}+\mathbb 1[t\equiv0\ (\mathrm{mod}\ \alpha)]\,"
+            r"\bigl(\mathcal L_{dice}+\beta\,\mathcal L_{ce}\bigr)",
+            "course.training.place_loss",
+        ),
+    ),
+    sources=("app.course.toy:learn", "app.course.toy:share_of_rate"),
+    fidelity=("F12", "F25", "F28"),
+    minutes=15,
+    log=("toy_rate", "toy_pool", "iterations", "best"),
+)

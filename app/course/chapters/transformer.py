@@ -1,0 +1,137 @@
+"""Chapter 7. SS-Former and NBP-Filter: noise and semantics meet in frequency space, and t decides what may pass.
+
+M   = ( F(q) W_q ) ( F(r) W_k )^T          affinity of token frequencies, n x n, complex, no softmax        V2 figure
+M'  = S_t * M      or, in arXiv v1,  M' = sin M
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from app.charts import Curve, curves
+from app.course.bench import Bench
+from app.course.parts import CASE, SEED, of_recording, panel
+from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
+from app.i18n import Words
+from app.panels import charts_of
+from app.scrubber import film
+from app.settings import Choice, Slide
+from app.views import legend, positions, stage_words, step_views, transformer_views
+
+__all__ = ["CHAPTER"]
+
+_STEPS, _TIMES = 5, 25
+_SWITCHES = {"all": {}, "no_nbp": {"nbp": False}, "no_ss": {"ss_former": False}}
+
+if TYPE_CHECKING:
+    from medsegdiff.pipeline import Segmenter
+
+
+@torch.no_grad()
+def openings(segmenter: "Segmenter", times: list[int]) -> dict[str, Float[ndarray, "p n n"]]:
+    """Evaluate every NBP-Filter's surface at these steps, without any picture: it knows t and two frequencies only."""
+    from medsegdiff.nn.v2 import MedSegDiffV2
+
+    model = segmenter.checkpoint.model
+    if not isinstance(model, MedSegDiffV2) or model.ss_former is None:
+        return {}
+    config = model.config
+    side = config.image_size // config.stride
+    time = model.time(torch.tensor(times, device=model.stem.get_parameter("1.weight").device))
+    found = {}
+    for i, pair in enumerate(zip(model.ss_former.modules_1, model.ss_former.modules_2, strict=True), 1):
+        for module, who in zip(pair, ("noise asks semantics", "semantics asks noise"), strict=True):
+            if module.band is not None:
+                surface = module.band(side * side, time)[:, 0]
+                found[f"block {i}, {who}"] = torch.fft.fftshift(surface, dim=(-2, -1)).cpu().numpy()
+    return found
+
+
+def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.records import Switches
+
+    case, t, part = values["case"], int(values["t"]), values["part"]
+    settings = RunSettings(
+        members=1, steps=_STEPS, seed=values["seed"], fuse="mean", trace=True, switches=Switches(**_SWITCHES[part])
+    )
+    shown = bench.run("v2", case, settings)
+    whole = bench.run("v2", case, RunSettings(members=1, steps=_STEPS, seed=values["seed"], fuse="mean", trace=True))
+    run = f"transformer-{case}-{part}-{values['seed']}"
+    result = film(
+        step_views(shown, words), positions(shown, words), words, run=run, legend=legend(shown, words, members=False)
+    )
+    cells = transformer_views(shown, words)
+    inside = (film(cells, positions(shown, words), words, run=run, smooth=False),) if cells else ()
+
+    segmenter = bench.segmenter("v2")
+    last = segmenter.diffusion.schedule.timesteps - 1
+    times = np.linspace(0, last, _TIMES).round().astype(int).tolist()
+    over_time = bench.keep(("openings",), lambda: {k: v.mean((1, 2)) for k, v in openings(segmenter, times).items()})
+    here = openings(segmenter, [min(t, last)])
+    lines = [Curve(stage_words(stage, words), times, mean.tolist(), width=2) for stage, mean in over_time.items()]
+    lines += [Curve(f"t = {t}", [t, t], [0, 1], width=1)]
+    sizes = np.linspace(0, 2.5, 60)
+    lines += [
+        Curve(words("course.transformer.sine"), sizes.tolist(), np.abs(np.sin(sizes)).tolist(), panel=1),
+        *(
+            Curve(stage_words(stage, words), sizes.tolist(), (float(s[0].mean()) * sizes).tolist(), panel=1, width=1.5)
+            for stage, s in here.items()
+        ),
+    ]
+    chart = curves(
+        lines,
+        [words("course.transformer.opening"), words("course.transformer.transfer", t=t)],
+        "",
+        [words("course.transformer.mean"), "|M'|"],
+    )
+    chart.update_xaxes(title="t", col=1).update_xaxes(title="|M|", col=2)
+    facts = dict(of_recording(shown, words)) | {"whole": of_recording(whole, words)["dice"], "t": t}
+    numbers = (
+        Fact("Dice", f"{facts['dice']:.3f}", words("course.transformer.dice_detail", whole=f"{facts['whole']:.3f}")),
+        *(
+            Fact(
+                stage_words(stage, words),
+                f"{s.mean():.2f}",
+                words("course.transformer.flat", low=f"{s.min():.2f}", high=f"{s.max():.2f}", t=t),
+            )
+            for stage, s in here.items()
+        ),
+    )
+    figures = () if part != "all" else tuple(charts_of(panel("transformer"), shown, words))
+    return Seen((result, *inside), (chart, *figures), numbers, facts)
+
+
+CHAPTER = Chapter(
+    key="transformer",
+    see=_see,
+    controls=(CASE, Slide("t", 500, 0, 999, 1), Choice("part", "all", tuple(_SWITCHES)), SEED),
+    tasks=(
+        Task("noisy", lambda v, f: v["t"] >= 950),
+        Task("clean", lambda v, f: v["t"] <= 50),
+        Task("off", lambda v, f: v["part"] == "no_ss"),
+    ),
+    equations=(
+        Equation(
+            r"M=\bigl(\mathcal F(e)\,W_q\bigr)\bigl(\mathcal F(c)\,W_k\bigr)^{\!\top},\qquad M'=S_t\otimes M",
+            "course.transformer.place_affinity",
+        ),
+        Equation(
+            r"S_t(u,v)=\sigma\bigl([\mathrm{conv}\to\text{scale, shift by }t\to\mathrm{conv}]\times R\,(u,v)\bigr)",
+            "course.transformer.place_band",
+        ),
+    ),
+    sources=(
+        "medsegdiff.nn.transformer:SpectrumSpaceModule.affinity",
+        "medsegdiff.nn.transformer:SpectrumSpaceModule.filtered",
+        "medsegdiff.nn.spectral:NBPFilter.forward",
+    ),
+    fidelity=("F17", "F18", "F19", "F23", "F24"),
+    minutes=15,
+    log=("case", "part", "t", "dice"),
+    kind="v2",
+    panel="transformer",
+)

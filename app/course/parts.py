@@ -1,0 +1,113 @@
+"""What several chapters share: controls, tiles of one size, and the way from a list of states to a film."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+from numpy import ndarray
+
+from app import paint
+from app.course.bench import CASES
+from app.frames import Recording
+from app.i18n import Words
+from app.panels import PANELS, Panel
+from app.scrubber import Bar, View
+from app.settings import Choice, Number
+from app.views import together
+
+__all__ = [
+    "CASE",
+    "PROBABILITY",
+    "SEED",
+    "TILE",
+    "dice",
+    "dice_over_steps",
+    "noisy",
+    "of_recording",
+    "outlined",
+    "panel",
+]
+__all__ += ["probability", "still", "switch"]
+
+CASE = Choice("case", 3, CASES)
+SMALL = Choice("case", 11, CASES)  # a small lesion: what goes wrong is plain to see
+HARD = Choice("case", 7, CASES)  # one on which members differ widely
+SEED = Number("seed", 0, 0, 9999)
+TILE = (160, 160)
+PROBABILITY = Bar(paint.VIRIDIS, "0", "1")
+
+
+def switch(field: str) -> Choice:
+    """Something that is on, and can be switched off."""
+    return Choice(field, "on", ("on", "off"))
+
+
+def panel(key: str) -> Panel:
+    """Find a row of the table that both front ends share."""
+    return next(p for p in PANELS if p.key == key)
+
+
+def dice(one: Bool[ndarray, "h w"], other: Bool[ndarray, "h w"]) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 1.0
+
+
+def noisy(state: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
+    """Show a noisy map: -3 ... 3 as black to white, in 32 levels, pixel for pixel."""
+    levels = (((state.clip(-3, 3) + 3) / 6 * 31).round() * 8).astype(np.uint8)
+    every = max(1, len(levels) // size[0])
+    return paint.grey(paint.fit(np.ascontiguousarray(levels[::every, ::every]), size, smooth=False))
+
+
+def probability(share: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
+    """Show a probability."""
+    return paint.mapped(paint.fit(np.rint(255 * share.clip(0, 1)).astype(np.uint8), size), 0, 255, "viridis")
+
+
+def outlined(
+    picture: paint.RGB,
+    mask: Integer[ndarray, "h w"] | Bool[ndarray, "h w"],
+    truth: Sequence[UInt8[ndarray, "h w"]] = (),
+    members: Sequence[UInt8[ndarray, "h w"]] = (),
+    size: tuple[int, int] = TILE,
+) -> paint.RGB:
+    """Draw a mask on a picture, both brought to a tile."""
+    fitted = [[paint.fit(np.asarray(m, np.uint8), size, smooth=False) for m in some] for some in (truth, members)]
+    return paint.on_picture(
+        paint.fit(picture, size), paint.fit(np.asarray(mask, np.uint8), size, smooth=False), *fitted
+    )
+
+
+def marked(picture: paint.RGB, pixels: Bool[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
+    """Mark single pixels on a picture that steps back."""
+    tile = (paint.fit(picture, size) * 0.6).astype(np.uint8)
+    share = paint.fit(np.asarray(pixels, np.uint8) * 255, size)
+    tile[share > 80] = (213, 94, 0)  # vermillion, as class 5
+    return tile
+
+
+def still(title: str, tile: paint.RGB, count: int, alt: str = "", bar: Bar | None = None) -> View:
+    """A view that is the same at every position."""
+    return View(title, [tile] * count, [alt or title] * count, bar)
+
+
+def dice_over_steps(recording: Recording) -> list[float]:
+    """Dice of what the members believe together, step by step."""
+    (truth,) = recording.opening.truth
+    known = paint.fit(truth, recording.frames[0].mean.shape, smooth=False) > 0
+    return [dice(together(frame) > 0, known) for frame in recording.frames]
+
+
+def of_recording(recording: Recording, words: Words) -> Mapping[str, Any]:
+    """The facts of a run that tasks and notebooks ask for."""
+    (truth,) = recording.facts["dice"]
+    anchor = [float(dice[0]) for dice in recording.facts["anchor_dice"]]
+    return {
+        "dice": round(float(truth[0]), 4),
+        "anchor_dice": round(anchor[0], 4) if anchor else None,
+        "disagreement": round(recording.facts["disagreement"], 4),
+        "seconds": recording.facts["seconds"],
+        "positions": len(recording.frames) + 1 + len(recording.opening.anchor),
+    }

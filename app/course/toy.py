@@ -1,0 +1,243 @@
+"""A toy V2 that learns on drawn phantoms in about a minute: the whole training, small enough to watch.
+
+    L = L_noise + L_dice + beta L_ce                                                    V2 loss, with alpha = 1 (F25)
+
+L_noise is the cross-entropy of the logits whose squashed value is x_0 (F12); the other two judge the anchor. It is the same
+network, diffusion and sampler as everywhere; only the loop is its own, since `medsegdiff.training` wants libraries that a page
+does not install.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer, UInt8
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional as F
+
+from app import catalogue
+from medsegdiff.config import DiffusionConfig, V2Config
+from medsegdiff.data.synthetic import draw
+from medsegdiff.nn.build import build
+from medsegdiff.nn.v2 import MedSegDiffV2
+from medsegdiff.records import Step
+from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.schedule import Diffusion
+
+__all__ = [
+    "ITERATIONS",
+    "RATE",
+    "Pool",
+    "Preview",
+    "Progress",
+    "Trainer",
+    "held_out",
+    "learn",
+    "share_of_rate",
+    "trained_on",
+]
+
+SIDE, ITERATIONS, BATCH, EVERY = 32, 400, 24, 40
+RATE, _WARMUP, _STEPS = 3e-3, 20, 5
+_TRAINED_ON, _HELD_OUT = 96, 12
+_CONFIG = V2Config(
+    image_size=SIDE,
+    stem=2,
+    widths=(16, 32, 48),
+    condition_widths=(16, 32, 48),
+    blocks=1,
+    ss_blocks=1,
+    token_width=32,
+    heads=2,
+    nbp_blocks=2,
+    nbp_width=8,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Phantoms, drawn once."""
+
+    pictures: UInt8[ndarray, "n h w 3"]
+    labels: UInt8[ndarray, "n h w"]
+
+    def first(self, count: int) -> "Pool":
+        """Keep so many."""
+        return Pool(self.pictures[:count], self.labels[:count])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """What the network makes of phantoms it does not learn from."""
+
+    iteration: int
+    masks: UInt8[ndarray, "n h w"]
+    dice: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """A training so far, as a page shows it."""
+
+    noise: tuple[float, ...]  # losses, iteration by iteration
+    anchor: tuple[float, ...]
+    previews: tuple[Preview, ...]
+    seconds: float
+
+    def save(self, path: Path) -> None:
+        """Keep it as one .npz."""
+        kept = self.previews
+        np.savez_compressed(
+            path,
+            noise=np.array(self.noise, np.float32),
+            anchor=np.array(self.anchor, np.float32),
+            seconds=self.seconds,
+            at=np.array([p.iteration for p in kept]),
+            dice=np.array([p.dice for p in kept], np.float32),
+            masks=np.stack([p.masks for p in kept]),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Progress":
+        """Read what `save` wrote."""
+        with np.load(path) as f:
+            kept: dict[str, ndarray] = dict(f)
+        found = zip(kept["at"].tolist(), kept["masks"], kept["dice"].tolist(), strict=True)
+        previews = tuple(Preview(i, masks, dice) for i, masks, dice in found)
+        return cls(tuple(kept["noise"].tolist()), tuple(kept["anchor"].tolist()), previews, kept["seconds"].item())
+
+
+def _pool(first: int, count: int) -> Pool:
+    """Draw so many phantoms."""
+    drawn = [draw(catalogue.TASK, seed, SIDE, raters=0) for seed in range(first, first + count)]
+    return Pool(np.stack([d.image for d in drawn]), np.stack([d.labels for d in drawn]))
+
+
+def held_out() -> Pool:
+    """The phantoms of the previews."""
+    return _pool(0, _HELD_OUT)
+
+
+def trained_on() -> Pool:
+    """The phantoms to learn from."""
+    return _pool(1000, _TRAINED_ON)
+
+
+def learn(
+    model: MedSegDiffV2,
+    diffusion: Diffusion,
+    image: Float[Tensor, "b 3 h w"],
+    labels: Integer[Tensor, "b h w"],
+    t: Int[Tensor, " b"],
+    eps: Float[Tensor, "b 1 h w"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Judge one batch: the noise loss, and the anchor's Dice and cross-entropy."""
+    condition = model.encode(image)  # the condition network sees neither t nor noise
+    x_t = diffusion.schedule.noised(diffusion.from_labels(labels), t, eps)
+    logits = model(x_t, t, condition).output
+    wanted = (labels > 0)[:, None].float()
+    noise = F.binary_cross_entropy_with_logits(logits, wanted)
+    (anchor,) = condition.anchor_logits
+    share = anchor.sigmoid()
+    overlap = (2 * (share * wanted).sum((1, 2, 3)) + 1) / (share.sum((1, 2, 3)) + wanted.sum((1, 2, 3)) + 1)
+    return noise, (1 - overlap).mean() + F.binary_cross_entropy_with_logits(anchor, wanted)
+
+
+@dataclass(slots=True)
+class Trainer:
+    """One training: the caller advances it as long as it likes, whenever it likes."""
+
+    seed: int
+    training: Pool
+    testing: Pool
+    rate: float = RATE  # the highest
+    diffusion: Diffusion = field(init=False)
+    model: MedSegDiffV2 = field(init=False)
+    _optimizer: torch.optim.Optimizer = field(init=False)
+    _noise: list[float] = field(default_factory=list, init=False)
+    _anchor: list[float] = field(default_factory=list, init=False)
+    _previews: list[Preview] = field(default_factory=list, init=False)
+    _seconds: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
+        model = build(_CONFIG)
+        assert isinstance(model, MedSegDiffV2)
+        self.model = model
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=1e-2, betas=(0.9, 0.99))
+        self._previews.append(self._preview())
+
+    @property
+    def progress(self) -> Progress:
+        """What there is to see so far."""
+        return Progress(tuple(self._noise), tuple(self._anchor), tuple(self._previews), self._seconds)
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether all iterations are taken."""
+        return len(self._noise) >= ITERATIONS
+
+    def advance(self, seconds: float) -> None:
+        """Take iterations for about so long, at least one, with a preview wherever one is due."""
+        until = time.perf_counter() + seconds
+        began = time.perf_counter()
+        while not self.finished:
+            self._iterate(len(self._noise))
+            if len(self._noise) % EVERY == 0:
+                self._previews.append(self._preview())
+            if time.perf_counter() >= until:
+                break
+        self._seconds += time.perf_counter() - began
+
+    def _iterate(self, i: int) -> None:
+        rng = np.random.default_rng((self.seed, i))
+        chosen, turns = rng.integers(len(self.training.labels), size=BATCH), rng.integers(4, size=BATCH)
+        image = _image([np.rot90(self.training.pictures[j], k) for j, k in zip(chosen, turns, strict=True)])
+        labels = torch.from_numpy(
+            np.stack([np.rot90(self.training.labels[j], k) for j, k in zip(chosen, turns, strict=True)])
+        )
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        t = torch.randint(self.diffusion.schedule.timesteps, (BATCH,), generator=generator)
+        eps = torch.randn(BATCH, 1, SIDE, SIDE, generator=generator)
+        self.model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate * share_of_rate(i)
+        with torch.enable_grad():
+            noise, anchor = learn(self.model, self.diffusion, image, labels, t, eps)
+            self._optimizer.zero_grad(set_to_none=True)
+            (noise + anchor).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._noise.append(noise.item())
+        self._anchor.append(anchor.item())
+
+    def _preview(self) -> Preview:
+        *_, last = self.sample(self.testing.pictures, 0)
+        masks = (self.diffusion.probability(last.x_0)[:, 1] > 0.5).numpy()
+        truth = self.testing.labels > 0
+        scores = [2 * (m & t).sum() / max((m.sum() + t.sum()), 1) for m, t in zip(masks, truth, strict=True)]
+        return Preview(len(self._noise), masks.astype(np.uint8), float(np.mean(scores)))
+
+    def sample(self, pictures: UInt8[ndarray, "n h w 3"], seed: int, steps: int = _STEPS) -> Iterator[Step]:
+        """Draw one mask for each picture."""
+        self.model.eval()
+        with torch.no_grad():
+            condition = self.model.encode(_image(pictures))
+        times = spaced(self.diffusion.schedule.timesteps, steps)
+        yield from denoise(
+            self.model, condition, self.diffusion, times, MemberNoise(seed, len(pictures)), (1, SIDE, SIDE)
+        )
+
+
+def _image(pictures: Sequence[ndarray] | ndarray) -> Float[Tensor, "n 3 h w"]:
+    return torch.from_numpy(np.stack(list(pictures))).movedim(-1, 1).float() / 127.5 - 1
+
+
+def share_of_rate(i: int) -> float:
+    """Share of the learning rate at an iteration: a short rise, then half a cosine down to almost nothing."""
+    return min(1.0, (i + 1) / _WARMUP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * i / ITERATIONS)))

@@ -1,0 +1,127 @@
+"""An ensemble for the eye and the ear: its fusions, its spread, how many members are enough, how far to believe it."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from app import crowd, paint
+from app.charts import Curve, Figure, curves
+from app.contrast import each, table
+from app.crowd import Areas, Calibration, Enough
+from app.experiments import agreement
+from app.frames import Recording
+from app.gallery import gallery
+from app.i18n import Words
+from app.scrubber import Position, View, film
+from app.views import legend, tile_size
+
+__all__ = [
+    "area_chart",
+    "calibration_chart",
+    "calibration_words",
+    "enough_chart",
+    "fusion_film",
+    "fusion_words",
+    "members",
+]
+
+
+def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
+    """Show the same members fused by every rule."""
+    opening = recording.opening
+    size = tile_size(opening.picture, 1)
+    picture, truth = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.truth]
+    views = []
+    for rule, labels in crowd.fusions(recording).items():
+        title, share = words(f"settings.fuse.{rule}"), f"{100 * float((labels > 0).mean()):.2f}"
+        tile = paint.on_picture(picture, paint.fit(labels, size, smooth=False), truth)
+        views.append(View(title, [tile], [f"{title}. {words('film.share', share=share)}"]))
+    return film(views, [Position("", "")], words, legend=legend(recording, words, members=False), lead=False)
+
+
+def fusion_words(recording: Recording, words: Words) -> str:
+    """Compare the rules in a table, as HTML."""
+    fused, names = crowd.fusions(recording), recording.facts["labels"]
+    shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
+    truth = recording.opening.truth
+    heads = ["", words("crowd.area"), words("crowd.with_staple"), *([words("result.dice")] if truth else [])]
+    rows = [
+        [
+            words(f"settings.fuse.{rule}"),
+            f"{100 * float((labels > 0).mean()):.2f} %",
+            each(shown, agreement(labels, fused["staple"], classes)),
+            *(each(shown, agreement(labels, known, classes)) for known in truth),
+        ]
+        for rule, labels in fused.items()
+    ]
+    return table(heads, rows)
+
+
+def area_chart(found: Areas, words: Words) -> Figure:
+    """Draw every member's area, their mean and its interval."""
+    count = len(found.shares)
+    ends = [0.5, count + 0.5]
+    lines = [
+        Curve(words("crowd.members"), list(range(1, count + 1)), [100 * s for s in found.shares], mode="markers"),
+        Curve(words("crowd.mean"), ends, [100 * found.mean] * 2, mode="lines"),
+        *(
+            Curve(words("crowd.interval"), ends, [100 * edge] * 2, mode="dots", width=1.5)
+            for edge in (found.low, found.high)
+        ),
+    ]
+    return curves(lines, [words("crowd.area_title")], words("crowd.member"), [words("chart.percent")])
+
+
+def enough_chart(rows: Sequence[Enough], words: Words, *, truth: bool) -> Figure:
+    """Draw the Dice of ensembles over their size, on average and from worst to best."""
+    sizes = [row.members for row in rows]
+    lines = [
+        Curve(words("crowd.average"), sizes, [row.dice for row in rows]),
+        Curve(words("crowd.worst"), sizes, [row.low for row in rows], mode="dots", width=1.5),
+        Curve(words("crowd.best"), sizes, [row.high for row in rows], mode="dots", width=1.5),
+    ]
+    title = words("crowd.enough_truth" if truth else "crowd.enough_all")
+    return curves(lines, [title], words("crowd.size"), ["Dice"])
+
+
+def calibration_chart(known: Calibration, words: Words) -> Figure:
+    """Draw how often a class is there over the probability it was given; the diagonal is what one would wish for."""
+    lines = [Curve(words("crowd.ideal"), [0, 1], [0, 1], mode="dots", width=1.5)]
+    for name, bins in known.classes.items():
+        said, true = [b[0] for b in bins], [b[1] for b in bins]
+        lines.append(Curve(words.known(f"class.{name}", name), said, true, mode="" if len(said) < 16 else "lines"))
+    return curves(lines, [words("crowd.reliability")], words("crowd.said"), [words("crowd.true")])
+
+
+def calibration_words(known: Calibration | None, words: Words) -> str:
+    """Say what the reliability plot is of, and what disagreement is not, as HTML."""
+    if known is None:
+        return f"<p>{html.escape(words('crowd.not_measured'))}</p>"
+    settings = known.settings
+    said = words(
+        "crowd.measured",
+        pictures=known.pictures,
+        members=settings["members"],
+        steps=settings["steps"],
+        ece=f"{known.ece:.3f}",
+    )
+    return f"<p>{html.escape(said)}</p>"
+
+
+def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
+    """Show every member's mask, to choose the best."""
+    opening, outcome = recording.opening, recording.outcome
+    size = tile_size(opening.picture, 40, most=144)
+    picture, truth = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.truth]
+    names = [words.known(f"class.{n}", n) for n in recording.facts["labels"]]
+    tiles, captions, alts = [], [], []
+    for i, labels in enumerate(outcome.members):
+        tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), truth))
+        told = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
+        if opening.truth:
+            told.append(f"Dice {each(names, agreement(labels, opening.truth[0], len(names)))}")
+        captions.append(" · ".join(told))
+        alts.append(", ".join(told))
+    return gallery(tiles, captions, alts, chosen, words("crowd.pick"))

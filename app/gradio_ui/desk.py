@@ -1,0 +1,168 @@
+"""What the rooms of one page share: the visitor's choices, the run on the screen, the language.
+
+A visitor's picture and last run live in the session's memory, in two states; models are shared. A room is drawn when
+somebody looks at it and not before, so a run sends one room's pictures, not all.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from app import catalogue
+from app import session as core
+from app.frames import Recording
+from app.i18n import Words, words
+from app.session import Session, Stage, Subject
+from app.volumes import Shelf
+
+__all__ = ["BUSY", "QUICK", "Desk", "Room", "Scene", "Speech", "Texts", "Update", "refusal", "refusing"]
+
+Update = dict[Any, Any]
+Texts = Callable[[Words], dict[str, Any]]
+
+QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+"""Of events that only look something up: they never wait for a run."""
+
+BUSY: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "concurrency_id": "model",
+    "concurrency_limit": 1,
+    "trigger_mode": "once",
+}
+"""Of events that run a network: one at a time on this server, the others wait in line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is on the screen: a picture, the checkpoint chosen for it, and a finished run where there is one."""
+
+    target: Subject
+    checkpoint: str | None
+    recording: Recording | None
+    stage: Stage | None  # None: `recording` is a shipped one
+
+    @property
+    def labels(self) -> Any:
+        """The mask at the picture's own size: of this run, or of the recording, whose picture is as small as that."""
+        if self.stage is not None:
+            return self.stage.labels
+        return None if self.recording is None else self.recording.outcome.labels
+
+    @property
+    def members(self) -> Any:
+        """The members' masks at the picture's own size."""
+        if self.stage is not None:
+            return self.stage.members
+        return () if self.recording is None else self.recording.outcome.members
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One place of the page: what may change in it, and how it shows a scene."""
+
+    key: str
+    widgets: list[Any]
+    show: Callable[[Scene, Words], Update]
+
+
+class Speech:
+    """Makes widgets that speak: `say(gr.Button, lambda w: {"value": w("run.button")}, size="sm")`."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self) -> None:
+        self.texts: dict[Any, Texts] = {}  # of every widget that says something
+
+    def __call__(self, kind: Callable[..., Any], texts: Texts, **fixed: Any) -> Any:
+        """Make a widget, and remember how it says what it says in any language."""
+        widget = kind(**texts(words("en")), **fixed)
+        self.texts[widget] = texts
+        return widget
+
+
+@dataclass(slots=True)
+class Desk:
+    """The widgets that more than one room looks at, and the words of all."""
+
+    session: Session
+    demo: gr.Blocks
+    language: Any = None
+    checkpoint: Any = None
+    controls: list[Any] = field(default_factory=list)  # in the order of settings.CONTROLS
+    room: Any = None  # the radio that says which room is on the screen
+    subject: Any = None  # None: the first drawn picture; a seed; a picture of one's own
+    stage: Any = None  # the visitor's own finished run, or None
+    shelf: Shelf = field(default_factory=Shelf)  # visitors' volumes
+    named: Any = None  # the checkpoint of the scene on the screen
+    drawn: Any = None  # keys of the rooms that already show the scene
+    rooms: dict[str, Room] = field(default_factory=dict)
+    say: Speech = field(default_factory=Speech)
+
+    def states(self) -> None:
+        """Lay the states; they forget after an hour."""
+        self.subject, self.stage = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+        self.drawn = gr.State((), time_to_live=3600)
+        self.named = gr.State(self.opening.checkpoint, time_to_live=3600)
+
+    @property
+    def texts(self) -> dict[Any, Texts]:
+        """How every widget says what it says."""
+        return self.say.texts
+
+    @property
+    def opening(self) -> Scene:
+        """The scene of a page just opened."""
+        return self.scene(None, None, next(iter(self.session.sources), None))
+
+    @property
+    def seen(self) -> list[Any]:
+        """The inputs that make a scene, after the language."""
+        return [self.language, self.subject, self.stage, self.checkpoint]
+
+    @property
+    def shown(self) -> list[Any]:
+        """All widgets that show a scene, and the states that hold it."""
+        widgets = [widget for room in self.rooms.values() for widget in room.widgets]
+        return [self.room, *widgets, self.subject, self.stage, self.named, self.drawn]
+
+    def scene(self, subject: object, stage: Stage | None, name: str | None) -> Scene:
+        """Turn what the session holds into a scene."""
+        if isinstance(subject, Subject):
+            target, seed = subject, None
+        else:
+            seed = subject if isinstance(subject, int) else catalogue.EXAMPLES[0]
+            target = core.phantom(seed, self.session.task(name))
+        path = None if stage or seed is None else catalogue.recordings().get((name or "", seed))
+        recording = stage.recording if stage else catalogue.recording(path) if path else None
+        return Scene(target, name, recording, stage)
+
+    def draw(self, key: str, scene: Scene, w: Words) -> Update:
+        """Show a scene in one room, and note that the others have not seen it yet."""
+        return self.rooms[key].show(scene, w) | {self.drawn: (key,)}
+
+    def enter(
+        self, key: str, drawn: tuple[str, ...], language: str, subject: object, stage: Stage | None, name: str | None
+    ) -> Update:
+        """Show the scene in a room that somebody looks at, unless it does already."""
+        if key in drawn or key not in self.rooms:
+            return {self.drawn: gr.skip()}
+        shown = self.rooms[key].show(self.scene(subject, stage, name), words(language))
+        return shown | {self.drawn: (*drawn, key)}
+
+
+def refusal(sentence: str) -> gr.Error:
+    """Make of a sentence what the page shows when something cannot be done."""
+    return gr.Error(sentence, print_exception=False, duration=12)
+
+
+@contextmanager
+def refusing(w: Words, key: str) -> Iterator[None]:
+    """Turn what our own packages refuse into one sentence on the page, in the visitor's language."""
+    try:
+        yield
+    except ValueError as error:
+        raise refusal(w.because(key, error)) from None

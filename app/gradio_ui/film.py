@@ -1,0 +1,73 @@
+"""A panel of a run as widgets: its film, its words, its charts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from app import panels, scrubber
+from app.frames import Recording
+from app.gradio_ui.desk import Desk, Scene, Update
+from app.i18n import Words, words
+
+__all__ = ["Shown", "lay", "show", "still"]
+
+_PLOTS = 3  # charts that a panel has at most
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One panel's widgets."""
+
+    panel: panels.Panel
+    film: Any
+    plots: list[Any]
+    between: Any = None  # what was laid between film and words
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All that a scene may change."""
+        return [self.film, *self.plots]
+
+
+def lay(
+    desk: Desk, panel: panels.Panel, opening: Recording | None = None, *, between: Callable[[], Any] = lambda: None
+) -> Shown:
+    """Lay a panel; with a recording it has its film from the first paint on."""
+    first = _kept(panel, opening, "en")[0] if opening else None
+    film = gr.HTML(
+        first, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}", visible=True
+    )
+    middle = between()
+    desk.say(gr.HTML, lambda w: {"value": f"<p>{w(f'panel.{panel.key}.text')}</p>"}, elem_classes="words")
+    with gr.Row(elem_classes="charts"):
+        plots = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(_PLOTS)]
+    return Shown(panel, film, plots, middle)
+
+
+def still(shown: Shown, film: dict[str, Any] | None) -> Update:
+    """Show one film, or none, and no charts."""
+    return {shown.film: film} | {plot: gr.update(visible=False, value=None) for plot in shown.plots}
+
+
+def show(shown: Shown, scene: Scene, w: Words) -> Update:
+    """Show the panel of a run, empty where the run has no such part."""
+    recording = scene.recording
+    if recording is None or not shown.panel.needs(recording):
+        return still(shown, None)
+    # Shipped recordings never change, so they are drawn once for all visitors.
+    film, figures = (_drawn if scene.stage else _kept)(shown.panel, recording, w.language)
+    charts = dict(zip(shown.plots, figures, strict=False))
+    return {shown.film: film or None} | {
+        plot: gr.update(value=charts.get(plot), visible=plot in charts) for plot in shown.plots
+    }
+
+
+def _drawn(panel: panels.Panel, recording: Recording, language: str) -> tuple[dict[str, Any], list[Any]]:
+    w, run = words(language), f"{recording.facts['digest'][:8]}-{id(recording)}"
+    return panels.cast(panel, recording, w, run), panels.charts_of(panel, recording, w)
+
+
+_kept = lru_cache(maxsize=64)(_drawn)

@@ -1,0 +1,70 @@
+"""A button that runs a network, its Stop beside it, and a line that says how far it is."""
+
+import html
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.experiments import Progress
+from app.gradio_ui.desk import BUSY, QUICK, Desk, Texts, Update
+from app.i18n import Words
+
+__all__ = ["Go", "lay", "status"]
+
+
+class Go:
+    """The three widgets, and how a run is wired to them."""
+
+    __slots__ = ("_run", "_stop", "line")
+
+    def __init__(self, run: Any, stop: Any, line: Any) -> None:
+        self._run, self._stop, self.line = run, stop, line
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All that a run of it may change."""
+        return [self._run, self._stop, self.line]
+
+    def does(self, handler: Callable[..., Iterator[Update]], inputs: list[Any], outputs: list[Any]) -> None:
+        """Run a generator of updates when the button is pressed; Stop or a closed tab ends it at its next step."""
+
+        def going(*values: Any) -> Iterator[Update]:
+            yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
+            yield from handler(*values)
+
+        def idle() -> Update:
+            return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}
+
+        event = self._run.click(going, inputs, [*outputs, *self.widgets], **BUSY)
+        event.then(idle, None, self.widgets, **QUICK)
+        # After the cancelling, or the run's last word may come after this one.
+        self._stop.click(None, None, None, cancels=[event]).then(idle, None, self.widgets, **QUICK)
+
+
+def lay(desk: Desk, label: Texts, name: str) -> Go:
+    """Lay the widgets."""
+    with gr.Row(elem_classes="go"):
+        run = desk.say(gr.Button, label, elem_id=name, variant="secondary", min_width=240, scale=0, size="md")
+        stop = desk.say(
+            gr.Button,
+            lambda w: {"value": w("run.stop")},
+            elem_id=f"{name}-stop",
+            variant="stop",
+            visible=False,
+            min_width=80,
+            scale=0,
+        )
+        line = gr.HTML("", elem_classes="line", elem_id=f"{name}-line")
+    return Go(run, stop, line)
+
+
+def status(progress: Progress, w: Words, what: str = "") -> str:
+    """Say how far an experiment is, as HTML."""
+    said = w("go.step", step=progress.done, total=progress.total)
+    if not math.isnan(progress.left):
+        said += " · " + w("go.left", left=f"{progress.left:.1f}")
+    share = progress.done / progress.total
+    bar = f'<progress max="1" value="{share:.3f}" aria-label="{html.escape(w("go.label"))}"></progress>'
+    return f'{bar}<p role="status">{html.escape(f"{what} · {said}" if what else said)}</p>'

@@ -1,0 +1,131 @@
+"""Weights from the Hugging Face Hub, by repository and revision: local first, and never a wait without an end."""
+
+import html
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Waiting
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app.gradio_ui.desk import Desk, Update
+from app.i18n import Words, words
+
+__all__ = ["lay"]
+
+
+def lay(desk: Desk) -> None:
+    """Lay the fields, the list of what is here already, and the button; what is loaded becomes the checkpoint chosen."""
+    desk.say(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
+    repository = desk.say(
+        gr.Textbox,
+        lambda w: {"label": w("model.repository"), "info": w("model.repository_hint")},
+        placeholder="owner/name",
+        max_lines=1,
+        max_length=120,
+        elem_id="hub-repository",
+    )
+    revision = desk.say(
+        gr.Textbox,
+        lambda w: {"label": w("model.revision"), "info": w("model.revision_hint")},
+        value="main",
+        max_lines=1,
+        max_length=120,
+        elem_id="hub-revision",
+    )
+    refresh = desk.say(gr.Checkbox, lambda w: {"label": w("hub.refresh")}, value=False, elem_id="hub-refresh")
+    load = desk.say(gr.Button, lambda w: {"value": w("model.load")}, size="sm", elem_id="hub-load")
+    loaded = gr.HTML("", elem_classes="words", elem_id="loaded")
+    listing = desk.say(gr.Button, lambda w: {"value": w("hub.list")}, size="sm", elem_id="hub-list")
+    held = gr.HTML("", elem_classes="words", elem_id="held")
+
+    def fetch(repository: str, revision: str, refresh: bool, language: str) -> Iterator[Update]:
+        w, began = words(language), time.monotonic()
+        answer = _begun(partial(desk.session.fetch, repository, revision, refresh=bool(refresh)))
+        while True:
+            asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - began)))
+            yield {loaded: f'<p role="status">{asking}</p>', load: gr.update(interactive=False)}
+            try:
+                name = answer.result(1.0)
+            except Waiting:
+                if not answer.done():
+                    continue
+                yield _refused(loaded, load, w, ValueError("it took too long"))
+            except (ValueError, OSError) as error:  # a full disk is one of them
+                yield _refused(loaded, load, w, error)
+            else:
+                told = html.escape(w("hub.loaded", repository=name, digest=desk.session.card(name).sha256))
+                yield {
+                    loaded: f"<p>{told}</p>",
+                    desk.checkpoint: gr.update(choices=[*desk.session.sources, name], value=name),
+                    load: gr.update(interactive=True),
+                }
+            return
+
+    load.click(
+        fetch,
+        [repository, revision, refresh, desk.language],
+        [loaded, desk.checkpoint, load],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_id="fetch",
+        concurrency_limit=2,
+        trigger_mode="once",
+    )
+    listing.click(
+        lambda language: _listed(words(language)),
+        [desk.language],
+        [held],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _begun(call: Any) -> "Future[str]":
+    """Begin in a thread of its own, which a visitor who leaves does not have to wait for."""
+    answer: Future[str] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer
+
+
+def _refused(loaded: Any, load: Any, w: Words, error: Exception) -> Update:
+    """Say which of the known states it is, in the visitor's language, and what exactly happened."""
+    state = w.known(f"hub.state_{getattr(error, 'state', '')}", "")
+    told = html.escape(w.because("errors.checkpoint", error))
+    heading = f"<b>{html.escape(state)}</b> " if state else ""
+    return {loaded: f'<p class="bad" role="alert">{heading}{told}</p>', load: gr.update(interactive=True)}
+
+
+def _listed(w: Words) -> str:
+    """List what the Hub's client has here, as a table."""
+    from medsegdiff.hub import cached
+
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{html.escape(cell)}</td>"
+            for cell in (
+                one.repository,
+                f"{', '.join(one.branches) or '-'} ({one.commit[:12]})",
+                f"{one.size / 1e6:.0f} MB",
+                one.sha256[:16],
+            )
+        )
+        + "</tr>"
+        for one in cached()
+    )
+    if not rows:
+        return f"<p>{html.escape(w('hub.nothing'))}</p>"
+    heads = "".join(f"<th>{html.escape(w(f'hub.{key}'))}</th>" for key in ("repository", "revision", "size", "digest"))
+    return f"<table><tr>{heads}</tr>{rows}</table>"

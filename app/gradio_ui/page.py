@@ -1,0 +1,184 @@
+"""The page put together and served: the head, the left side, the rooms, the language."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import equaliser, gallery, links, scrubber
+from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
+from app.gradio_ui.desk import QUICK, Desk, Update
+from app.i18n import LANGUAGES, words
+from app.i18n import choose as choose_language
+from app.session import Session, Stage
+
+__all__ = ["build", "serve"]
+
+_DELETE_CACHE = (300, 900)  # every 5 minutes, what is older than 15: gone within 20, as the page promises
+_ROOMS = ("try", "inside", "uncertainty", "compare", "truth")
+# A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
+_SHOW_ROOM = """(key) => {
+    document.querySelector('.area-stage').dataset.room = key;
+    const part = document.querySelector('#parts input:checked');
+    if (part) document.querySelector('.parts').dataset.part = part.value;
+    setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
+}"""
+# What a link hides from a class stays in the page, out of sight.
+_HIDE = """(...given) => {
+    document.body.dataset.hide = (new URLSearchParams(location.search).get('hide') || '').replaceAll(',', ' ');
+    return given;
+}"""
+_STYLE = Path(__file__).parents[1] / "page.css"
+
+
+def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
+    """Open the page; return its address, and what waits until somebody interrupts."""
+    demo = build(session)
+    _, address, _ = demo.launch(
+        server_port=port,
+        server_name=host,
+        prevent_thread_lock=True,
+        quiet=True,
+        theme=_theme(),
+        css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE + equaliser.STYLE + gallery.STYLE,
+        max_file_size="32mb",
+        allowed_paths=[],
+        run_history=False,  # it would keep pictures in the browser
+        footer_links=["api", "settings"],
+        show_error=False,
+        enable_monitoring=False,
+        strict_cors=True,
+        ssr_mode=False,
+        pwa=False,
+        state_session_capacity=64,  # a session may hold a picture and a run
+    )
+    return address, demo.block_thread
+
+
+def _theme() -> gr.themes.Base:
+    sans = [
+        "system-ui",
+        "-apple-system",
+        "Segoe UI",
+        "Noto Sans CJK SC",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "sans-serif",
+    ]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.slate,
+        font=sans,
+        font_mono=["ui-monospace", "monospace"],
+        radius_size=gr.themes.sizes.radius_md,
+        spacing_size=gr.themes.sizes.spacing_md,
+    ).set(
+        # One blue dark enough for white letters.
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+    )
+
+
+def build(session: Session) -> gr.Blocks:
+    """Lay out the page and wire it. Nothing heavy is imported before somebody asks for it."""
+    with gr.Blocks(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
+        desk = Desk(session, demo)
+        desk.states()
+        _head(desk)
+        with gr.Row(elem_classes="layout"):
+            with gr.Column(elem_classes="area-choose"):
+                act = choose.lay(desk)
+            with gr.Column(elem_classes="area-more"):
+                choose.lay_more(desk, act)
+            with gr.Column(elem_classes="area-stage"):
+                _stage(desk, act)
+            with gr.Column(elem_classes="area-share"):
+                share.lay(desk)
+        choose.wire(desk, act)
+        _wire_language(desk, act)
+        api.lay(session)
+    demo.queue(max_size=20, default_concurrency_limit=4)
+    return demo
+
+
+def _head(desk: Desk) -> None:
+    with gr.Row(elem_classes="head", equal_height=True):
+        desk.say(
+            gr.HTML,
+            lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"},
+            elem_classes="brand",
+        )
+        desk.language = desk.say(
+            gr.Radio,
+            lambda w: {"label": w("page.language")},
+            choices=[(name, key) for key, name in LANGUAGES.items()],
+            value="en",
+            show_label=False,
+            container=False,
+            elem_classes="language",
+            interactive=True,
+        )
+    desk.say(gr.HTML, lambda w: {"value": f"<p>{w('page.notice')}</p>"}, elem_classes="notice")
+
+
+def _stage(desk: Desk, act: choose.Act) -> None:
+    """Lay the rooms, one of them on the screen, and draw each when somebody comes in."""
+    # A radio and not tabs: a room is shown at once by the browser and drawn by the server when it is first looked at.
+    desk.room = desk.say(
+        gr.Radio,
+        lambda w: {"label": w("page.rooms"), "choices": [(w(f"room.{key}"), key) for key in _ROOMS]},
+        value="try",
+        show_label=False,
+        container=False,
+        interactive=True,
+        elem_id="rooms",
+    )
+    laid: dict[str, Callable[[], Any]] = {
+        "try": lambda: try_tab.lay(desk, act),
+        "inside": lambda: inside.lay(desk),
+        "uncertainty": lambda: uncertainty.lay(desk),
+        "compare": lambda: compare.lay(desk),
+        "truth": lambda: truth.lay(desk),
+    }
+    for key in _ROOMS:
+        with gr.Column(elem_classes=["room", f"room-{key}"]):
+            desk.rooms[key] = laid[key]()
+    desk.room.change(None, [desk.room], None, js=_SHOW_ROOM, **QUICK)
+    widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
+    desk.room.change(desk.enter, [desk.room, desk.drawn, *desk.seen], [*widgets, desk.drawn], **QUICK)
+
+
+def _wire_language(desk: Desk, act: choose.Act) -> None:
+    """Greet in the visitor's language, and let it be changed."""
+
+    def relabel(language: str, subject: object, name: str | None) -> Update:
+        w = words(language)
+        told: Update = {widget: gr.update(**texts(w)) for widget, texts in desk.texts.items()}
+        told[desk.language] = gr.update(value=language, **desk.texts[desk.language](w))
+        return told | choose.said(desk, act, subject, name, w)
+
+    def greet(subject: object, name: str | None, request: gr.Request) -> Update:
+        """Answer the address: its language, and the choices of a link."""
+        query = dict(request.query_params)
+        language = choose_language(query.get("lang"), request.headers.get("accept-language"))
+        asked = links.parse(query, desk.session.sources, _ROOMS)
+        subject, name = subject if asked.example is None else asked.example, asked.checkpoint or name
+        w, told = words(language), relabel(language, subject, name)
+        values = dict(zip(desk.controls, asked.values, strict=True)) | {desk.checkpoint: name}
+        values |= {desk.room: asked.room} if asked.room else {}
+        given = {widget: gr.update(**desk.texts[widget](w), value=value) for widget, value in values.items()}
+        return told | given | {desk.subject: subject, desk.named: name}
+
+    def redraw(key: str, language: str, subject: object, stage: Stage | None, name: str | None) -> Update:
+        return desk.draw(key, desk.scene(subject, stage, name), words(language))
+
+    told = [*desk.texts, *choose.spoken(act)]
+    widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
+    hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_HIDE, **QUICK)
+    again = desk.language.input(relabel, [desk.language, desk.subject, desk.checkpoint], told, **QUICK)
+    for event in (hello, again):
+        event.then(redraw, [desk.room, *desk.seen], [*widgets, desk.drawn], **QUICK)
+    desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

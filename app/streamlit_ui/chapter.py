@@ -1,0 +1,217 @@
+"""One chapter on the page: the same layout for all, two of them with a body of their own."""
+
+import html
+from collections.abc import Callable
+
+import streamlit as st
+
+from app import catalogue
+from app.course.bench import Bench
+from app.course.chapters import CHAPTERS
+from app.course.records import Chapter, Seen, source
+from app.course.visit import Visit
+from app.i18n import Words
+from app.panels import PANELS, cast, charts_of
+from app.streamlit_ui import live, widgets
+
+__all__ = ["equations", "page", "seen_of"]
+
+_BODIES: dict[str, Callable[[Bench, Chapter, Visit, Words], Seen]] = {"training": live.training, "own": live.own}
+_HERE = {"raters", "forward"}  # formulas: nothing to replay
+
+
+def replayed(bench: Bench, chapter: Chapter, visit: Visit) -> bool:
+    """Tell whether a chapter can only be replayed: asked for, or no checkpoint for it is here."""
+    if chapter.key in _HERE:
+        return False
+    if visit.recordings:
+        return True
+    if chapter.key == "own":
+        return not bench.session.sources
+    return bool(chapter.kind) and bench.checkpoint(chapter.kind) is None
+
+
+def seen_of(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
+    """Compute what a chapter shows, as its controls stand."""
+    values = visit.values[chapter.key] | {"at": visit.places.get(chapter.key)}
+    with bench.turn:
+        return chapter.see(bench, values, w)
+
+
+def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
+    """Show a chapter from its question to its link."""
+    number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
+    c = f"course.{chapter.key}"
+    above = (
+        f"{w('course.chapter', number=number, total=len(CHAPTERS))} · {w('course.minutes', minutes=chapter.minutes)}"
+    )
+    st.html(
+        f"<p class=above>{html.escape(above)}</p><h1 class=question>{html.escape(w(f'{c}.title'))}</h1>"
+        f"<p class=ask>{html.escape(w(f'{c}.question'))}</p>"
+    )
+    replay = replayed(bench, chapter, visit)
+    left, right = st.columns([1, 2.5], gap="large")
+    with left:
+        if not replay:
+            st.html(f"<h3>{html.escape(w('course.change'))}</h3>")
+            widgets.controls(chapter, visit, w)
+            if chapter.controls:
+                st.button(w("course.reset"), on_click=_reset, args=(chapter, visit), type="tertiary", key="reset")
+        box = st.container()
+    before = visit.finished(chapter)
+    with right:
+        seen = _body(bench, chapter, visit, w, replay)
+    new = visit.judge(chapter, seen) or visit.finished(chapter) != before
+    with box:
+        if replay:
+            widgets.tasks([(w("course.replay_task"), visit.finished(chapter))], w("course.tasks"), w("course.done"))
+        else:
+            rows = [(w(f"{c}.task_{task.key}"), task.key in visit.done[chapter.key]) for task in chapter.tasks]
+            widgets.tasks(rows, w("course.tasks"), w("course.done"))
+    _below(chapter, visit, w, c)
+    if new:
+        st.rerun()  # the list of chapters stands above what was just done
+
+
+def _reset(chapter: Chapter, visit: Visit) -> None:
+    for control in chapter.controls:
+        visit.values[chapter.key][control.field] = control.default
+        for key in [k for k in st.session_state if str(k).startswith(f"{chapter.key}.{control.field}")]:
+            st.session_state.pop(key)
+    visit.places.pop(chapter.key, None)
+
+
+def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) -> Seen:
+    try:
+        if replay:
+            return _replay(bench, chapter, visit, w)
+        if chapter.key in _BODIES:
+            return _BODIES[chapter.key](bench, chapter, visit, w)
+        with st.spinner(w("course.computing")):
+            seen = seen_of(bench, chapter, visit, w)
+        widgets.show(chapter, seen, visit)
+        return seen
+    except ValueError as error:
+        st.error(w("course.failed", reason=str(error).rstrip(".")))
+        return Seen()
+
+
+def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
+    """Replay recorded runs: no network is loaded, no arithmetic done."""
+    why = "course.replay" if visit.recordings else "course.no_model"
+    st.html(f"<p class=soft>{html.escape(w(why))}</p>")
+    if chapter.key == "training":
+        st.html(f"<p class=soft>{html.escape(w('course.training.recorded'))}</p>")
+        seen = chapter.see(bench, {}, w)
+        widgets.show(chapter, seen, visit, prefix="replay.")
+        _looked_at(chapter, visit, "training", 1)
+        return Seen()
+    panels = [p for p in PANELS if chapter.key == "own" or p.key == chapter.panel]
+    found = {
+        f"{name}-{seed}": (w("course.replay_name", seed=seed, name=name), catalogue.recording(path))
+        for (name, seed), path in catalogue.recordings().items()
+        if any(p.needs(catalogue.recording(path)) for p in panels)
+    }
+    if not found:
+        st.info(w("course.replay_none"))
+        return Seen()
+
+    def begin() -> None:
+        visit.places.pop(chapter.key, None)
+
+    chosen = st.selectbox(
+        w("course.replay_run"), list(found), format_func=lambda key: found[key][0], key=f"replay.{chapter.key}",
+        on_change=begin,
+    )  # fmt: skip
+    recording = found[chosen][1]
+    there = [p for p in panels if p.needs(recording)]
+    panel = there[0]
+    if len(there) > 1:
+        key = st.segmented_control(
+            w("course.panels"),
+            [p.key for p in there],
+            format_func=lambda k: w(f"panel.{k}.title"),
+            default=there[0].key,
+            required=True,
+            key="replay.panel",
+        )
+        panel = next(p for p in there if p.key == key)
+    run = f"replay-{chosen}"
+    steps = next(p for p in PANELS if p.key == "steps")
+    films = [cast(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
+    seen = Seen(tuple(f for f in films if f), tuple(charts_of(panel, recording, w)))
+    widgets.show(chapter, seen, visit, prefix=f"replay.{chosen}.{panel.key}.")
+    _looked_at(chapter, visit, chosen, 2)
+    return Seen()
+
+
+def _looked_at(chapter: Chapter, visit: Visit, name: str, enough: int) -> None:
+    """Count the recordings that were scrubbed; enough of them complete a chapter that can only be replayed."""
+    if chapter.key in visit.places:
+        looked = set(visit.facts[chapter.key].get("replayed", ())) | {name}
+        visit.facts[chapter.key]["replayed"] = sorted(looked)
+        if len(looked) >= enough:
+            visit.done[chapter.key] |= {task.key for task in chapter.tasks}
+
+
+def equations(chapter: Chapter, w: Words) -> None:
+    """Show a chapter's equations, each with its place in a paper."""
+    for equation in chapter.equations:
+        st.latex(equation.latex)
+        st.html(f"<p class=place>{html.escape(w.known(equation.place, equation.place))}</p>")
+
+
+def _below(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
+    st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{html.escape(w(f'{c}.notice'))}</p></div>")
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.html(f"<h3>{html.escape(w('course.equation'))}</h3>")
+        equations(chapter, w)
+        st.html(f"<h3>{html.escape(w('course.differ'))}</h3><p>{html.escape(w(f'{c}.differ'))}</p>")
+        rows = ", ".join(chapter.fidelity)
+        st.html(f"<p class=soft>{html.escape(w('course.differ_rows', rows=rows))}</p>")
+    with right:
+        st.html(f"<h3>{html.escape(w('course.code'))}</h3>")
+        places = ", ".join(chapter.sources)
+        st.html(f"<p class=soft>{html.escape(w('course.code_from', places=places))}</p>")
+        for spec in chapter.sources:
+            st.code(source(spec), language="python", wrap_lines=True)
+    if visit.notebook[chapter.key]:
+        with st.expander(w("course.notebook"), key="notebook"):
+            st.caption(w("course.notebook_hint"))
+            st.table(widgets.rows_of(visit.notebook[chapter.key], w))
+    _link(chapter, visit, w)
+    _turn(chapter, visit, w)
+
+
+def _link(chapter: Chapter, visit: Visit, w: Words) -> None:
+    with st.expander(w("course.link"), key="link"):
+        st.caption(w("course.link_hint"))
+        hide = st.multiselect(
+            w("course.hide"),
+            [control.field for control in chapter.controls],
+            default=sorted(visit.hidden & {control.field for control in chapter.controls}),
+            format_func=lambda field: widgets.label_of(field, w),
+            key=f"hide.{chapter.key}",
+        )
+        address = (st.context.url or "").partition("?")[0]
+        st.code(visit.link(address, hide), language=None, wrap_lines=True)
+        st.link_button(w("course.print"), visit.link(address) + "&print=1")
+
+
+def _turn(chapter: Chapter, visit: Visit, w: Words) -> None:
+    number = next(i for i, c in enumerate(CHAPTERS) if c.key == chapter.key)
+    back, on = st.columns(2)
+
+    def go(key: str) -> None:
+        visit.chapter = key
+        st.session_state["chapter"] = key
+
+    if number > 0:
+        other = CHAPTERS[number - 1].key
+        title = w("course.before", title=w(f"course.{other}.title"))
+        back.button(title, on_click=go, args=(other,), key="back", width="stretch")
+    if number + 1 < len(CHAPTERS):
+        other = CHAPTERS[number + 1].key
+        title = w("course.next", title=w(f"course.{other}.title"))
+        on.button(title, on_click=go, args=(other,), key="next", type="primary", width="stretch")

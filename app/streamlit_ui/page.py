@@ -1,0 +1,101 @@
+"""The course's page: language, list of chapters, and whichever of them is open."""
+
+import html
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from app.course.bench import Bench
+from app.course.chapters import CHAPTERS
+from app.course.visit import TEACHER, Visit
+from app.i18n import LANGUAGES, Words, words
+from app.streamlit_ui import chapter as one
+from app.streamlit_ui import sheet
+
+__all__ = ["main"]
+
+_STYLE = Path(__file__).with_name("course.css")
+_FORCED = "MEDSEGDIFF_RECORDINGS"
+
+
+@st.cache_resource
+def _bench() -> Bench:
+    return Bench()
+
+
+def main() -> None:
+    """Draw the page once; Streamlit calls it again after everything a visitor does."""
+    st.set_page_config(page_title="MedSegDiff course · 课程", page_icon="🩻", layout="wide")
+    visit: Visit = st.session_state.setdefault("visit", None) or Visit.begin(st.query_params, st.context.locale)
+    st.session_state["visit"] = visit
+    forced = os.environ.get(_FORCED, "") not in ("", "0")
+    visit.recordings = visit.recordings or forced
+    w = words(visit.language, "course")
+    st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
+    chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)
+    if "print" in st.query_params and chapter:
+        sheet.printed(_bench(), chapter, visit, w)
+        return
+    _head(visit)
+    if "nav" not in visit.hidden:
+        _list(visit, w, forced)
+    chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)  # the list may have turned the page
+    w = words(visit.language, "course")
+    _address(visit)
+    if chapter is None:
+        sheet.teacher(visit, w)
+    else:
+        one.page(_bench(), chapter, visit, w)
+    st.html(f"<p class=foot>{html.escape(w('course.notice_medical'))}</p>")
+
+
+def _head(visit: Visit) -> None:
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    st.session_state.setdefault("language", visit.language)
+    chosen = right.segmented_control(
+        "Language · 语言",
+        list(LANGUAGES),
+        format_func=lambda language: LANGUAGES[language],
+        label_visibility="collapsed",
+        required=True,
+        key="language",
+    )
+    visit.speak(chosen or visit.language)
+    w = words(visit.language, "course")
+    said = f"<b>{html.escape(w('course.title'))}</b><span>{html.escape(w('course.subtitle'))}</span>"
+    left.html(f"<div class=brand>{said}</div>")
+
+
+def _list(visit: Visit, w: Words, forced: bool) -> None:
+    w = words(visit.language, "course")
+
+    def name(key: str) -> str:
+        if key == TEACHER:
+            return w("course.teacher")
+        number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == key)
+        tick = " ✓" if visit.finished(CHAPTERS[number - 1]) else ""
+        return f"{number}. {w(f'course.{key}.title')}{tick}"
+
+    st.session_state.setdefault("chapter", visit.chapter)
+    with st.sidebar:
+        keys = [*(c.key for c in CHAPTERS), TEACHER]
+        visit.chapter = st.radio(w("course.chapters"), keys, format_func=name, key="chapter")
+        done = sum(visit.finished(c) for c in CHAPTERS)
+        st.caption(w("course.progress", done=done, total=len(CHAPTERS)))
+        if forced:
+            st.caption(w("course.mode_forced"))
+        else:
+            st.session_state.setdefault("recordings", visit.recordings)
+            visit.recordings = st.toggle(w("course.mode"), key="recordings", help=w("course.mode_help"))
+
+
+def _address(visit: Visit) -> None:
+    """Keep chapter and language in the address, and a lesson's own settings as long as its chapter is open."""
+    asked = dict(st.query_params)
+    keep = asked if asked.get("chapter", visit.chapter) == visit.chapter else {}
+    told = {**keep, **visit.asked(visit.hidden, controls=False)}
+    if not visit.recordings:
+        told.pop("mode", None)
+    if told != asked:
+        st.query_params.from_dict(told)

@@ -1,0 +1,154 @@
+"""Rows of the chapters' tables as Streamlit widgets."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import wording
+from app.course.records import Chapter, Faders, Seen
+from app.course.visit import Visit
+from app.i18n import Words
+from app.settings import Choice, Control, Flags, Number, Slide
+from app.streamlit_ui import bridge
+
+__all__ = ["controls", "label_of", "numbers", "show", "tasks"]
+
+_IN_A_ROW = 24  # letters of all choices together, and two for each; more go into a list
+
+
+def label_of(field: str, w: Words) -> str:
+    """Name a control; the course's own words before the page's."""
+    return w.known(f"control.{field}.label", w.known(f"settings.{field}.label", field))
+
+
+def _help(field: str, w: Words) -> str:
+    return w.known(f"control.{field}.help", w.known(f"settings.{field}.help", ""))
+
+
+def _option(field: str, choice: str | int, w: Words) -> str:
+    if field == "case":
+        return str(choice)
+    if field in ("size", "parser_size"):
+        return wording.option("size", choice, w)
+    short = w.known(f"control.{choice}", str(choice)) if choice in ("on", "off") else str(choice)
+    return w.known(f"control.{field}.{choice}", w.known(f"settings.{field}.{choice}", short))
+
+
+def controls(chapter: Chapter, visit: Visit, w: Words) -> None:
+    """Show the controls that are not hidden, and take over what they say."""
+    stand = dict(visit.values[chapter.key])
+    for control in chapter.controls:
+        if control.field not in visit.hidden:
+            stand[control.field] = _control(control, chapter, visit, w)
+    visit.change(chapter, stand)
+
+
+def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words) -> Any:
+    field, key = control.field, f"{chapter.key}.{control.field}"
+    value = visit.values[chapter.key][field]
+    said: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
+    if isinstance(control, Faders):
+        return _faders(control, chapter, visit, w)
+    if key not in st.session_state and not isinstance(
+        control, Flags
+    ):  # a widget that was out of sight has forgotten; the visit has not
+        st.session_state[key] = value
+    match control:
+        case Slide(low=low, high=high, step=step):
+            whole = all(float(x).is_integer() for x in (low, high, step)) and isinstance(control.default, int)
+            kind = int if whole else float
+            st.session_state[key] = kind(st.session_state[key])
+            return st.slider(**said, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
+        case Number(low=low, high=high):
+            return int(st.number_input(**said, min_value=low, max_value=high, step=1, key=key))
+        case Flags(choices=choices):
+            st.caption(said["label"])
+            return [c for c in choices if st.checkbox(_option(field, c, w), c in value, key=f"{key}.{c}")]
+        case Choice(choices=choices) if _fits([_option(field, choice, w) for choice in choices]):
+            return st.segmented_control(
+                **said, options=choices, format_func=lambda c: _option(field, c, w), key=key, required=True
+            )
+        case Choice(choices=choices):
+            return st.selectbox(**said, options=choices, format_func=lambda c: _option(field, c, w), key=key)
+
+
+def _fits(names: Sequence[str]) -> bool:
+    wide = sum(2 if ord(letter) > 0x2E80 else 1 for name in names for letter in name)  # a Chinese letter takes two
+    return wide + 2 * len(names) <= _IN_A_ROW
+
+
+def _faders(control: Faders, chapter: Chapter, visit: Visit, w: Words) -> tuple[float, ...]:
+    value = visit.values[chapter.key][control.field]
+
+    def drawn(gains: tuple[float, ...]) -> None:
+        visit.values[chapter.key][control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
+        visit.places.pop(chapter.key, None)
+
+    st.caption(f"{label_of(control.field, w)}. {_help(control.field, w)}")
+    bridge.faders(value, label_of(control.field, w), f"{chapter.key}.{control.field}", drawn)
+    return value
+
+
+def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> None:
+    """Show what a chapter shows: films, numbers, charts."""
+
+    def moved(at: int) -> None:
+        visit.places[chapter.key] = at
+
+    for i, film in enumerate(seen.films):
+        asked = visit.places.get(chapter.key)
+        at = min(asked, len(film["positions"]) - 1) if asked is not None and not i else film["at"]
+        bridge.film({**film, "at": at}, f"{prefix}film.{chapter.key}.{i}", moved)
+        if not i:
+            numbers(seen)
+    if not seen.films:
+        numbers(seen)
+    for i, figure in enumerate(seen.figures):
+        st.plotly_chart(
+            figure,
+            key=f"{prefix}chart.{chapter.key}.{i}",
+            config={"displayModeBar": False},
+            theme=None,
+            width="stretch",
+        )
+
+
+def numbers(seen: Seen) -> None:
+    """Show facts in numbers, or as a sentence where there is no number to it."""
+    told = [fact for fact in seen.numbers if fact.label]
+    for fact in seen.numbers:
+        if not fact.label:
+            st.html(f"<p class=soft>{fact.value}</p>")
+    if told:
+        cells = (
+            f"<div><dt>{html.escape(f.label)}</dt><dd>{html.escape(f.value)}</dd>"
+            f"<dd class=detail>{html.escape(f.detail)}</dd></div>"
+            for f in told
+        )
+        st.html(f"<dl class=facts>{''.join(cells)}</dl>")
+
+
+def tasks(rows: Sequence[tuple[str, bool]], heading: str, finished: str) -> None:
+    """Show what there is to do, ticked where it is done."""
+    items = "".join(
+        f'<li class="{"done" if done else "open"}"><span aria-hidden=true>{"✓" if done else ""}</span>'
+        f"{html.escape(text)}</li>"
+        for text, done in rows
+    )
+    whole = f"<p class=whole>{html.escape(finished)}</p>" if all(done for _, done in rows) else ""
+    st.html(f"<div class=tasks><h3>{html.escape(heading)}</h3><ul>{items}</ul>{whole}</div>")
+
+
+def rows_of(notes: Sequence[Mapping[str, Any]], w: Words) -> list[dict[str, str]]:
+    """Word a notebook's rows."""
+    return [{w.known(f"log.{k}", label_of(k, w)): _cell(k, v, w) for k, v in row.items()} for row in notes]
+
+
+def _cell(field: str, value: Any, w: Words) -> str:
+    if isinstance(value, tuple | list):
+        return " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else _option(field, value, w)

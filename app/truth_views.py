@@ -1,0 +1,87 @@
+"""A result and its truth for the eye and the ear, and as files that give the same numbers again."""
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from app import paint
+from app.contrast import table
+from app.i18n import Words
+from app.scrubber import Position, View, film
+from app.truth import Score
+
+__all__ = ["both", "class_words", "words_of", "write"]
+
+
+def words_of(scores: Sequence[Score], source: str, w: Words) -> str:
+    """Say the scores as a table, and whose truth it is, as HTML."""
+    heads = ["", "Dice", "IoU", f"HD95 ({scores[0].unit})"]
+    rows = [
+        [w.known(f"class.{s.label}", s.label), _number(s.dice, 4), _number(s.iou, 4), _number(s.hd95, 2)]
+        for s in scores
+    ]
+    return f"<p>{html.escape(w(f'truth.of_{source}'))}</p>{table(heads, rows)}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def class_words(names: Sequence[str], w: Words) -> str:
+    """Say which colour paints which class, as HTML; one class needs no telling."""
+    if len(names) < 2:
+        return ""
+    each = "".join(
+        f'<span><i style="background:{paint.CLASSES[i % len(paint.CLASSES)]}"></i>{html.escape(w.known(f"class.{n}", n))}</span>'
+        for i, n in enumerate(names)
+    )
+    return f'<p class="swatches">{html.escape(w("truth.colours"))} {each}</p>'
+
+
+def both(
+    picture: paint.RGB,
+    labels: UInt8[ndarray, "h w"],
+    truth: UInt8[ndarray, "h w"],
+    names: Sequence[str],
+    scores: Sequence[Score],
+    w: Words,
+) -> dict[str, Any]:
+    """Draw both contours on the picture, beside the picture alone and where the two differ."""
+    size = picture.shape[:2]
+    result, known = (paint.fit(mask, size, smooth=False) for mask in (labels, truth))
+    numbers = ", ".join(f"{w.known(f'class.{s.label}', s.label)} Dice {_number(s.dice, 3)}" for s in scores)
+    missed, extra = (known > 0) & (result == 0), (result > 0) & (known == 0)
+    change = extra.astype(int) - missed.astype(int)
+    wrong = paint.mapped(change, -1, 1, "diverging")
+    shares = {"missed": f"{100 * missed.mean():.2f}", "extra": f"{100 * extra.mean():.2f}"}
+    views = [
+        View(w("truth.contours"), [paint.on_picture(picture, result, [known])], [f"{w('truth.contours')}. {numbers}"]),
+        View(w("truth.differs"), [wrong], [w("truth.differs_alt", **shares)]),
+    ]
+    lines = [
+        (paint.CLASSES[0], "solid", w("film.model")),
+        (paint.TRUTH, "dotted", w("truth.line")),
+        (paint.DIVERGING[-1], "solid", w("truth.extra", share=shares["extra"])),
+        (paint.DIVERGING[0], "solid", w("truth.missed", share=shares["missed"])),
+    ]
+    return film(views, [Position(numbers, numbers)], w, legend=lines, smooth=False)
+
+
+def write(
+    folder: Path, labels: UInt8[ndarray, "h w"], truth: UInt8[ndarray, "h w"], scores: Sequence[Score]
+) -> dict[str, Path]:
+    """Write both masks as label images at the picture's own size, and the scores as JSON."""
+    from medsegdiff.imaging import write_labels
+
+    paths = {"mask": folder / "mask.png", "truth": folder / "truth.png", "scores": folder / "scores.json"}
+    write_labels(paths["mask"], labels)
+    write_labels(paths["truth"], truth)
+    told = [score.facts() for score in scores]
+    paths["scores"].write_text(json.dumps(told, indent=2, allow_nan=False), encoding="utf-8")
+    return paths

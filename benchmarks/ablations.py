@@ -1,0 +1,133 @@
+"""Leave one part out at a time, train each variant with several seeds on one budget, and say what each part gave.
+
+    python -m benchmarks.ablations skin-lesion --data DATA/skin-lesion --minutes 30 --size 128
+
+OUT/TASK/VARIANT-SIZE[-seedN].json and RUNS as in `benchmarks.compare`, resumable in the same way. The difference to the
+whole network is taken seed by seed, and stands with its standard error over the seeds: three seeds tell a large effect
+from none, and no more. The budget is processor time, so a part that costs time has to earn it.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.compare.__main__ import parser_of
+from benchmarks.compare.entry import Terms, enter
+from benchmarks.compare.peers import Ours, Peer
+from medsegdiff.commands.card import fill
+from medsegdiff.config import PRESETS, V2Config
+from medsegdiff.records import Switches
+
+__all__ = ["VARIANTS", "main", "table"]
+
+_WHOLE = Switches()
+_V1 = {
+    "v1": ("V1", _WHOLE),
+    "v1-no-dynamic-encoding": ("V1 without dynamic encoding", Switches(dynamic_encoding=False)),
+    "v1-no-ff-parser": ("V1 without FF-Parser", Switches(ff_parser=False)),
+    "v1-neither": ("V1 without both", Switches(dynamic_encoding=False, ff_parser=False)),
+}
+_V2 = {
+    "v2": ("V2", _WHOLE, "nbp"),
+    "v2-no-anchor": ("V2 without anchor condition", Switches(anchor=False), "nbp"),
+    "v2-no-ss-former": ("V2 without SS-Former", Switches(ss_former=False), "nbp"),
+    "v2-no-nbp": ("V2 without NBP-Filter", Switches(nbp=False), "nbp"),
+    "v2-sine": ("V2 with the sine of arXiv v1 for the NBP-Filter", _WHOLE, "sine"),
+    "v2-naive": ("V2, naive: the affinity alone, unfiltered, no anchor", Switches(anchor=False, nbp=False), "nbp"),
+}
+
+
+def _v1(title: str, switches: Switches, size: int, classes: int) -> Peer:
+    return Ours("v1-tiny", size, classes, title, replace(PRESETS["v1-tiny"].model, switches=switches))
+
+
+def _v2(title: str, switches: Switches, band: str, size: int, classes: int) -> Peer:
+    model = PRESETS["v2-tiny"].model
+    assert isinstance(model, V2Config)
+    chosen = replace(model, switches=switches, band="sine" if band == "sine" else "nbp")
+    return Ours("v2-tiny", size, classes, title, chosen)
+
+
+VARIANTS: dict[str, Callable[[int, int], Peer]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
+VARIANTS |= {name: partial(_v2, *parts) for name, parts in _V2.items()}
+
+
+def table(folder: Path, size: int) -> str:
+    """Lay out what has been measured at a size, each variant beside its whole network.
+
+    Raises:
+        ValueError: nothing has been.
+    """
+    measured = {name: _seeds(folder, f"{name}-{size}") for name in VARIANTS}
+    rows = [
+        "| variant | seeds | iterations | Dice | less than whole | ECE | parameters |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, results in measured.items():
+        if not results:
+            continue
+        whole = measured[name[:2]]
+        shared = sorted(results.keys() & whole.keys())
+        lost = np.array([whole[seed]["mean_dice"] - results[seed]["mean_dice"] for seed in shared])
+        dice, ece = (np.array([result[key] for result in results.values()]) for key in ("mean_dice", "ece"))
+        iterations = [result["settings"]["iterations"] for result in results.values()]
+        facts = next(iter(results.values()))["settings"]
+        loss = "" if name in ("v1", "v2") or not shared else _with_error(lost)
+        rows.append(
+            f"| {facts['title']} | {len(results)} | {np.mean(iterations):.0f} | {_with_error(dice)} | {loss} "
+            f"| {np.mean(ece):.4f} | {facts['parameters'] / 1e6:.1f} M |"
+        )
+    if len(rows) == 2:
+        raise ValueError(f"{folder} holds no ablations at size {size}; measure some first, with --data")
+    return "\n".join(rows)
+
+
+def _seeds(folder: Path, name: str) -> dict[int, dict]:
+    """Read what was measured of one variant, by seed."""
+    paths = [path for path in (folder / f"{name}.json", *folder.glob(f"{name}-seed*.json")) if path.exists()]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return {result["settings"]["seed"]: result for result in results}
+
+
+def _with_error(values: np.ndarray) -> str:
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{values.mean():.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Train, score and tabulate; a bad input is one sentence on standard error and exit status 2."""
+    parser = parser_of("python -m benchmarks.ablations", (__doc__ or "").partition("\n")[0], Path("ablations"))
+    parser.add_argument("--variants", nargs="*", choices=sorted(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
+    parser.add_argument("--size", type=int, default=128)
+    arguments = parser.parse_args(words)
+    try:
+        if arguments.data:
+            for seed in range(arguments.seed, arguments.seed + arguments.seeds):  # all variants, then the next seed
+                terms = replace(_terms(arguments), seed=seed)
+                for name in arguments.variants:
+                    for line in enter(f"{name}@{arguments.size}", VARIANTS[name], arguments.size, terms):
+                        print(line)
+        text = table(arguments.out / arguments.task, arguments.size)
+        print(text)
+        if arguments.readme:
+            fill(arguments.readme, f"ablations {arguments.task}", text)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"ablations: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _terms(arguments: argparse.Namespace) -> Terms:
+    return Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

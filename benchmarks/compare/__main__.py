@@ -1,0 +1,77 @@
+"""Train peers on a task with one budget of processor time each, score them on its `val` split, write the table.
+
+    python -m benchmarks.compare skin-lesion --data DATA/skin-lesion --minutes 60 --readme README.md
+
+OUT/TASK/PEER.json          everything `evaluate` gives, and what the network and its training were
+RUNS/TASK/PEER/             state and curve; the same command again continues where it stopped
+
+Peers that are done are not trained again. The table has every JSON of the task, and the shipped checkpoints' own.
+"""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from benchmarks.compare.entry import Terms, enter
+from benchmarks.compare.peers import PEERS, named
+from benchmarks.compare.report import table
+from medsegdiff.commands.card import fill
+from medsegdiff.config import PRESETS
+from medsegdiff.data.tasks import TASKS
+
+DEFAULT = ("unet@256", "unet@128", "condition@256", "lucidrains@128", "lucidrains@64")
+
+
+def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentParser:
+    """Describe what every contest is asked; results and runs lie in folders of its own."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("--data", type=Path, help="folder with train/ and val/; without it only the table is written")
+    parser.add_argument("--minutes", type=float, default=60.0, help="processor time for each, over all its threads")
+    parser.add_argument("--members", type=int, default=5, help="masks drawn per picture, by those that draw")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps of those that draw")
+    parser.add_argument("--phantoms", type=float, default=PRESETS["v2-tiny"].training.phantoms, help="their share")
+    parser.add_argument("--cases", metavar="REGEX", help="pool pictures of one case before Dice, as in evaluate")
+    parser.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--every", type=float, default=4.0, help="minutes between saves, each with a validation preview"
+    )
+    parser.add_argument("--out", type=Path, default="results" / what)
+    parser.add_argument("--runs", type=Path, default="runs" / what)
+    parser.add_argument("--readme", type=Path, help=f"put the table into this file's block `{what} TASK`")
+    return parser
+
+
+def main(words: list[str] | None = None) -> int:
+    """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
+    parser = parser_of("python -m benchmarks.compare", (__doc__ or "").partition("\n")[0], Path("compare"))
+    parser.add_argument(
+        "--peers", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(PEERS)}"
+    )
+    arguments = parser.parse_args(words)
+    try:
+        if arguments.data:
+            entries = {name: named(name) for name in arguments.peers}  # refuse a wrong name before the first hour
+            for name, (make, size) in entries.items():
+                for line in enter(name, make, size, _terms(arguments)):
+                    print(line)
+        text = table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
+        print(text)
+        if arguments.readme:
+            fill(arguments.readme, f"compare {arguments.task}", text)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _terms(arguments: argparse.Namespace) -> Terms:
+    return Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

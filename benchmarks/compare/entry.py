@@ -1,0 +1,117 @@
+"""One entry of a contest: train on the budget, score, write the JSON; or go on where an earlier start stopped."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.compare.contest import Contest, race
+from benchmarks.compare.judge import held_out, judged, preview
+from benchmarks.compare.peers import Peer
+from medsegdiff.data.adaptors import cases
+from medsegdiff.data.batches import Draws, Pool
+from medsegdiff.data.synthetic import TASKS as PAINTED
+from medsegdiff.data.tasks import TASKS
+from medsegdiff.device import channels_last
+
+__all__ = ["Terms", "enter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is the same for all."""
+
+    task: str
+    data: Path
+    minutes: float  # of processor time
+    members: int
+    steps: int
+    phantoms: float
+    cases: str | None  # pattern that pools pictures of one case
+    limit: int
+    seed: int
+    every: float  # minutes between saves
+    out: Path
+    runs: Path
+
+
+def enter(name: str, make: Callable[[int, int], Peer], size: int, terms: Terms) -> Iterator[str]:
+    """Train and score one peer, unless that has been done; yield what there is to say."""
+    entry = name.replace("@", "-") + (f"-seed{terms.seed}" if terms.seed else "")
+    result = terms.out / terms.task / f"{entry}.json"
+    if result.exists():
+        yield f"{result} is there already; delete it to measure {name} again"
+        return
+    task, run = terms.task, terms.runs / terms.task / entry
+    classes = len(TASKS[task].labels)
+    torch.manual_seed(terms.seed)
+    peer = channels_last(make(size, classes))
+    found = tqdm(cases(terms.data, "train"), desc=f"{name}: reading", mininterval=5)
+    drawn = terms.phantoms if task in PAINTED else 0.0
+    pool = Pool.of(found, classes, size, task=task, phantoms=drawn, seed=terms.seed)
+    draws = Draws(pool, task=task, seed=terms.seed, augment=True)
+    contest = Contest(peer, draws, terms.minutes, terms.seed)
+    if (run / "state.safetensors").exists():
+        contest.resume(run / "state.safetensors")
+    held = held_out(terms.data, classes, size, task)
+    for row in _trained(contest, run, name, held, terms):
+        with (run / "curve.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    facts = {
+        "peer": name,
+        "title": peer.title,
+        "parameters": sum(p.numel() for p in peer.parameters()),
+        "size": size,
+        "minutes": round(contest.spent / 60, 2),
+        "iterations": contest.done,
+        "pictures": len(pool.pictures),
+        "members": terms.members if peer.draws_members else 1,
+        "steps": terms.steps if peer.draws_members else 0,
+        "fuse": "staple",
+        "phantoms": drawn,
+        "seed": terms.seed,
+        "data": terms.data.resolve().name,
+        "split": "val",
+        "limit": terms.limit,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    evaluation = judged(contest.ema, size, terms.data, task, facts, limit=terms.limit, pattern=terms.cases)
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _trained(contest: Contest, run: Path, name: str, held: Pool, terms: Terms) -> Iterator[dict]:
+    """Spend the budget; yield rows for the curve, saving every few minutes."""
+    run.mkdir(parents=True, exist_ok=True)
+    losses: list[float] = []
+    saved = time.monotonic()
+    bar = tqdm(
+        total=round(60 * contest.minutes),
+        initial=round(contest.spent),
+        desc=f"{name}: training",
+        unit=" CPU s",
+        mininterval=5,
+    )
+    for step in race(contest):
+        losses.append(step.loss)
+        bar.update(round(60 * step.minutes) - bar.n)
+        last = step.minutes >= contest.minutes
+        if step.iteration % 20 == 0 or last:
+            row = {"iteration": step.iteration, "minutes": round(step.minutes, 3), "loss": float(np.mean(losses))}
+            losses.clear()
+            bar.set_postfix(iteration=step.iteration, loss=f"{row['loss']:.4f}")
+            yield row
+        if last or time.monotonic() - saved > 60 * terms.every:
+            dice = preview(contest.ema, held, terms.steps)
+            bar.write(f"{name}: iteration {step.iteration}, {step.minutes:.1f} minutes, Dice of one mask {dice:.4f}")
+            yield {"iteration": step.iteration, "minutes": round(step.minutes, 3), "dice": dice}
+            contest.save(run / "state.safetensors")
+            saved = time.monotonic()
+    bar.close()

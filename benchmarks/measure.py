@@ -1,0 +1,150 @@
+"""How it is measured: in turn, many times, medians with their quartiles; memory and loading in a fresh process each.
+
+A machine drifts, so contenders take turns within a round and share whatever disturbs it. Work is counted, not timed:
+
+    share of the ceiling = FLOP of a step / its time / the machine's own convolution rate
+
+with FLOP as torch counts them (two for a multiplication and an addition; convolutions and matrix products, not FFTs), and
+the rate that of the fastest of a few 3 x 3 convolutions in the precision and layout that the contenders run in.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from statistics import quantiles
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.contenders import CONTENDERS, Contender
+from medsegdiff.device import precision
+
+__all__ = ["available", "ceiling", "compare", "flops", "fresh", "machine", "seconds", "spread"]
+
+_SHAPES = ((64, 64), (128, 32), (256, 32))  # channels, side; 5 samples
+
+
+def available(contender: Contender) -> bool:
+    """Whether all that a contender needs is installed."""
+    return all(find_spec(package) for package in contender.packages)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Say where the numbers come from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "dtype": str(precision(device)).removeprefix("torch."),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    flags = str(torch.backends.cpu.get_cpu_capability())
+    return f"{platform.machine()} processor, {flags}"
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Time one call, to the end of what it started on the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def spread(samples: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, median, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+    return {"median": median, "low": low, "high": high, "least": min(samples), "n": len(samples)}
+
+
+def flops(call: Callable[[], object]) -> int:
+    """Count the floating-point operations of a call on this thread."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def ceiling(device: torch.device) -> Callable[[], float]:
+    """Return a probe of the machine's convolution rate in FLOP/s; each call is one sample."""
+    dtype = precision(device)
+    calls: list[tuple[Callable[[], object], int]] = []
+    for channels, side in _SHAPES:
+        x = torch.randn(5, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+
+        def call(x: torch.Tensor = x, w: torch.Tensor = w) -> torch.Tensor:
+            return F.conv2d(x, w, padding=1)
+
+        calls.append((call, flops(call)))
+
+    @torch.no_grad()
+    def rate() -> float:
+        return max(work / min(seconds(call, device) for _ in range(5)) for call, work in calls)
+
+    return rate
+
+
+def compare(
+    contenders: list[Contender], device: torch.device, rounds: int, told: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure contenders in turn: milliseconds of a step, seconds to a first picture and to a finished mask."""
+    told(f"loading {len(contenders)} contenders")
+    loaded = [contender.load(contender, device) for contender in contenders]
+    work = [flops(one.work) for one in loaded]
+    rate, rates = ceiling(device), []
+    for one in loaded:
+        one.step()  # a first call, that no clock sees
+    samples: list[dict[str, list[float]]] = [{"step": [], "mask": [], "first": []} for _ in contenders]
+    for i in range(rounds):
+        told(f"round {i + 1} of {rounds}")
+        rates.append(rate())
+        for contender, one, sample in zip(contenders, loaded, samples, strict=True):
+            if contender.heavy and i > 0:
+                continue
+            for name, call in (("step", one.step), ("mask", one.mask), ("first", one.first)):
+                if call is not None:
+                    sample[name].append(seconds(call, device))
+    rows = []
+    for contender, one, sample, n in zip(contenders, loaded, samples, work, strict=True):
+        step = spread(sample["step"])
+        mask = spread(sample["mask"]) if sample["mask"] else {k: v * contender.steps for k, v in step.items()}
+        rows.append(
+            {
+                "name": contender.name,
+                "parameters": sum(p.numel() for p in one.network.parameters()),
+                "size": contender.size,
+                "members": contender.members,
+                "steps": contender.steps,
+                "flop_of_a_step": n,
+                "step_s": step,
+                "mask_s": mask | {"n": len(sample["mask"]) or step["n"], "measured": bool(sample["mask"])},
+                "first_s": spread(sample["first"]) if sample["first"] else None,
+                "share": n / step["median"] / spread(rates)["median"],
+            }
+        )
+    return {"ceiling_flop_per_s": spread(rates), "contenders": rows}
+
+
+def fresh(what: str, name: str, device: torch.device) -> dict[str, float]:
+    """Measure in a process of its own, so that memory and loading are this contender's alone (see `benchmarks.alone`)."""
+    command = [sys.executable, "-m", "benchmarks.alone", what, name, str(device)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def contender(name: str) -> Contender:
+    """Find a contender by name."""
+    return next(one for one in CONTENDERS if one.name == name)

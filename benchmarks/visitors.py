@@ -1,0 +1,58 @@
+"""Many visitors on one worker: simultaneous runs as threads that share a model, and whether batching their steps would pay.
+
+Batching pays if a step of 5 n samples costs less than n steps of 5. On a GPU that is far from full it does; on a processor
+whose caches five samples already fill it does not.
+"""
+
+import threading
+import time
+from statistics import quantiles
+from typing import Any
+
+import torch
+
+from benchmarks.contenders import Loaded
+from benchmarks.measure import seconds, spread
+
+__all__ = ["batching", "simultaneous"]
+
+
+def simultaneous(loaded: Loaded, visitors: int) -> dict[str, Any]:
+    """Let `visitors` ask for a mask at the same moment, and time each until it has one."""
+    assert loaded.mask is not None, "only our own contenders make masks"
+    make = loaded.mask
+    together, latencies = threading.Barrier(visitors + 1), []
+
+    def visit() -> None:
+        together.wait()
+        began = time.perf_counter()
+        make()
+        latencies.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=visit) for _ in range(visitors)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    whole = time.perf_counter() - began
+    last = quantiles(latencies, n=20, method="inclusive")[-1] if visitors > 1 else latencies[0]
+    return {
+        "visitors": visitors,
+        "latency_s": spread(latencies),
+        "latency_95_s": last,
+        "masks_per_s": visitors / whole,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def batching(loaded: dict[int, Loaded], device: torch.device, rounds: int) -> list[dict[str, float]]:
+    """Time a step of each number of samples in turn, and give the milliseconds of one sample in it."""
+    samples: dict[int, list[float]] = {n: [] for n in loaded}
+    for one in loaded.values():
+        one.step()
+    for _ in range(rounds):
+        for n, one in loaded.items():
+            samples[n].append(seconds(one.step, device) / n)
+    return [{"samples": n} | spread(times) for n, times in samples.items()]

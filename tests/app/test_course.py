@@ -1,0 +1,344 @@
+"""The course: each chapter as a student walks it, on a tiny checkpoint; what its formulas claim; its links and its words."""
+
+import string
+from itertools import islice
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from streamlit.testing.v1 import AppTest
+
+from app import catalogue
+from app.course import records
+from app.course.bench import Bench
+from app.course.chapters import CHAPTERS
+from app.course.oracles import TwoRaters
+from app.course.staple import staple
+from app.course.visit import TEACHER, Visit
+from app.i18n import LANGUAGES, words
+from app.settings import Choice, Slide
+from medsegdiff.checkpoint import save
+from medsegdiff.config import DiffusionConfig, Domain
+from medsegdiff.nn.build import build
+from medsegdiff.schedule import Diffusion
+
+APP = catalogue.ROOT / "app.py"
+ROWS = {chapter.key: chapter for chapter in CHAPTERS}
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint, v1_config, tmp_path_factory):
+    """A server's bench with an untrained V1 and V2 of 32 x 32 pixels, shared by all visits of this module."""
+    from app.session import Session
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-v1"
+    with torch.random.fork_rng(devices=[]):
+        model = build(v1_config)
+    domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), source="none", licence="CC0")
+    diffusion = DiffusionConfig(parametrization="x_0", scale=0.3)
+    save(folder, model, model_config=v1_config, diffusion=diffusion, domain=domain, training={"iterations_done": 0})
+    return Bench(Session({"tiny": str(checkpoint), "tiny-v1": str(folder)}, "cpu"))
+
+
+@pytest.fixture
+def visit(server, monkeypatch):
+    """Open the course with these parameters of a link, and look."""
+    monkeypatch.setattr("app.streamlit_ui.page._bench", lambda: server)
+
+    def opened(**asked: str) -> AppTest:
+        at = AppTest.from_file(str(APP), default_timeout=120)
+        at.query_params.update(asked)
+        return looked(at)
+
+    return opened
+
+
+def looked(at: AppTest) -> AppTest:
+    at.run()
+    assert not at.exception
+    assert not at.error
+    return at
+
+
+def told(at: AppTest) -> Visit:
+    return at.session_state["visit"]
+
+
+def scrub(at: AppTest, place: int) -> AppTest:
+    """Do as a film does once somebody has left it somewhere."""
+    told(at).places[told(at).chapter] = place
+    return looked(at)
+
+
+def ticks(at: AppTest) -> set[str]:
+    return told(at).done[told(at).chapter]
+
+
+# ------------------------------------------------------------------------------------------- each chapter, as a student
+
+
+def choose(at: AppTest, field: str, value: object) -> AppTest:
+    """Move a control, whatever widget it became."""
+    key = f"{told(at).chapter}.{field}"
+    for kind in ("segmented_control", "selectbox", "slider", "number_input"):
+        for widget in getattr(at, kind):
+            if widget.key == key:
+                widget.set_value(value)
+                return looked(at)
+    raise AssertionError(f"no control {key}")
+
+
+def test_raters_members_take_sides_and_the_minority_survives(visit):
+    at = scrub(visit(chapter="raters"), 8)
+    assert ticks(at) == {"both"}
+    choose(at, "raters_members", 20)
+    choose(at, "share", 0.25)
+    choose(at, "share", 1.0)
+    assert told(at).finished(ROWS["raters"])
+
+
+def test_forward_a_smaller_scale_hides_the_mask_sooner(visit):
+    at = scrub(visit(chapter="forward"), 25)
+    assert ticks(at) == {"sink"}
+    choose(at, "scale", 0.2)
+    choose(at, "kind", "cosine")
+    assert told(at).finished(ROWS["forward"])
+
+
+def test_reverse_samplers_steps_and_the_fault(visit):
+    at = choose(visit(chapter="reverse"), "reverse_steps", 1)
+    choose(at, "sampler", "ddpm")
+    choose(at, "times", "wrong")
+    scrub(at, 3)
+    assert told(at).finished(ROWS["reverse"])
+    assert told(at).notebook["reverse"][0]["times"] == "wrong"
+
+
+def test_conditioning_off_on_two_pictures(visit):
+    at = scrub(visit(chapter="conditioning"), 0)
+    choose(at, "dynamic", "off")
+    choose(at, "case", 7)
+    assert told(at).finished(ROWS["conditioning"])
+
+
+def test_parser_another_filter_a_drawn_one_and_another_size(visit):
+    at = choose(visit(chapter="parser"), "filter", "closed")
+    told(at).values["parser"]["gains"] = (1.0, *(0.0,) * 8)  # as the equaliser does
+    choose(at, "filter", "own")
+    choose(at, "parser_size", 128)
+    assert told(at).finished(ROWS["parser"])
+
+
+def test_anchor_before_the_first_step_wider_and_off(visit):
+    at = scrub(visit(chapter="anchor"), 0)
+    choose(at, "sigma", 2.5)
+    choose(at, "gate", "off")
+    assert told(at).finished(ROWS["anchor"])
+
+
+def test_transformer_both_ends_of_t_and_without(visit):
+    at = choose(visit(chapter="transformer"), "t", 999)
+    choose(at, "t", 0)
+    choose(at, "part", "no_ss")
+    assert told(at).finished(ROWS["transformer"])
+
+
+def test_ensembles_five_rounds_a_bad_rater_and_few_enough(visit):
+    at = scrub(visit(chapter="ensembles"), 5)
+    choose(at, "stranger", "on")
+    scrub(at, 2)
+    choose(at, "stranger", "off")
+    choose(at, "count", 8)
+    for count in range(8, 0, -1):
+        if "enough" not in ticks(at):
+            choose(at, "count", count)
+    assert {"five", "stranger"} <= ticks(at)
+
+
+def test_training_runs_pauses_goes_on_and_is_sampled(visit):
+    at = visit(chapter="training")
+    state = at.session_state["training"]
+    assert not state["running"]
+    at.button(key="toggle").click()
+    looked(at)
+    assert len(state["trainer"].progress.noise) >= 1
+    at.button(key="toggle").click()
+    looked(at)
+    held = len(state["trainer"].progress.noise)
+    assert len(looked(at).session_state["training"]["trainer"].progress.noise) == held  # paused is paused
+    at.button(key="sample").click()
+    looked(at)
+    assert ticks(at) == {"pause", "sample"}
+    at.button(key="toggle").click()
+    looked(at)
+    assert len(state["trainer"].progress.noise) > held
+
+
+def test_a_picture_of_ones_own_is_run_and_forgotten(visit):
+    from io import BytesIO
+
+    from PIL import Image
+
+    held = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)).save(held, "PNG")
+    at = visit(chapter="own")
+    at.file_uploader[0].set_value(("picture.png", held.getvalue(), "image/png"))
+    looked(at)
+    at.slider(key="own.members").set_value(10)
+    at.slider(key="own.steps").set_value(2)
+    at.checkbox(key="own.switches.nbp").uncheck()
+    at.button(key="own.run").click()
+    looked(at)
+    assert told(at).finished(ROWS["own"])
+    assert at.session_state["own"]["result"]["recording"].outcome.labels.shape == (48, 64)
+    at.button(key="own.forget").click()
+    looked(at)
+    assert at.session_state["own"]["result"] is None
+
+
+def test_no_picture_of_a_visitor_is_among_what_all_visitors_share(visit, server):
+    at = visit(chapter="own")
+    at.button(key="own.run").click()
+    looked(at)
+    shared = [recording for key, recording in server._kept.items() if key[0] == "run"]
+    assert all(recording is not at.session_state["own"]["result"]["recording"] for recording in shared)
+
+
+# --------------------------------------------------------------------------------------------- languages, links, modes
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_instructors_page_lists_all_chapters(visit, language):
+    at = visit(chapter=TEACHER, lang=language)
+    assert [box.label for box in at.expander] == [
+        f"{i}. {words(language, 'course')(f'course.{c.key}.title')}" for i, c in enumerate(CHAPTERS, 1)
+    ]
+
+
+def test_every_language_says_everything_with_the_same_placeholders():
+    spoken = {language: words(language, "course").sentences for language in LANGUAGES}
+    assert len({frozenset(sentences) for sentences in spoken.values()}) == 1
+    for key in spoken["en"]:
+        named = {frozenset(n for _, n, _, _ in string.Formatter().parse(s[key]) if n) for s in spoken.values()}
+        assert len(named) == 1, key
+
+
+def test_every_chapter_has_all_its_words_lines_and_rows():
+    w = words("en", "course").sentences
+    fidelity = (catalogue.ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    for chapter in CHAPTERS:
+        names = ("title", "question", "goal", "notice", "differ", "q1", "a1", "q2", "a2")
+        wanted = [f"course.{chapter.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in chapter.tasks))]
+        wanted += [e.place for e in chapter.equations if e.place.startswith("course.")]
+        assert [key for key in wanted if key not in w] == []
+        assert all(records.source(spec) for spec in chapter.sources)
+        assert all(f"| {row} |" in fidelity for row in chapter.fidelity)
+        assert all(row in w[f"course.{chapter.key}.differ"] for row in chapter.fidelity)
+        for control in chapter.controls:
+            assert f"control.{control.field}.label" in w or f"settings.{control.field}.label" in w
+
+
+def test_a_link_brings_the_lesson_back_with_what_it_hides(visit):
+    at = visit(chapter="forward", lang="zh", scale="0.3", kind="cosine", at="4", hide="seed,kind")
+    assert told(at).language == "zh"
+    assert told(at).values["forward"] | {"case": 3, "seed": 0} == {"case": 3, "seed": 0, "scale": 0.3, "kind": "cosine"}
+    assert told(at).places["forward"] == 4
+    assert {w.key for w in at.segmented_control} & {"forward.kind"} == set()
+    assert not any(w.key == "forward.seed" for w in at.number_input)
+    again = Visit.begin(told(at).asked(told(at).hidden), None)
+    assert (again.values, again.places, again.hidden) == (told(at).values, told(at).places, told(at).hidden)
+
+
+def test_a_link_cannot_ask_for_what_a_control_does_not_allow():
+    asked = {"chapter": "parser", "filter": "rm -rf", "gains": "nan,9,-1", "seed": "1e99", "parser_size": "4096"}
+    assert Visit.begin(asked, None).values["parser"] == records.defaults(ROWS["parser"])
+    asked = {"chapter": "raters", "raters_members": "5000", "share": "-3", "case": "999", "at": "99999999"}
+    held = Visit.begin(asked, None)
+    assert (held.values["raters"]["raters_members"], held.values["raters"]["share"]) == (25, 0.0)
+    assert held.values["raters"]["case"] == 3
+    assert Visit.begin({"chapter": "../x", "lang": "xx"}, None).chapter == CHAPTERS[0].key
+
+
+def test_every_control_reads_back_what_a_link_says_of_it():
+    for chapter in CHAPTERS:
+        for control in chapter.controls:
+            match control:
+                case Slide(high=high):
+                    assert records.read(control, f"{high:g}") == high
+                case Choice(choices=choices):
+                    assert [records.read(control, str(choice)) for choice in choices] == list(choices)
+                case _:
+                    pass
+
+
+@pytest.mark.parametrize("key", [c.key for c in CHAPTERS])
+def test_with_recordings_only_nothing_is_loaded_and_every_chapter_shows_something(visit, server, key, monkeypatch):
+    monkeypatch.setattr(server.session, "_load", lambda folder: pytest.fail("a network was loaded"))
+    at = visit(chapter=key, mode="recordings", lang="zh")
+    assert at.main.get("bidi_component")
+    assert not any(b.key in ("toggle", "own.run") for b in at.button)
+
+
+def test_two_recordings_looked_at_complete_a_replayed_chapter(visit):
+    at = scrub(visit(chapter="anchor", mode="recordings"), 1)
+    choice = at.selectbox(key="replay.anchor")
+    assert len(choice.options) >= 2
+    choice.select_index(1)
+    looked(at)
+    scrub(at, 1)
+    assert told(at).finished(ROWS["anchor"])
+
+
+def test_a_printed_page_has_the_chapter_and_no_controls(visit):
+    at = visit(chapter="forward", print="1", lang="zh")
+    assert not at.slider
+    assert not at.sidebar.radio
+    assert at.code
+
+
+# -------------------------------------------------------------------------------------------------- what formulas claim
+
+
+def test_the_two_raters_oracle_begins_with_the_share_and_is_sure_of_a_mask_it_is_shown():
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
+    masks = torch.full((2, 1, 16, 16), -0.2)
+    masks[0, :, 4:8, 4:8], masks[1, :, 4:12, 4:12] = 0.2, 0.2
+    oracle = TwoRaters(diffusion, masks, 0.3)
+    noise = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    begin = oracle.belief(diffusion.schedule.noised(masks[1:].expand_as(noise), 999, noise), torch.tensor([999]))
+    assert begin[:, 0].mean() == pytest.approx(0.3, abs=0.02)
+    assert (
+        oracle.belief(diffusion.schedule.noised(masks[:1].expand_as(noise), 0, noise), torch.tensor([0]))[:, 0].min()
+        > 0.999
+    )
+
+
+def test_staple_by_hand_ends_where_the_reference_ends():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((24, 24), np.uint8)
+    truth[6:18, 6:18] = 1
+    members = np.stack([np.where(rng.random(truth.shape) < p, 1 - truth, truth) for p in (0.02, 0.05, 0.1, 0.3)])
+    reference = sitk.STAPLEImageFilter()
+    reference.SetForegroundValue(1)
+    found = sitk.GetArrayFromImage(reference.Execute([sitk.GetImageFromArray(m) for m in members]))
+    (last,) = islice(staple(members), 60, 61)
+    np.testing.assert_allclose(last.weight, found, atol=1e-4)  # both stop by then to four digits
+    np.testing.assert_allclose(last.sensitivity, reference.GetSensitivity(), atol=1e-3)
+    np.testing.assert_allclose(last.specificity, reference.GetSpecificity(), atol=1e-3)
+
+
+def test_parsevals_two_sums_are_one_number():
+    from app.course.chapters.parser import energies
+
+    in_space, in_frequency = energies(torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(0)))
+    assert in_space == pytest.approx(in_frequency, rel=1e-5)
+
+
+def test_the_recorded_training_learnt():
+    from app.course.chapters.training import RECORDED
+    from app.course.toy import Progress
+
+    progress = Progress.load(RECORDED)
+    assert progress.previews[-1].dice > 0.8 > 0.4 > progress.previews[0].dice
+    assert np.mean(progress.noise[-20:]) < 0.2 * np.mean(progress.noise[:5])

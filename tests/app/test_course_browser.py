@@ -1,0 +1,126 @@
+"""The course as a browser sees it: all chapters in both languages without a fault, the film's place, paper."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from app import catalogue
+from app.course.chapters import CHAPTERS
+from app.course.visit import TEACHER
+from app.i18n import LANGUAGES, words
+
+pytestmark = pytest.mark.slow
+KEYS = [*(c.key for c in CHAPTERS), TEACHER]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A server of the course, started as `make course` does."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("course") / "log"
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
+    with log.open("w") as out:
+        server = subprocess.Popen(command, cwd=catalogue.ROOT, env=os.environ, stdout=out, stderr=out)
+    found = f"http://localhost:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urlopen(f"{found}/_stcore/health", timeout=2)
+                break
+            except (URLError, OSError):
+                time.sleep(0.5)
+        yield found
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that may ask nobody but the server, and must not fault."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
+    page = context.new_page()
+    page.set_default_timeout(180_000)
+    page.strangers, page.faults = [], []
+    known = (address, "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(known) else page.strangers.append(r.url))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
+    yield page
+    assert not page.strangers
+    assert not page.faults
+    context.close()
+
+
+def sound(page):
+    """The chapter is there to its last line, and nothing on it is an error."""
+    page.wait_for_selector(".foot")
+    page.wait_for_selector(".stSpinner", state="detached")
+    assert page.locator("[data-testid=stException]").count() == 0
+    assert page.locator("[data-testid=stAlert]").count() == 0
+    assert page.locator("[data-testid=stMain]").evaluate("e => e.scrollWidth <= e.clientWidth")  # nothing sideways
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_walk_through_all_chapters_without_a_fault(page, address, language):
+    w = words(language, "course")
+    page.goto(f"{address}/?lang={language}")
+    for i, key in enumerate(KEYS):
+        if i:
+            title = w("teacher.title") if key == TEACHER else f"{i + 1}. {w(f'course.{key}.title')}"
+            page.locator("[data-testid=stSidebar] label", has_text=title).last.click()
+        heading = w("teacher.title") if key == TEACHER else w(f"course.{key}.title")
+        page.wait_for_selector(f"h1.question:has-text('{heading}')")
+        sound(page)
+        if key not in ("own", TEACHER):
+            page.wait_for_selector(".film[data-shown=run]")
+        assert f"chapter={key}" in page.url
+
+
+@pytest.mark.parametrize("key", ["raters", "parser", TEACHER])
+def test_a_phone_needs_no_sideways_scrolling(page, address, key):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/?chapter={key}&lang=zh")
+    sound(page)
+
+
+def test_scrubbing_ticks_a_task_and_moves_the_numbers(page, address):
+    page.goto(f"{address}/?chapter=forward&lang=en")
+    line = page.locator(".film input[type=range]").first
+    line.focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(".tasks li.done")
+    assert page.locator(".facts dd").first.inner_text() == "999"
+    assert page.locator(".film .now").first.inner_text().startswith("t = 999")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("key", ["raters", "forward", "training"])
+def test_a_chapter_prints_on_one_page(page, address, key, language):
+    page.goto(f"{address}/?chapter={key}&lang={language}&print=1")
+    page.wait_for_selector(".tasks")
+    page.wait_for_selector(".katex")
+    page.wait_for_timeout(1000)
+    paper = page.pdf(format="A4", print_background=False)
+    pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", paper))
+    assert pages == 1

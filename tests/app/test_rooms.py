@@ -1,0 +1,152 @@
+"""The rooms of the page in a browser: an A/B, a comparison, a truth of one's own, a link, and eyes and ears."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import links
+from app.settings import CONTROLS
+from app.truth import score
+
+# What Gradio itself brings and the page cannot mend: (rule, part of the element it is about).
+ALLOWED = (
+    ("image-redundant-alt", 'alt="Settings"'),  # in its footer
+    ("aria-prohibited-attr", 'aria-label="Empty value"'),  # until a chart has arrived
+)
+
+
+def asked_for(page, members):
+    page.wait_for_selector("#film-steps .film[data-shown=run]")
+    page.locator("#settings button").first.click()
+    page.wait_for_function(f"document.querySelector('#set-members input[type=number]')?.value === '{members}'")
+
+
+def enter(page, room):
+    page.locator(f"#rooms input[value={room}]").check(force=True)
+    page.wait_for_selector(f".room-{room}", state="visible")
+
+
+def test_one_part_is_changed_on_the_same_noise(page):
+    enter(page, "inside")
+    page.wait_for_function("document.querySelector('.parts').dataset.part === 'anchor'")
+    page.locator("#which-anchor label").nth(1).click()  # another sigma
+    page.wait_for_selector("#dial-sigma-sigma", state="visible")
+    page.locator("#again-anchor").click()
+    page.wait_for_selector("#film-pair-anchor .film[data-shown=run]")
+    told = page.locator("#told-anchor").inner_text()
+    assert told.startswith("Dice between the two masks: ")
+    assert "against the drawn truth" in told
+    assert page.locator("#film-pair-anchor canvas").count() == 3
+    assert (
+        page.locator("#film-pair-anchor input[type=range]").get_attribute("max") == "11"
+    )  # the opening and the result
+
+
+def test_two_setups_meet_on_a_slider(page):
+    enter(page, "compare")
+    page.locator("#a-steps input[type=number]").fill("2")
+    page.locator("#a-steps input[type=number]").press("Tab")
+    page.locator("#compare").click()
+    page.wait_for_selector("#compared table")
+    head = page.locator("#compared thead").inner_text()
+    assert "steps: 2" in head
+    assert "steps: 1" in head
+    assert page.locator("#slider img").count() == 2
+
+
+def test_the_scores_on_the_screen_are_those_of_the_files(page):
+    enter(page, "truth")
+    page.wait_for_selector("#scores table")
+    arrays = {}
+    for name in ("mask", "truth"):
+        with page.expect_download() as download:
+            page.locator(f"#get-truth-{name}").click()
+        arrays[name] = np.asarray(Image.open(download.value.path()))
+    found = score(arrays["mask"], arrays["truth"], ["lesion"])[0]
+    cells = page.locator("#scores tbody td").all_inner_texts()
+    assert cells == [f"{found.dice:.4f}", f"{found.iou:.4f}", f"{found.hd95:.2f}"]
+
+
+def test_a_mask_of_ones_own_is_scored(page, tmp_path):
+    enter(page, "truth")
+    page.wait_for_selector("#scores table")
+    half = np.zeros((256, 256), np.uint8)
+    half[:, :128] = 255
+    Image.fromarray(half).save(tmp_path / "mine.png")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#upload-truth").click()
+    chooser.value.set_files(tmp_path / "mine.png")
+    page.wait_for_function("document.querySelector('#scores').textContent.includes('you brought')")
+    with page.expect_download() as download:
+        page.locator("#get-truth-truth").click()
+    np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), half // 255)
+
+
+def test_a_member_is_picked_and_taken_home(page):
+    enter(page, "uncertainty")
+    page.locator("#members button").nth(1).click()
+    page.wait_for_selector("#members button:nth-child(2)[aria-pressed=true]")
+    with page.expect_download() as download:
+        page.locator("#get-member").click()
+    assert download.value.suggested_filename == "member-2.png"
+    assert set(np.unique(np.asarray(Image.open(download.value.path())))) <= {0, 1}
+
+
+def test_a_link_restores_the_settings_and_hides_what_a_class_shall_not_see(page, address):
+    values = [3 if control.field == "steps" else control.default for control in CONTROLS]
+    query = links.write(values, language="zh", example=7, room="truth", hide=["upload"])
+    page.goto(address + query)
+    page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
+    page.wait_for_function("document.querySelector('#scores')?.textContent.includes('请先')")  # 7 has no run yet
+    page.locator("#settings button").first.click()
+    assert page.locator("#set-steps input[type=number]").input_value() == "3"
+    assert not page.locator("#upload").is_visible()
+    assert not page.locator("#share").is_visible()
+
+
+def test_a_picture_of_another_kind_is_spoken_of_before_it_is_run(page, tmp_path):
+    Image.fromarray(np.full((40, 200), 90, np.uint8)).save(tmp_path / "grey.png")
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "grey.png")
+    page.wait_for_selector("#domain .doubt")
+    told = page.locator("#domain").inner_text()
+    assert "it is grey, training was in colour" in told
+    assert "40 × 200 pixels would be squeezed" in told
+
+
+def test_a_closed_tab_frees_its_place_in_the_queue(page, browser, address):
+    other = browser.new_context(locale="en-US").new_page()
+    other.goto(address + "?steps=50&members=25&size=512")  # minutes, if nobody stops it
+    asked_for(other, members="25")
+    other.locator("#run").click()
+    other.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Step ')")
+    other.context.close()
+    page.goto(address + "?steps=1&members=1")
+    asked_for(page, members="1")
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+
+
+@pytest.mark.parametrize("look", [("light", "en", 1280), ("dark", "zh", 390)])
+def test_axe_finds_nothing_that_the_page_could_mend(page, address, look):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+    theme, language, width = look
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}?lang={language}&__theme={theme}")
+    page.wait_for_selector("#film-steps .film[data-shown=run]")
+    found = []
+    for room in ("try", "inside", "uncertainty", "compare", "truth"):
+        enter(page, room)
+        page.wait_for_timeout(1500)
+        for violation in axe.Axe().run(page).response["violations"]:
+            for node in violation["nodes"]:
+                if not any(rule == violation["id"] and part in node["html"] for rule, part in ALLOWED):
+                    found.append(f"{room}: {violation['id']}: {node['html'][:160]} {node['target']}")
+    assert found == []
+
+
+def test_nothing_needs_sideways_scrolling_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    for room in ("inside", "uncertainty", "compare", "truth"):
+        enter(page, room)
+        page.wait_for_timeout(800)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, room

@@ -1,0 +1,181 @@
+"""What a public page owes its visitors: nothing kept, nothing shown to others, nothing run that came from outside."""
+
+import ast
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from PIL import Image
+
+from app.session import Session, phantom
+
+ROOT = Path(__file__).parents[2]
+PATIENT = {"timeout": 60}
+
+
+@pytest.fixture(scope="module")
+def patched():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def cache(patched, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    patched.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(session, cache):
+    from app import gradio_ui
+
+    return gradio_ui.serve(session)[0]
+
+
+@pytest.fixture
+def hasty(session, cache, monkeypatch):
+    """A page that deletes every second what is older than fifteen: a busy machine may take as long for one run."""
+    from app.gradio_ui import page
+
+    monkeypatch.setattr(page, "_DELETE_CACHE", (1, 15))
+    return page.serve(session)[0]
+
+
+@pytest.fixture
+def lesion(tmp_path) -> Path:
+    path = tmp_path / "Jane Doe 1961.png"
+    Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
+    return path
+
+
+def test_an_upload_is_gone_after_the_run_and_the_results_soon_after(hasty, cache, lesion, capfd):
+    from gradio_client import Client, handle_file
+
+    client = Client(hasty, verbose=False, download_files=False, httpx_kwargs=PATIENT)
+    mask, *_ = client.predict(handle_file(lesion), "tiny", 1, 1, 0, "ddim", "mean", api_name="/segment")
+    held = [path for path in cache.rglob("*") if path.is_file()]
+    assert lesion.read_bytes() not in [path.read_bytes() for path in held]
+    assert Path(mask["path"]) in held
+    waited = time.monotonic() + 60
+    while Path(mask["path"]).exists() and time.monotonic() < waited:
+        time.sleep(0.2)
+    assert not [path for path in cache.rglob("*.png")]
+    assert "Jane" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", str(ROOT / "requirements.txt")])
+def test_a_path_of_the_server_is_neither_read_nor_served(address, path):
+    import httpx
+
+    for url in (f"{address}gradio_api/file={path}", f"{address}gradio_api/file={path.replace('/', '%2f')}"):
+        assert httpx.get(url, **PATIENT).status_code in (403, 404)
+    # By hand, since the client would upload a file of its own that has this path.
+    forged = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    data = [forged, "tiny", 1, 1, 0, "ddim", "mean"]
+    asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT)
+    answer = httpx.get(f"{address}gradio_api/call/segment/{asked.json()['event_id']}", **PATIENT).text
+    assert answer.startswith("event: error")
+    assert "root:" not in answer
+    assert Path(path).exists() or path.startswith("..")  # an upload is deleted when it is read; this was none
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(browser, address):
+    page = browser.new_context(viewport={"width": 1280, "height": 1400}, locale="en-US").new_page()
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.wait_for_selector("#rooms label:nth-child(3)")
+    page.wait_for_function("document.documentElement.lang === 'en'")
+    return page
+
+
+def test_what_a_visitor_writes_stays_text(browser, address, tmp_path):
+    page, attack = opened(browser, address), "<img src=x onerror=window.hacked=1>"
+    path = tmp_path / f"{attack}.png"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+    page.set_input_files("#upload input[type=file]", path)
+    page.wait_for_selector("text=40 × 60 pixels")
+    page.locator("#about > button").click()
+    page.locator("#hub-repository textarea, #hub-repository input").first.fill(f"{attack}/x")
+    page.locator("#hub-load").click()
+    page.wait_for_selector("#loaded [role=alert]")
+    assert attack[:20] in page.locator("#loaded").inner_text()
+    assert page.evaluate("window.hacked") is None
+    page.context.close()
+
+
+@pytest.fixture
+def ended(monkeypatch) -> list[int]:
+    """How many events each run yielded before it ended, however it did."""
+    counts, run = [], Session.run
+
+    def counted(self, *arguments):
+        seen = 0
+        try:
+            for event in run(self, *arguments):
+                seen += 1
+                yield event
+        finally:
+            counts.append(seen)
+
+    monkeypatch.setattr(Session, "run", counted)
+    return counts
+
+
+def test_a_closed_tab_leaves_its_place_to_the_next(browser, address, lesion, ended):
+    from gradio_client import Client, handle_file
+
+    page = opened(browser, address)
+    page.locator("#settings > button").click()
+    for name, value in (("members", "25"), ("steps", "50")):
+        page.locator(f"#set-{name} input[type=number]").fill(value)
+        page.locator(f"#set-{name} input[type=number]").press("Enter")
+    page.locator("#run").click()
+    page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.startsWith('Step ')")
+    assert not ended
+    page.context.close()
+    client = Client(address, verbose=False, download_files=False, httpx_kwargs=PATIENT)
+    client.predict(handle_file(lesion), "tiny", 1, 1, 0, "ddim", "mean", api_name="/segment")
+    left, following = ended
+    assert left < 1 + 50  # the opening and every step
+    assert following == 3
+
+
+def test_gradio_is_no_older_than_the_last_advisory_read_and_its_open_doors_are_shut():
+    # CVE-2026-111497 was mended in 6.31; earlier ones in 6.6 to 6.20.
+    (gradio,) = (Requirement(r) for r in (ROOT / "requirements.txt").read_text().splitlines() if r.startswith("gradio"))
+    assert not gradio.specifier.contains("6.30.9")
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "app" / "gradio_ui").glob("*.py")]
+    names = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & {"load_chat", "FileExplorer", "DeepLinkButton", "Interface"}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "gradio_ui").glob("*.py"))
+    assert not re.search(r"gr\.load\(|share=True|\$\{value\}", text)
+    (launch,) = (
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "launch"
+    )
+    said = {word.arg: ast.unparse(word.value) for word in launch.keywords}
+    for key, value in (
+        ("run_history", "False"),
+        ("show_error", "False"),
+        ("enable_monitoring", "False"),
+        ("strict_cors", "True"),
+        ("allowed_paths", "[]"),
+    ):
+        assert said[key] == value
+    assert "max_file_size" in said

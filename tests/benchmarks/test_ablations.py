@@ -1,0 +1,56 @@
+"""Variants differ in the one part they are named after, and the table subtracts seed from seed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.ablations import VARIANTS, table
+from benchmarks.compare.peers import Ours
+from medsegdiff.records import Switches
+
+WHOLE = Switches()
+
+
+def test_every_variant_lacks_what_its_name_says() -> None:
+    parts = {}
+    for name, make in VARIANTS.items():
+        torch.manual_seed(0)
+        peer = make(64, 1)
+        assert isinstance(peer, Ours)
+        config = peer.objective.model.config
+        parts[name] = {key for key in WHOLE.__slots__ if not getattr(config.switches, key)}
+        if name == "v2-sine":
+            assert getattr(config, "band", "") == "sine"
+        loss = peer(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0)
+        loss.backward()
+        assert loss.isfinite()
+    assert parts == {
+        "v1": set(),
+        "v1-no-dynamic-encoding": {"dynamic_encoding"},
+        "v1-no-ff-parser": {"ff_parser"},
+        "v1-neither": {"dynamic_encoding", "ff_parser"},
+        "v2": set(),
+        "v2-no-anchor": {"anchor"},
+        "v2-no-ss-former": {"ss_former"},
+        "v2-no-nbp": {"nbp"},
+        "v2-sine": set(),
+        "v2-naive": {"anchor", "nbp"},
+    }
+
+
+def test_the_table_takes_differences_seed_by_seed(tmp_path: Path) -> None:
+    measured = {"v2": (0.90, 0.80, 0.85), "v2-no-nbp": (0.88, 0.79, 0.82), "v1": (0.7,)}
+    for name, scores in measured.items():
+        for seed, dice in enumerate(scores):
+            facts = {"seed": seed, "title": name.upper(), "parameters": 3_900_000, "iterations": 100 + seed}
+            path = tmp_path / (f"{name}-128" + (f"-seed{seed}" if seed else "") + ".json")
+            path.write_text(json.dumps({"mean_dice": dice, "ece": 0.01, "settings": facts}))
+    assert table(tmp_path, 128).splitlines()[2:] == [
+        "| V1 | 1 | 100 | 0.700 |  | 0.0100 | 3.9 M |",
+        "| V2 | 3 | 101 | 0.850 ± 0.029 |  | 0.0100 | 3.9 M |",
+        "| V2-NO-NBP | 3 | 101 | 0.830 ± 0.026 | 0.020 ± 0.006 | 0.0100 | 3.9 M |",  # of 0.02, 0.01, 0.03
+    ]
+    with pytest.raises(ValueError, match="holds no ablations at size 256"):
+        table(tmp_path, 256)

@@ -1,0 +1,146 @@
+"""Peers on phantoms: what is spent, continued, scored and tabled."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.compare.__main__ import main
+from benchmarks.compare.contest import Contest, race
+from benchmarks.compare.peers import PEERS, named
+from benchmarks.compare.report import table
+from medsegdiff.data.batches import Draws, Pool
+from medsegdiff.data.synthetic import draw
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("contest") / "skin-lesion"
+    for split, count in (("train", 4), ("val", 2)):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for i in range(count):
+            phantom = draw("skin-lesion", 10 * count + i, 80, raters=0)
+            Image.fromarray(phantom.image).save(root / split / "images" / f"{i}.png")
+            Image.fromarray(phantom.labels).save(root / split / "masks" / f"{i}.png")
+    return root
+
+
+def contest(minutes: float) -> Contest:
+    phantoms = [draw("skin-lesion", i, SIZE, raters=0) for i in range(4)]
+    draws = Draws(
+        Pool([p.image for p in phantoms], [p.labels for p in phantoms]), task="skin-lesion", seed=0, augment=False
+    )
+    torch.manual_seed(0)
+    return Contest(PEERS["condition"](SIZE, 1), draws, minutes, seed=0)
+
+
+@pytest.mark.parametrize("name", sorted(PEERS))
+@pytest.mark.parametrize("classes", [1, 2])
+def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: int) -> None:
+    if name == "lucidrains":
+        pytest.importorskip("med_seg_diff_pytorch")
+    torch.manual_seed(0)
+    peer = PEERS[name](SIZE, classes).eval()
+    parameters = sum(p.numel() for p in peer.parameters())
+    assert 0.8 < parameters / 3.85e6 < 1.2 or name == "v1"  # v2-tiny's; v1-tiny is smaller by its own preset
+    image = torch.linspace(-1, 1, 2 * 3 * SIZE * SIZE).view(2, 3, SIZE, SIZE)
+    labels = torch.zeros(2, SIZE, SIZE, dtype=torch.uint8)
+    labels[:, 16:40, 16:40] = classes
+    loss = peer(image, labels, 0)
+    loss.backward()
+    assert loss.isfinite()
+    with torch.no_grad():
+        masks = peer.masks(image[:1], members=2, steps=2, seed=0)
+        again = peer.masks(image[:1], members=2, steps=2, seed=0)
+    assert masks.shape == (2 if peer.draws_members else 1, classes + 1, SIZE, SIZE)
+    torch.testing.assert_close(masks.sum(1), torch.ones_like(masks[:, 0]))
+    assert torch.equal(masks, again)
+
+
+def test_a_contestant_learns_until_its_processor_time_is_spent_and_then_stops() -> None:
+    run = contest(minutes=0.05)
+    steps = list(race(run))
+    assert run.spent >= 3 > 60 * steps[-2].minutes  # it stops at the first iteration that ends beyond the budget
+    assert [step.iteration for step in steps] == list(range(1, run.done + 1))
+    assert steps[-1].loss < steps[0].loss
+    assert run.learning_rate() <= 0.011 * run.peer.recipe.learning_rate  # all is spent, the rate has fallen
+
+
+def test_a_stopped_contestant_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = contest(minutes=100)
+    walk = race(first)
+    for _ in range(2):
+        next(walk)
+    first.save(tmp_path / "state.safetensors")
+    second = contest(minutes=100)
+    second.resume(tmp_path / "state.safetensors")
+    assert (second.done, second.spent) == (2, first.spent)
+    for run in (first, second):
+        run.spent = 0.0  # else the rate, which falls with the time spent, would differ in the seventh digit
+        next(race(run))
+    for one, other in zip(first.ema.parameters(), second.ema.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="begun with 100 minutes and seed 0"):
+        contest(minutes=50).resume(tmp_path / "state.safetensors")
+
+
+def test_the_command_trains_scores_and_fills_the_readme(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- compare skin-lesion -->\n<!-- end -->\nafter\n")
+    words = ["skin-lesion", "--data", str(data), "--minutes", "0.02", "--phantoms", "0", "--peers", f"condition@{SIZE}"]
+    places = ["--out", str(tmp_path / "results"), "--runs", str(tmp_path / "runs"), "--readme", str(readme)]
+    assert main([*words, *places]) == 0
+    result = json.loads((tmp_path / "results" / "skin-lesion" / f"condition-{SIZE}.json").read_text())
+    assert 0 <= result["mean_dice"] <= 1
+    assert len(result["cases"]) == 2
+    assert result["settings"]["minutes"] >= 0.02
+    curve = tmp_path / "runs" / "skin-lesion" / f"condition-{SIZE}" / "curve.jsonl"
+    rows = [json.loads(row) for row in curve.read_text().splitlines()]
+    assert rows[-1]["iteration"] == result["settings"]["iterations"]
+    assert 0 <= rows[-1]["dice"] <= 1
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- compare skin-lesion -->")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert f"| condition network alone at {SIZE} | 3.4 M |" in text
+    capsys.readouterr()
+    assert main([*words, *places]) == 0  # a second time nothing is trained
+    assert "is there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["unet", "unet@100", "resnet@256", "unet@0", "unet@big"])
+def test_a_name_that_is_no_peer_is_refused_in_a_sentence(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is no peer; write unet, .* as in condition@256"):
+        named(name)
+
+
+def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(tmp_path: Path) -> None:
+    def result(dice: float, **settings: object) -> str:
+        scores = {"dice": dice, "interval": [dice - 0.1, dice + 0.1], "n": 7}
+        return json.dumps(
+            {"mean_dice": dice, "mean_iou": dice / 2, "mean_hd95": 3.0, "hd95_unit": "pixels", "ece": 0.01}
+            | {"per_class": {"lesion": scores}, "settings": settings}
+        )
+
+    facts = {"title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2, "size": 256, "seed": 1}
+    for folder in ("peers", "results/lung-v2", "results/lung-v3", "checkpoints/lung-v2"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "peers" / "unet.json").write_text(result(0.8, **facts, steps=0, members=1))
+    (tmp_path / "results" / "lung-v2" / "5x10.json").write_text(result(0.9))
+    (tmp_path / "results" / "lung-v3" / "5x10.json").write_text(result(0.95))  # no such checkpoint is shipped
+    config = {"weights": {"parameters": 3_900_000}, "model": {"image_size": 256}, "training": {"iterations_done": 5}}
+    (tmp_path / "checkpoints" / "lung-v2" / "config.json").write_text(json.dumps(config))
+    text = table(tmp_path / "peers", tmp_path / "results", tmp_path / "checkpoints", "lung")
+    assert text.splitlines()[2:] == [
+        "| **`lung-v2`** as shipped, at 256; 5 members, 10 steps | 3.9 M | 5 |  | 0.900 | 0.800 to 1.000 "
+        "| 0.450 | 3.0 pixels | 0.0100 | 7 |",
+        "| plain U-Net at 256, seed 1 | 3.7 M | 9 | 60 | 0.800 | 0.700 to 0.900 | 0.400 | 3.0 pixels | 0.0100 | 7 |",
+    ]
+    with pytest.raises(ValueError, match="hold no results"):
+        table(tmp_path / "nothing", tmp_path, tmp_path, "lung")
