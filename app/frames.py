@@ -119,7 +119,7 @@ class Recording:
             }
             for f in self.frames
         ]
-        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts}, allow_nan=False)
+        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts})  # NaN: Dice of what is not there
         with Path(path).open("wb") as file:
             np.savez_compressed(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
 

@@ -4,11 +4,13 @@ What goes onto the page as HTML is escaped here; a name that a file or a checkpo
 """
 
 import html
+import math
 from typing import Any
 
 from app import catalogue, panels
 from app.catalogue import Card
 from app.domain import check
+from app.experiments import mean
 from app.frames import Recording
 from app.i18n import Words
 from app.session import Subject
@@ -133,12 +135,13 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
             (w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), told)
         )
     for i, dice in enumerate(known["dice"]):
-        mean = sum(dice) / len(dice)
+        if all(math.isnan(d) for d in dice):
+            cells.append((w("result.dice"), "–", w("result.dice_none")))
+            continue
         told = w("result.dice_detail")
         if known["anchor_dice"]:
-            anchor = known["anchor_dice"][i]
-            told = w("result.dice_detail_anchor", anchor=f"{sum(anchor) / len(anchor):.3f}")
-        cells.append((w("result.dice"), f"{mean:.3f}", told))
+            told = w("result.dice_detail_anchor", anchor=f"{mean(known['anchor_dice'][i]):.3f}")
+        cells.append((w("result.dice"), f"{mean(dice):.3f}", told))
     settings = known["settings"]
     if settings["members"] > 1:
         cells.append((w("result.disagreement"), f"{known['disagreement']:.3f}", w("result.disagreement_detail")))

@@ -92,7 +92,7 @@ def _ours(checkpoint: str) -> Callable[[Contender, torch.device], Loaded]:
 
 def _lucidrains(dim: int) -> Callable[[Contender, torch.device], Loaded]:
     def load(contender: Contender, device: torch.device) -> Loaded:
-        from med_seg_diff_pytorch import Unet
+        from med_seg_diff_pytorch import Unet  # pyright: ignore[reportMissingImports]  make bench installs it
 
         network = Unet(
             dim=dim, image_size=contender.size, mask_channels=1, input_img_channels=3, dim_mults=(1, 2, 4, 8)

@@ -48,7 +48,7 @@ class Objective(nn.Module):
         diffusion: schedule, scale and parametrisation.
         alpha: the anchor is supervised on samples whose t is a multiple of it.
         beta: weight of the anchor's cross-entropy.
-        dice: weight of soft Dice on x_0 beside the noise loss; 0 is the papers.
+        dice: weight of soft Dice on x_0 beside the noise loss (F29); 0 is the papers.
     """
 
     def __init__(self, model: Network, diffusion: Diffusion, *, alpha: int, beta: float, dice: float = 0.0) -> None:

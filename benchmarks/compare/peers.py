@@ -110,7 +110,7 @@ class Lucidrains(Peer):
     def __init__(self, size: int, classes: int) -> None:
         super().__init__()
         try:
-            from med_seg_diff_pytorch import MedSegDiff, Unet, med_seg_diff_pytorch
+            from med_seg_diff_pytorch import MedSegDiff, Unet, med_seg_diff_pytorch  # pyright: ignore[reportMissingImports]  make compare installs it
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"{error.name} is not installed; pip install --no-deps med-seg-diff-pytorch==0.3.3 einops"

@@ -54,13 +54,16 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _table(results: list[dict[str, Any]]) -> str:
     """Lay out several evaluations of one checkpoint as a markdown table, in the order given."""
-    rows = ["| what | Dice | 95 % interval | IoU | HD95 | ECE | N |", "|---|---:|---:|---:|---:|---:|---:|"]
+    several = [name for name in results[0]["per_class"] if len(results[0]["per_class"]) > 1]
+    heads = ["what", "Dice", "95 % interval", *several, "IoU", "HD95", "ECE", "N"]
+    rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
     for result in results:
         settings, classes = result["settings"], result["per_class"]
         scores = next(iter(classes.values()))
-        interval = "{:.4f} to {:.4f}".format(*scores["interval"]) if len(classes) == 1 else ""
+        interval = "{:.4f} to {:.4f}".format(*result.get("interval", scores["interval"]))
+        each = "".join(f" {classes[name]['dice']:.3f} |" for name in several)
         rows.append(
-            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {interval} | {result['mean_iou']:.4f} "
+            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {interval} |{each} {result['mean_iou']:.4f} "
             f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {scores['n']} |"
         )
     return "\n".join(rows)

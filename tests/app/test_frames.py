@@ -1,13 +1,17 @@
 """What a run leaves behind: small arrays that replay without torch."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.frames import Recording
+from app.i18n import words
+from app.wording import facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,3 +70,12 @@ def test_a_shipped_recording_is_small_and_of_the_weights_that_are_shipped():
     for (name, _), path in paths.items():
         assert path.stat().st_size < 2e6
         assert Recording.load(path).facts["digest"] == catalogue.card(catalogue.shipped()[name]).sha256, path.name
+
+
+def test_a_picture_without_a_lesion_is_recorded_and_told(recorded, tmp_path):
+    recording = Recording.load(recorded)
+    nothing = replace(recording, facts=recording.facts | {"dice": [[math.nan]], "anchor_dice": [[math.nan]]})
+    nothing.save(tmp_path / "nothing.npz")
+    told = facts(Recording.load(tmp_path / "nothing.npz"), words("en"), live=False)
+    assert "–" in told
+    assert "nan" not in told
