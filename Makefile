@@ -53,7 +53,7 @@ results: $(VENV)/dev.stamp
 	@for run in $(GRID); do \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
 	        --members $${run%x*} --steps $${run#*x} || exit 1; done
-	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme README.md \
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme $(if $(filter skin-lesion-v2,$(CHECKPOINT)),README.md,docs/results.md) \
 	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) $(if $(CURVE),--curve $(CURVE))
 
 # Others' code of V1, installed without its logging service.

@@ -55,10 +55,11 @@ def main(argv: list[str] | None = None) -> int:
             path.write_text(text, encoding="utf-8")
         if arguments.readme:
             fill(arguments.readme, "bench", words)
+            fill(arguments.readme.parent / "docs" / "speed.md", "visitors", report.visitors(found))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(words)
+    print(words, report.visitors(found), sep="\n\n")
     return 0
 
 

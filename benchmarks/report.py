@@ -37,7 +37,15 @@ def table(found: dict[str, Any]) -> str:
             memory = f"{row['peak_bytes'] / 2**20:.0f} MB"
             lines.append(f"| {row['name']} | {row['batch']} | {row['iteration_s']:.2f} | {memory} |")
     if found.get("visitors"):
-        lines += ["", "| visitors at once | threads an operation | masks a second | median wait | 95 % wait |"]
+        lines += ["", "Visitors at once are in [docs/speed.md](docs/speed.md)."]
+    return "\n".join(lines)
+
+
+def visitors(found: dict[str, Any]) -> str:
+    """Lay out several visitors' runs on one worker as a markdown table."""
+    lines: list[str] = []
+    if found.get("visitors"):
+        lines += ["| visitors at once | threads an operation | masks a second | median wait | 95 % wait |"]
         lines.append("|---:|---:|---:|---:|---:|")
         for row in found["visitors"]:
             lines.append(

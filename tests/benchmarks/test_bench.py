@@ -28,6 +28,8 @@ def test_a_spread_is_the_median_between_its_quartiles():
 def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- bench -->\nold\n<!-- end -->\nafter\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "speed.md").write_text("<!-- visitors -->\n<!-- end -->\n")
     files = {"--json": tmp_path / "a" / "bench.json", "--figure": tmp_path / "bench.svg", "--readme": readme}
     asked = [str(word) for pair in files.items() for word in pair]
     assert main(["--quick", "--device", "cpu", "--only", HERE, *asked]) == 0
