@@ -7,21 +7,18 @@ whole network is taken seed by seed, and stands with its standard error over the
 from none, and no more. The budget is processor time, so a part that costs time has to earn it.
 """
 
-import argparse
 import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare.__main__ import parser_of
-from benchmarks.compare.entry import Terms, enter
+from benchmarks.compare.__main__ import Entry, hold, parser_of
 from benchmarks.compare.peers import Ours, Peer
-from medsegdiff.commands.card import fill
 from medsegdiff.config import PRESETS, V2Config
 from medsegdiff.records import Switches
 
@@ -108,25 +105,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args(words)
-    try:
-        if arguments.data:
-            for seed in range(arguments.seed, arguments.seed + arguments.seeds):  # all variants, then the next seed
-                terms = replace(_terms(arguments), seed=seed)
-                for name in arguments.variants:
-                    for line in enter(f"{name}@{arguments.size}", VARIANTS[name], arguments.size, terms):
-                        print(line)
-        text = table(arguments.out / arguments.task, arguments.size)
-        print(text)
-        if arguments.readme:
-            fill(arguments.readme, f"ablations {arguments.task}", text)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        print(f"ablations: {error}", file=sys.stderr)
-        return 2
-    return 0
 
+    def entries() -> list[Entry]:
+        """All variants, then the next seed."""
+        seeds, size = range(arguments.seed, arguments.seed + arguments.seeds), arguments.size
+        return [(f"{name}@{size}", VARIANTS[name], size, seed) for seed in seeds for name in arguments.variants]
 
-def _terms(arguments: argparse.Namespace) -> Terms:
-    return Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
+    return hold(arguments, entries, lambda: table(arguments.out / arguments.task, arguments.size), "ablations")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,18 @@ Peers that are done are not trained again. The table has every JSON of the task,
 
 import argparse
 import sys
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 from benchmarks.compare.entry import Terms, enter
-from benchmarks.compare.peers import PEERS, named
+from benchmarks.compare.peers import PEERS, Peer, named
 from benchmarks.compare.report import table
 from medsegdiff.commands.card import fill
 from medsegdiff.config import PRESETS
 from medsegdiff.data.tasks import TASKS
+
+Entry = tuple[str, Callable[[int, int], Peer], int, int]  # name, maker, size, seed
 
 DEFAULT = ("unet@256", "unet@128", "condition@256", "lucidrains@128", "lucidrains@64")
 
@@ -53,24 +56,35 @@ def main(words: list[str] | None = None) -> int:
         "--peers", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(PEERS)}"
     )
     arguments = parser.parse_args(words)
+
+    def entries() -> list[Entry]:
+        return [(name, *named(name), arguments.seed) for name in arguments.peers]
+
+    def tabulated() -> str:
+        return table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
+
+    return hold(arguments, entries, tabulated, "compare")
+
+
+def hold(
+    arguments: argparse.Namespace, entries: Callable[[], list[Entry]], tabulated: Callable[[], str], what: str
+) -> int:
+    """Train and score every entry in turn, then print the table and put it into its block."""
+    terms = Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
     try:
-        if arguments.data:
-            entries = {name: named(name) for name in arguments.peers}  # refuse a wrong name before the first hour
-            for name, (make, size) in entries.items():
-                for line in enter(name, make, size, _terms(arguments)):
-                    print(line)
-        text = table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
+        for name, make, size, seed in (
+            entries() if arguments.data else []
+        ):  # a wrong name is refused before the first hour
+            for line in enter(name, make, size, replace(terms, seed=seed)):
+                print(line)
+        text = tabulated()
         print(text)
         if arguments.readme:
-            fill(arguments.readme, f"compare {arguments.task}", text)
+            fill(arguments.readme, f"{what} {arguments.task}", text)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        print(f"compare: {error}", file=sys.stderr)
+        print(f"{what}: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _terms(arguments: argparse.Namespace) -> Terms:
-    return Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
 
 
 if __name__ == "__main__":

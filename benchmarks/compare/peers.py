@@ -144,11 +144,13 @@ class Ours(Peer):
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"
-        self.config: TrainConfig = chosen.training
+        self.config: TrainConfig = replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)  # as those shipped
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
         self.diffusion = Diffusion(chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
-        self.objective = Objective(network, self.diffusion, alpha=self.config.alpha, beta=self.config.beta)
+        self.objective = Objective(
+            network, self.diffusion, alpha=self.config.alpha, beta=self.config.beta, dice=self.config.dice
+        )
 
     def forward(self, image: Tensor, labels: Tensor, i: int) -> Tensor:
         return self.objective(image, labels, *noise_of(i, labels, self.diffusion, self.config)).total

@@ -68,7 +68,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     verb.add_argument("--dice", type=float, help="weight of soft Dice on the predicted x_0; default the preset's")
     verb.add_argument(
-        "--init", help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network"
+        "--init",
+        help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
     )
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
@@ -158,11 +159,18 @@ def _network(preset: Preset, init: str | None) -> Network:
     model = build(preset.model)
     if init:
         checkpoint = load(resolve(init))
-        if (checkpoint.model_config, checkpoint.diffusion) != (preset.model, preset.diffusion):
+        resized = replace(checkpoint.model_config, image_size=preset.model.image_size)
+        weights, shapes = checkpoint.model.state_dict(), {k: v.shape for k, v in model.state_dict().items()}
+        if (resized, checkpoint.diffusion) != (preset.model, preset.diffusion):
             raise ValueError(
                 f"{init} holds another network or diffusion than this preset and task; choose those it began with"
             )
-        model.load_state_dict(checkpoint.model.state_dict())
+        if {k: v.shape for k, v in weights.items()} != shapes:  # V1: the FF-Parser's filters belong to a size
+            raise ValueError(
+                f"{init} was trained at {checkpoint.model_config.image_size} pixels, and weights of V1 belong to one size; "
+                f"begin with --size {checkpoint.model_config.image_size}"
+            )
+        model.load_state_dict(weights)
     return model
 
 

@@ -89,7 +89,7 @@ class Pool:
 def transforms(task: str, size: int) -> Compose:
     """Geometry for picture and mask together, intensity for the picture alone, as far as the task allows."""
     known = TASKS[task]
-    turn = np.pi if known.mirror else 0.26
+    turn = np.pi if known.mirror == (0, 1) else 0.26
     affine = RandAffined(
         keys=["image", "labels"],
         prob=0.9,
@@ -100,7 +100,7 @@ def transforms(task: str, size: int) -> Compose:
         mode=["bilinear", "nearest"],
         padding_mode="reflection",
     )
-    flips = [RandFlipd(keys=["image", "labels"], prob=0.5, spatial_axis=axis) for axis in (0, 1) if known.mirror]
+    flips = [RandFlipd(keys=["image", "labels"], prob=0.5, spatial_axis=axis) for axis in known.mirror]
     intensity = [
         RandAdjustContrastd(keys="image", prob=0.3, gamma=(0.7, 1.5)),
         RandScaleIntensityd(keys="image", factors=0.15, prob=0.5, channel_wise=known.tint),

@@ -16,7 +16,7 @@ class Task:
     labels: tuple[str, ...]  # classes 1..K
     source: str
     licence: str
-    mirror: bool = True  # left and right mean nothing, nor do up and down: pictures may be mirrored and turned at will
+    mirror: tuple[int, ...] = (0, 1)  # 0: up may be down, 1: left may be right; where both may, pictures turn at will
     tint: bool = True  # colour channels may drift apart
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
@@ -46,6 +46,7 @@ TASKS: dict[str, Task] = {
         labels=("FLAIR abnormality",),
         source="LGG segmentation data set (Buda et al., 2019) from TCGA-LGG",
         licence="CC BY-NC-SA 4.0: weights non-commercial, attribute, share alike",
+        mirror=(1,),
         tint=False,
     ),
     "breast-ultrasound": Task(
@@ -53,7 +54,7 @@ TASKS: dict[str, Task] = {
         labels=("lesion",),
         source="BUSI (Al-Dhabyani et al., 2020)",
         licence="mirrors say CC0 or CC BY 4.0: attribute",
-        mirror=False,
+        mirror=(1,),
         tint=False,
     ),
     "thyroid-nodule": Task(
@@ -61,7 +62,7 @@ TASKS: dict[str, Task] = {
         labels=("nodule",),
         source="DDTI (Pedraza et al., 2015)",
         licence="open access, no formal licence: research use",
-        mirror=False,
+        mirror=(1,),
         tint=False,
     ),
     "hippocampus": Task(
@@ -69,7 +70,7 @@ TASKS: dict[str, Task] = {
         labels=("anterior", "posterior"),
         source="Medical Segmentation Decathlon Task04 (Antonelli et al., 2022; Vanderbilt University Medical Center)",
         licence="CC BY-SA 4.0: attribute, share alike",
-        mirror=False,
+        mirror=(),
         tint=False,
         axis=0,
     ),
@@ -92,7 +93,7 @@ TASKS: dict[str, Task] = {
         ),
         source="BTCV (Synapse multi-organ, Landman et al., MICCAI 2015)",
         licence="Synapse terms: research use with citation",
-        mirror=False,
+        mirror=(),
         tint=False,
     ),
     "abdomen-mr": Task(
@@ -100,7 +101,7 @@ TASKS: dict[str, Task] = {
         labels=("liver", "right kidney", "left kidney", "spleen"),
         source="CHAOS (Kavur et al., 2021)",
         licence="CC BY-SA 4.0 as believed: attribute, share alike",
-        mirror=False,
+        mirror=(),
         tint=False,
     ),
 }
@@ -143,7 +144,7 @@ for _name, (_modality, _labels) in _SCANS.items():
         labels=tuple(_labels.split(", ")),
         source=_source,
         licence=_licence,
-        mirror=False,
+        mirror=(),
         tint=False,
     )
 

@@ -205,6 +205,17 @@ def test_picture_and_mask_are_bent_together():
             assert both / either > 0.8  # bilinear against nearest at the border, and some blur
 
 
+@pytest.mark.parametrize(
+    ("task", "sides", "ends"), [("skin-lesion", True, True), ("brain-flair", True, False), ("abdomen-ct", False, False)]
+)
+def test_a_picture_is_mirrored_only_where_its_task_has_no_such_sides(task, sides, ends):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:24, 16:24] = 1  # up and to the left
+    draws = Draws(Pool([np.zeros((64, 64, 3), np.uint8)], [labels]), task=task, seed=0, augment=True)
+    places = np.array([np.argwhere(draws[n][1].numpy()).mean(0) for n in range(40)])
+    assert (places > 32).any(0).tolist() == [ends, sides]
+
+
 def test_workers_resuming_and_several_processes_show_the_same_draws(pool):
     draws = Draws(pool, task=TASK, seed=0, augment=True)
     plain = list(batches(draws, batch=2, start=0, stop=4, workers=0))
@@ -261,6 +272,19 @@ def test_the_command_line_trains_saves_and_goes_on(tmp_path, capsys):
     assert curve(out)[-1]["iteration"] == 6
     assert load(out / "checkpoint").digest != checkpoint.digest
     capsys.readouterr()
+
+
+def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_path, capsys):
+    data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
+    for preset, status in (("v2-tiny", 0), ("v1-tiny", 2)):
+        small, large = tmp_path / preset / "small", tmp_path / preset / "large"
+        assert main(command(data, small, preset=preset, iterations="1")) == 0
+        init = str(small / "checkpoint")
+        assert main(command(data, large, preset=preset, iterations="1", size="96", init=init)) == status
+    assert "belong to one size; begin with --size 64" in capsys.readouterr().err
+    begun, went_on = (load(tmp_path / "v2-tiny" / run / "checkpoint").model for run in ("small", "large"))
+    for before, after in zip(begun.parameters(), went_on.parameters(), strict=True):
+        assert (before - after).abs().max() < 0.01  # one warm-up iteration away, not drawn anew
 
 
 @pytest.mark.parametrize(
