@@ -2,7 +2,8 @@
 # make course  open the course on a local port: ten chapters on diffusion segmentation, in Streamlit
 # make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
 # make check   run the linters            make fix: let ruff repair what it can
-# make results CHECKPOINT=skin-lesion-v2 DATA=folder [CURVE=run/curve.jsonl]   measure a checkpoint and write its card
+# make results CHECKPOINT=skin-lesion-v2 DATA=folder [CURVE=run/curve.jsonl]   measure a checkpoint, write card and tables;
+#              GRID=1x0 for a plain U-Net
 # make bench   measure speed and memory on this machine beside peers, into README.md; ARGS=--quick: a trial
 # make compare TASK=skin-lesion DATA=folder MINUTES=60 [PEERS="unet@256 lucidrains@64"]   train others on one budget of
 #              processor time each, score them like ours, put the table into README.md; again: continue where it stopped
@@ -53,8 +54,8 @@ results: $(VENV)/dev.stamp
 	@for run in $(GRID); do \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
 	        --members $${run%x*} --steps $${run#*x} || exit 1; done
-	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme $(if $(filter skin-lesion-v2,$(CHECKPOINT)),README.md,docs/results.md) \
-	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) $(if $(CURVE),--curve $(CURVE))
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md \
+	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) --summary README.md $(if $(CURVE),--curve $(CURVE))
 
 # Others' code of V1, installed without its logging service.
 LUCIDRAINS = $(PY) -c 'import einops, med_seg_diff_pytorch' 2>/dev/null || \
@@ -68,7 +69,7 @@ bench: $(VENV)/dev.stamp
 PEERS ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
 compare: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme README.md $(if $(DATA),--data $(DATA)) \
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md $(if $(DATA),--data $(DATA)) \
 	    $(if $(MINUTES),--minutes $(MINUTES)) --peers $(PEERS) $(ARGS)
 
 # Ablations of the papers' kind; VARIANTS, SEEDS and SIZE have defaults.

@@ -15,12 +15,14 @@ from medsegdiff.checkpoint import save as save
 from medsegdiff.config import PRESETS as PRESETS
 from medsegdiff.config import DiffusionConfig as DiffusionConfig
 from medsegdiff.config import RunSettings as RunSettings
+from medsegdiff.config import UNetConfig as UNetConfig
 from medsegdiff.config import V1Config as V1Config
 from medsegdiff.config import V2Config as V2Config
 from medsegdiff.ensemble import fuse as fuse
 from medsegdiff.imaging import Picture as Picture
 from medsegdiff.imaging import read as read
 from medsegdiff.nn.build import build as build
+from medsegdiff.nn.unet import PlainUNet as PlainUNet
 from medsegdiff.nn.v1 import MedSegDiffV1 as MedSegDiffV1
 from medsegdiff.nn.v2 import MedSegDiffV2 as MedSegDiffV2
 from medsegdiff.pipeline import Segmentation as Segmentation
@@ -43,12 +45,14 @@ __all__ = [
     "MedSegDiffV2",
     "NoiseSchedule",
     "Picture",
+    "PlainUNet",
     "RunSettings",
     "Segmentation",
     "Segmenter",
     "Step",
     "Switches",
     "Trace",
+    "UNetConfig",
     "V1Config",
     "V2Config",
     "build",

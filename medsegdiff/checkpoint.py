@@ -1,7 +1,7 @@
 """A folder that is a model.
 
     model.safetensors    the weights: names and numbers, nothing that could be executed
-    config.json          network, diffusion, domain, how it was trained, and the sha256 of the weights
+    config.json          network, diffusion (a plain U-Net has none), domain, how it was trained, sha256 of the weights
     README.md            the model card
 
 A network with one tensor left at random still draws masks, so reading is strict both ways: what the folder has and the
@@ -29,10 +29,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
-from medsegdiff.nn.build import build
-from medsegdiff.nn.v1 import MedSegDiffV1
-from medsegdiff.nn.v2 import MedSegDiffV2
+from medsegdiff.config import DiffusionConfig, Domain, ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.nn.build import Network, build
 
 __all__ = ["CARD", "CONFIG", "PICKLES", "WEIGHTS", "Checkpoint", "CheckpointError", "load", "save"]
 
@@ -40,7 +38,7 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 _FORMAT = 1
-_KINDS: dict[str, type[V1Config | V2Config]] = {"v1": V1Config, "v2": V2Config}
+_KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _AGAIN = "fetch both files again from one place (delete a cached copy first)"
 
@@ -62,9 +60,9 @@ class Weights:
 class Checkpoint:
     """A model together with all it takes to use it."""
 
-    model: MedSegDiffV1 | MedSegDiffV2  # in eval mode, float32
-    model_config: V1Config | V2Config
-    diffusion: DiffusionConfig
+    model: Network  # in eval mode, float32
+    model_config: ModelConfig
+    diffusion: DiffusionConfig  # of a plain U-Net the default
     domain: Domain
     training: dict[str, Any]  # facts for people: preset, command, seed, data, metrics ...
     digest: str  # sha256 of the weights
@@ -75,7 +73,7 @@ def save(
     folder: Path | str,
     model: nn.Module,
     *,
-    model_config: V1Config | V2Config,
+    model_config: ModelConfig,
     diffusion: DiffusionConfig,
     domain: Domain,
     training: dict[str, Any],
@@ -85,6 +83,7 @@ def save(
 
     What lay in the folder stays until the new files are complete; a README.md is never touched. `training` may hold
     whatever JSON can (tuples come back as lists). `dtype` is that of the file: float32, or float16 for half the size.
+    Of a plain U-Net `diffusion` is not written.
 
     Raises:
         CheckpointError: model and configs do not belong together, or a number is not finite.
@@ -93,11 +92,12 @@ def save(
     precision = next((name for name, known in _DTYPES.items() if known == dtype), str(dtype))
     data = safetensors.torch.save({name: _stored(tensor, dtype) for name, tensor in model.state_dict().items()})
     digest = hashlib.sha256(data).hexdigest()
-    config = {
+    kind = next(kind for kind, known in _KINDS.items() if isinstance(model_config, known))
+    config: dict[str, Any] = {
         "format": _FORMAT,
-        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model_config, known)),
+        "kind": kind,
         "model": asdict(model_config),
-        "diffusion": asdict(diffusion),
+        **({} if kind == "unet" else {"diffusion": asdict(diffusion)}),
         "domain": asdict(domain),
         "training": training,
         "weights": {"sha256": digest, "dtype": precision, "parameters": _count(model)},
@@ -223,13 +223,15 @@ def _read_config(data: bytes) -> dict[str, Any]:
     if config.get("format") != _FORMAT:
         _refuse(f"{CONFIG} has the format {config.get('format')!r}; this version of the project reads {_FORMAT}")
     kind = _typed(Literal[*_KINDS], config.get("kind"), "kind")
-    hints = {"format": int, "kind": str, "model": _KINDS[kind], "diffusion": DiffusionConfig, "domain": Domain}
-    config = _members(hints | {"training": dict, "weights": Weights}, config, "")
+    hints = {"format": int, "kind": str, "model": _KINDS[kind], "domain": Domain, "training": dict, "weights": Weights}
+    hints |= {} if kind == "unet" else {"diffusion": DiffusionConfig}
+    config = _members(hints, config, "")
+    config.setdefault("diffusion", DiffusionConfig())
     _require_agreement(config["model"], config["diffusion"], config["domain"])
     return config
 
 
-def _require_agreement(model: V1Config | V2Config, diffusion: DiffusionConfig, domain: Domain) -> None:
+def _require_agreement(model: ModelConfig, diffusion: DiffusionConfig, domain: Domain) -> None:
     for what, count, expected in (
         ("domain.labels", len(domain.labels), model.classes),
         ("domain.mean", len(domain.mean) or model.image_channels, model.image_channels),  # may be left empty
@@ -237,7 +239,7 @@ def _require_agreement(model: V1Config | V2Config, diffusion: DiffusionConfig, d
     ):
         if count != expected:
             _refuse(f"{CONFIG}: {what} has {count} entries, the model expects {expected}; make the two agree")
-    if diffusion.learned_variance != model.learned_variance:
+    if not isinstance(model, UNetConfig) and diffusion.learned_variance != model.learned_variance:
         _refuse(f"{CONFIG}: diffusion.learned_variance and model.learned_variance differ; make the two agree")
 
 

@@ -12,7 +12,18 @@ from typing import Literal
 
 from medsegdiff.records import Switches
 
-__all__ = ["PRESETS", "DiffusionConfig", "Domain", "Preset", "RunSettings", "TrainConfig", "V1Config", "V2Config"]
+__all__ = [
+    "PRESETS",
+    "DiffusionConfig",
+    "Domain",
+    "ModelConfig",
+    "Preset",
+    "RunSettings",
+    "TrainConfig",
+    "UNetConfig",
+    "V1Config",
+    "V2Config",
+]
 
 
 def _require(condition: bool, sentence: str) -> None:
@@ -125,6 +136,34 @@ class V2Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UNetConfig:
+    """A plain U-Net, V2's condition network alone: no diffusion, what the two papers' networks are compared with."""
+
+    image_size: int = 256
+    image_channels: int = 3
+    classes: int = 1
+    stem: int = 4  # pixels folded into channels on each side
+    widths: tuple[int, ...] = (48, 96, 144, 192)  # as many parameters as the tiny presets, within a fifth [ours]
+    blocks: int = 1  # residual blocks per level, encoder and decoder
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        _require(len(self.widths) >= 2, f"widths has {len(self.widths)} entries; a U-Net has two levels or more")
+        _require(
+            self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
+            f"image_size {self.image_size} is no multiple of {self.stride}, or only one; choose {2 * self.stride} or more",
+        )
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell of the deepest map; image sides must be multiples of it."""
+        return self.stem * 2 ** (len(self.widths) - 1)
+
+
+ModelConfig = V1Config | V2Config | UNetConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """What a checkpoint was trained to see, in words a card and a page can show."""
 
@@ -173,8 +212,8 @@ class TrainConfig:
 class Preset:
     """A network, its diffusion and how it is trained."""
 
-    model: V1Config | V2Config
-    diffusion: DiffusionConfig
+    model: ModelConfig
+    diffusion: DiffusionConfig  # of a plain U-Net the default, and nobody asks for it
     training: TrainConfig
 
 
@@ -183,7 +222,7 @@ class RunSettings:
     """One run on one picture; all that a mask depends on besides the picture and the checkpoint."""
 
     members: int = 5
-    steps: int = 10
+    steps: int = 10  # 0: no denoising, the condition network's own mask as the only member; all that a plain U-Net has
     tolerance: float = 0.0  # stop where the steps left, at the last one's pace, change 1 - Dice by less; 0 never
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
     spacing: str = "trailing"  # one of sampling.SPACINGS: which training steps are visited
@@ -196,7 +235,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         _require(1 <= self.members <= 100, f"members is {self.members}; choose 1 to 100")
-        _require(1 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000")
+        _require(0 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000, or 0 for no denoising")
         _require(0 <= self.tolerance < 1, f"tolerance is {self.tolerance}; it is a change in 1 - Dice, 0 to 1")
         _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
         _require(self.fuse in ("staple", "mean", "vote"), f"fuse is {self.fuse!r}; choose staple, mean or vote")
@@ -253,4 +292,5 @@ PRESETS: dict[str, Preset] = {
         training=_SMALL_TRAINING,
     ),
     "v2-base": Preset(model=_V2_BASE, diffusion=_PAPER, training=_PAPER_TRAINING),
+    "unet-tiny": Preset(model=UNetConfig(), diffusion=DiffusionConfig(), training=_SMALL_TRAINING),
 }

@@ -5,7 +5,7 @@
 L_noise is the squared error of epsilon or v; with parametrisation x_0 it is the cross-entropy of the logits, whose minimiser
 is the posterior mean just as squared error's is (see `schedule`). L_dice and L_ce judge the condition network's own mask,
 the anchor; V1 has none and is trained by L_noise alone. With a learned variance the variational bound of Improved DDPM
-joins, its mean detached (F11).
+joins, its mean detached (F11). A plain U-Net has no noise to see through: its loss is L_dice + beta L_ce on every sample.
 
 References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
@@ -41,10 +41,10 @@ class Loss:
 
 
 class Objective(nn.Module):
-    """A denoiser and how it is judged: one forward from a batch to its loss.
+    """A network and how it is judged: one forward from a batch to its loss.
 
     Arguments:
-        model: the denoiser.
+        model: the denoiser, or a plain U-Net.
         diffusion: schedule, scale and parametrisation.
         alpha: the anchor is supervised on samples whose t is a multiple of it.
         beta: weight of the anchor's cross-entropy.
@@ -65,8 +65,8 @@ class Objective(nn.Module):
         self,
         image: Float[Tensor, "i c h w"],
         labels: Integer[Tensor, "i h w"],
-        t: Int[Tensor, " b"],
-        eps: Float[Tensor, "b k h w"],
+        t: Int[Tensor, " b"] | None = None,
+        eps: Float[Tensor, "b k h w"] | None = None,
         walk: Int[Tensor, "b n"] | None = None,
     ) -> Loss:
         """Noise the masks, ask the network, judge the answer and the anchor.
@@ -74,9 +74,15 @@ class Objective(nn.Module):
         Each of the i images may be seen under several draws of noise, b = i * draws, consecutively; the condition
         network still looks at it once. A sample with a walk, falling times above its t, is unrolled (F28): its x_t is where
         the network itself gets to by DDIM from eps, and the truth only judges it. A row of -1 is no walk.
+
+        Without t and eps the network is asked for its opinion of the image alone: a plain U-Net, which has no other.
         """
-        draws = len(t) // len(image)
         condition = self.model.encode(image)
+        if t is None or eps is None:
+            zero = image.new_zeros(())
+            dice, ce = self._anchor(condition, labels, image.new_ones(len(image)))
+            return Loss(dice + self.beta * ce, zero, dice, ce, zero)
+        draws = len(t) // len(image)
         x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
         condition_of_draws = condition.repeat(draws)
         x_t = self.diffusion.schedule.noised(x_0, t, eps)
@@ -88,11 +94,13 @@ class Objective(nn.Module):
         variance = zero if answer.variance is None else self._bound(answer.output, answer.variance, x_0, x_t, t)
         dice = ce = zero
         if condition.anchor_logits:
-            (logits,) = condition.anchor_logits
-            due = (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1)
-            dice = (due * self._dice(logits, labels)).mean()
-            ce = (due * self._cross_entropy(logits, labels)).mean()
+            dice, ce = self._anchor(condition, labels, (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1))
         return Loss(noise + variance + dice + self.beta * ce, noise, dice, ce, variance)
+
+    def _anchor(self, condition: Condition, labels: Tensor, due: Float[Tensor, " i"]) -> tuple[Tensor, Tensor]:
+        """Dice loss and cross-entropy of the condition network's own mask, each sample weighed by how often it is due."""
+        (logits,) = condition.anchor_logits
+        return (due * self._dice(logits, labels)).mean(), (due * self._cross_entropy(logits, labels)).mean()
 
     @torch.no_grad()
     def _walked(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:

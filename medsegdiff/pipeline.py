@@ -3,7 +3,8 @@
     picture --squeeze--> image --encode once--> condition --denoise members x steps--> x_0 --fuse--> labels
 
 `Segmenter.run` is the whole journey as an iterator: first a `Start` (the anchor is there before any denoising), then one
-`Step` per denoising step, last a `Segmentation`. Whoever holds the iterator may look, show, or stop.
+`Step` per denoising step, last a `Segmentation`. Whoever holds the iterator may look, show, or stop. With 0 steps the anchor
+is the result, as the only member; a plain U-Net has nothing else.
 """
 
 import time
@@ -19,7 +20,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from medsegdiff.checkpoint import Checkpoint, load
-from medsegdiff.config import Domain, RunSettings
+from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
 from medsegdiff.device import best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse, likeliest
 from medsegdiff.geometry import View, sha256
@@ -41,7 +42,7 @@ class Start:
     geometry: Geometry
     condition: Condition
     anchor: tuple[Float[Tensor, "1 _ s s"], ...]  # class probabilities by the condition network alone; V1 has none
-    times: tuple[int, ...]  # the training steps that will be visited, noisiest first
+    times: tuple[int, ...]  # the training steps that will be visited, noisiest first; none without denoising
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Segmentation:
     disagreement: Float32[np.ndarray, "h w"]  # >= 0; how far members differ, which is not how wrong they are
     members: UInt8[np.ndarray, "m h w"]  # each member's own label image
     quality: tuple[MemberQuality, ...]  # STAPLE's estimate for each member, where it made one
-    anchor: tuple[UInt8[np.ndarray, "h w"], ...]  # the condition network's label image (V2), else empty
+    anchor: tuple[UInt8[np.ndarray, "h w"], ...]  # the condition network's label image (V2, plain U-Net), else empty
     settings: RunSettings
     domain: Domain
     digest: str  # sha256 of the weights
@@ -126,10 +127,17 @@ class Segmenter:
     def settings(self, settings: RunSettings) -> RunSettings:
         """Fill in what the checkpoint decides, and refuse what it cannot run.
 
+        A plain U-Net takes no steps, whatever is asked; without steps there is one member, since nothing is drawn.
+
         Raises:
-            ValueError: the size is no multiple of the network's stride, or too small to hold one token.
+            ValueError: the size is no multiple of the network's stride, or too small to hold one token; no steps are
+                asked of a network without a condition network of its own (V1).
         """
         config = self.checkpoint.model_config
+        if isinstance(config, UNetConfig) or settings.steps == 0:
+            settings = replace(settings, members=1, steps=0)
+        if isinstance(config, V1Config) and settings.steps == 0:
+            raise ValueError("this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint")
         size = settings.size or config.image_size
         if size % config.stride or not config.stride * 2 <= size <= 1024:
             raise ValueError(
@@ -147,11 +155,14 @@ class Segmenter:
         began = time.perf_counter()
         image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
         image = image.to(self.device, memory_format=torch.channels_last)
-        times = spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing)
+        times = self._times(settings)
         condition = self.model.encode(image)
         anchor = tuple(self.diffusion.probability_of_logits(a.float()) for a in condition.anchor_logits)
         start = Start(image, geometry, condition, anchor, tuple(times))
         yield start
+        if not times:
+            yield self._segmentation(anchor[0], start, picture, settings, began)
+            return
 
         x_0 = image.new_zeros(settings.members, self.diffusion.channels, settings.size, settings.size)
         for step in self.denoise(condition, settings, times):
@@ -163,15 +174,20 @@ class Segmenter:
             if settled:
                 break
 
-        members = to_original(self.diffusion.probability(x_0.float()), geometry).cpu().numpy()
-        yield self._segmentation(members, start, picture, settings, began)
+        yield self._segmentation(self.diffusion.probability(x_0.float()), start, picture, settings, began)
+
+    def _times(self, settings: RunSettings) -> list[int]:
+        if settings.steps == 0:
+            return []
+        return spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing)
 
     def _change(self, before: Float[Tensor, "b k h w"], after: Float[Tensor, "b k h w"]) -> float:
         return change(*(self.diffusion.probability(x_0.float()).cpu().numpy() for x_0 in (before, after)))
 
     def _segmentation(
-        self, members: np.ndarray, start: Start, picture: Picture, settings: RunSettings, began: float
+        self, probability: Tensor, start: Start, picture: Picture, settings: RunSettings, began: float
     ) -> Segmentation:
+        members = to_original(probability, start.geometry).cpu().numpy()
         fusion = fuse(members, settings.fuse)
         anchor = (likeliest(to_original(a, start.geometry)[0].cpu().numpy()) for a in start.anchor)
         return Segmentation(
@@ -191,19 +207,12 @@ class Segmenter:
         )
 
     def anchor(self, picture: Picture, settings: RunSettings | None = None) -> Segmentation:
-        """Return the condition network's own opinion, an ordinary U-Net's, as if it were a one-member run of no steps.
+        """Return the condition network's own opinion, an ordinary U-Net's: a run of no steps.
 
         Raises:
             ValueError: the network has no condition network of its own (V1).
         """
-        settings = self.settings(settings or RunSettings())
-        began = time.perf_counter()
-        start = next(self.run(picture, settings))
-        assert isinstance(start, Start)
-        if not start.anchor:
-            raise ValueError("this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint")
-        members = to_original(start.anchor[0], start.geometry).cpu().numpy()
-        return self._segmentation(members, start, picture, settings, began)
+        return self(picture, replace(settings or RunSettings(), steps=0))
 
     def denoise(self, condition: Condition, settings: RunSettings, times: list[int] | None = None) -> Iterator[Step]:
         """Walk one image's members from noise to a clean mask."""
@@ -211,7 +220,7 @@ class Segmenter:
             self.model,
             condition,
             self.diffusion,
-            times or spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing),
+            times or self._times(settings),
             MemberNoise(settings.seed, settings.members),
             (self.diffusion.channels, settings.size, settings.size),
             sampler=settings.sampler,

@@ -20,6 +20,7 @@ from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse
 from medsegdiff.geometry import Picture, Volume, sha256, to_network, to_original
 from medsegdiff.pipeline import Segmenter, versions
+from medsegdiff.records import Condition, Step
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 
 __all__ = ["Progress", "VolumeSegmentation", "segment_volume"]
@@ -127,27 +128,38 @@ def segment_volume(
 
 def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettings) -> Iterator[float | Fusion]:
     """Yield the share of steps done after each, then every picture's fused mask."""
-    diffusion, members = segmenter.diffusion, settings.members
+    diffusion = segmenter.diffusion
     channels = segmenter.checkpoint.model_config.image_channels
     images, geometries = zip(*(to_network(one, settings.size, channels) for one in pictures), strict=True)
     batch = torch.cat(images).to(segmenter.device, memory_format=torch.channels_last)
-    walk = denoise(
+    condition = segmenter.model.encode(batch)
+    if settings.steps:
+        x_0 = batch.new_zeros(0)
+        for step in _walk(segmenter, condition, settings):
+            x_0 = step.x_0
+            yield (step.index + 1) / step.total
+        probability = diffusion.probability(x_0.float())
+    else:
+        (logits,) = condition.anchor_logits
+        probability = diffusion.probability_of_logits(logits.float())
+        yield 1.0
+    for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
+        one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
+        # The classes' probabilities of all slices of all members would not fit; the background's are kept.
+        yield Fusion(one.labels, one.probability[:1], one.disagreement)
+
+
+def _walk(segmenter: Segmenter, condition: Condition, settings: RunSettings) -> Iterator[Step]:
+    """Denoise all members of all slices together."""
+    diffusion, slices = segmenter.diffusion, len(condition.features[0])
+    return denoise(
         segmenter.model,
-        segmenter.model.encode(batch).repeat(members),
+        condition.repeat(settings.members),
         diffusion,
         spaced(diffusion.config.timesteps, settings.steps, settings.spacing),
-        MemberNoise(settings.seed, members, images=len(pictures)),
+        MemberNoise(settings.seed, settings.members, images=slices),
         (diffusion.channels, settings.size, settings.size),
         sampler=settings.sampler,
         eta=settings.eta,
         switches=settings.switches,
     )
-    x_0 = batch.new_zeros(0)
-    for step in walk:
-        x_0 = step.x_0
-        yield (step.index + 1) / step.total
-    probability = diffusion.probability(x_0.float())
-    for mine, geometry in zip(probability.split(members), geometries, strict=True):
-        one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
-        # The classes' probabilities of all slices of all members would not fit; the background's are kept.
-        yield Fusion(one.labels, one.probability[:1], one.disagreement)

@@ -30,6 +30,7 @@ from medsegdiff.data.batches import Draws, batches
 from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
+from medsegdiff.nn.unet import PlainUNet
 from medsegdiff.schedule import Diffusion
 
 __all__ = ["Run", "TrainStep", "noise_of", "train"]
@@ -41,7 +42,7 @@ class TrainStep:
 
     index: int  # iterations taken so far
     loss: float
-    noise: float
+    noise: float  # 0 for a plain U-Net; its mask is judged as an anchor is
     anchor_dice: float
     anchor_ce: float
     gradient: float  # norm before clipping
@@ -83,6 +84,11 @@ class Run:
     def model(self) -> Network:
         """The network being trained, without its wrapping."""
         return self.accelerator.unwrap_model(self.wrapped).model
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a plain U-Net, which needs no noise."""
+        return isinstance(self.ema, PlainUNet)
 
     def learning_rate(self, i: int) -> float:
         """Warm-up, then constant or a cosine down to 1 %."""
@@ -197,7 +203,8 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
             group["lr"] = rate
         run.wrapped.train()
         run.optimizer.zero_grad(set_to_none=True)
-        parts = _gradients(run, image, labels, *noise_of(i, labels, run.objective.diffusion, config, rank, world))
+        noise = () if run.plain else noise_of(i, labels, run.objective.diffusion, config, rank, world)
+        parts = _gradients(run, image, labels, *noise)
         gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)
         if not torch.isfinite(gradient):
             raise FloatingPointError(f"the gradient of iteration {i} is not finite; lower the learning rate and resume")

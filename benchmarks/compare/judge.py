@@ -14,7 +14,7 @@ from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case
-from medsegdiff.data.tasks import TASKS, axis_of
+from medsegdiff.data.tasks import TASKS, axis_of, cases_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
 from medsegdiff.geometry import to_network, to_original
@@ -53,7 +53,8 @@ def judged(
     """Score a trained peer on the `val` split; `facts` are kept, and members and steps are read from them."""
     found = [case for case in cases(data, "val") if case.mask]
     volumes = any(case.is_volume for case in found)
-    group = re.compile(pattern or SLICES) if pattern or volumes else None
+    pattern = pattern or cases_of(task) or (SLICES if volumes else "")
+    group = re.compile(pattern) if pattern else None
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))
     if limit:

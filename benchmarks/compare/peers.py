@@ -23,7 +23,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
-from medsegdiff.config import PRESETS, TrainConfig, V1Config, V2Config
+from medsegdiff.config import PRESETS, ModelConfig, TrainConfig
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.nn.unet import ConditionUNet
@@ -138,9 +138,7 @@ class Lucidrains(Peer):
 class Ours(Peer):
     """A tiny preset, trained by this project's loss and recipe."""
 
-    def __init__(
-        self, preset: str, size: int, classes: int, title: str = "", model: V1Config | V2Config | None = None
-    ) -> None:
+    def __init__(self, preset: str, size: int, classes: int, title: str = "", model: ModelConfig | None = None) -> None:
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"

@@ -12,6 +12,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsegdiff.checkpoint import CARD, Checkpoint, load
+from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
 
 __all__ = ["add", "fill", "main"]
 
@@ -21,7 +22,16 @@ _LICENCES = {
     "CC BY-SA 4.0": "cc-by-sa-4.0",
     "CC BY 4.0": "cc-by-4.0",
 }
-_TITLES = {"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}
+_TITLES: dict[type[ModelConfig], tuple[str, str]] = {
+    V1Config: ("MedSegDiff (V1)", "A diffusion model"),
+    V2Config: ("MedSegDiff-V2", "A diffusion model"),
+    UNetConfig: ("Plain U-Net", "A plain U-Net, no diffusion model,"),
+}
+_OF_NOISE = ("draws", "alpha", "dice", "unroll")  # what a recipe says that a plain U-Net's training does not ask
+_MEMBERS = (
+    " One member is one draw from what the network holds possible; its Dice lies below the ensemble's by nature. "
+    "Disagreement between members is not error."
+)
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -37,6 +47,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--readme", type=Path, help="also put the results into this file's block named after the checkpoint"
     )
+    verb.add_argument(
+        "--summary",
+        type=Path,
+        help="also list every checkpoint that was measured, this one and its neighbours, in this file's block `results`",
+    )
     verb.add_argument("--curve", type=Path, help="curve.jsonl of the training run")
     verb.set_defaults(main=main)
 
@@ -50,6 +65,37 @@ def main(arguments: argparse.Namespace) -> None:
     (arguments.folder / CARD).write_text(text, encoding="utf-8")
     if arguments.readme:
         fill(arguments.readme, f"results {checkpoint.folder.name}", _table(results))
+    if arguments.summary:
+        measured = {path.parent.parent for path in arguments.results}
+        if len(measured) != 1:
+            raise ValueError("--summary needs --results/NAME/FILE.json beside those of the other checkpoints; name one")
+        fill(arguments.summary, "results", _summary(checkpoint.folder.resolve().parent, measured.pop()))
+
+
+def _summary(checkpoints: Path, measured: Path) -> str:
+    """Lay out what each checkpoint reaches with 5 members of 10 steps, a plain U-Net in its one pass."""
+    rows = ["| checkpoint | Dice | 95 % interval | anchor alone | ECE | N |", "|---|---:|---:|---:|---:|---:|"]
+    for config in sorted(checkpoints.glob("*/config.json")):
+        folder = measured / config.parent.name
+        found = next((path for path in (folder / "5x10.json", folder / "1x0.json") if path.exists()), None)
+        if found is None:
+            continue
+        result = json.loads(found.read_text(encoding="utf-8"))
+        anchor = folder / "anchor.json"
+        alone = f"{json.loads(anchor.read_text(encoding='utf-8'))['mean_dice']:.3f}" if anchor.exists() else ""
+        each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
+        name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
+        n = next(iter(result["per_class"].values()))["n"]
+        low, high = _interval(result)
+        rows.append(
+            f"| {name} | {result['mean_dice']:.3f} | {low:.3f} to {high:.3f} | {alone} | {result['ece']:.4f} | {n} |"
+        )
+    return "\n".join(rows)
+
+
+def _interval(result: dict[str, Any]) -> list[float]:
+    """Read the interval of the mean Dice; with one class, older files have only the class's own."""
+    return result.get("interval") or next(iter(result["per_class"].values()))["interval"]
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -60,7 +106,7 @@ def _table(results: list[dict[str, Any]]) -> str:
     for result in results:
         settings, classes = result["settings"], result["per_class"]
         scores = next(iter(classes.values()))
-        interval = "{:.4f} to {:.4f}".format(*result.get("interval", scores["interval"]))
+        interval = "{:.4f} to {:.4f}".format(*_interval(result))
         each = "".join(f" {classes[name]['dice']:.3f} |" for name in several)
         rows.append(
             f"| {_setting(settings)} | {result['mean_dice']:.4f} | {interval} |{each} {result['mean_iou']:.4f} "
@@ -86,6 +132,8 @@ def fill(file: Path, block: str, table: str) -> None:
 def _setting(settings: dict[str, Any]) -> str:
     if settings["anchor"]:
         return "anchor alone (the condition network)"
+    if settings["steps"] == 0:
+        return "one pass, no steps"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
@@ -96,17 +144,24 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.folder.name} --data DATA/{settings['data']}"
     if settings.get("limit"):
         words += f" --limit {settings['limit']}"
+    if settings.get("cases"):
+        words += f" --cases '{settings['cases']}'"
     if settings["anchor"]:
         return f"{words} --anchor"
+    if settings["steps"] == 0:
+        return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
     return f"{words} --members {settings['members']} --steps {settings['steps']}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
-    domain, facts, kind = checkpoint.domain, checkpoint.training, type(checkpoint.model_config).__name__[:2].lower()
-    parts = [f"# {_TITLES[kind]}, {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
+    domain, facts, (title, _) = checkpoint.domain, checkpoint.training, _TITLES[type(checkpoint.model_config)]
+    parts = [f"# {title}, {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
     parts.append(f"```\n{facts['command']}\n```")
-    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items())
-    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures. Recipe: {recipe}.")
+    plain = isinstance(checkpoint.model_config, UNetConfig)
+    recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _OF_NOISE)]
+    recipe += ["loss soft Dice + beta x cross-entropy"] if plain else []
+    told = ", ".join(recipe)
+    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures. Recipe: {told}.")
     parts.append(_curve(curve))
     if results:
         main = max(results, key=_standing)
@@ -115,13 +170,15 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             _table(results),
             f"Weights {main['settings']['sha256'][:12]}, arithmetic in {main['settings']['dtype']}. Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
-            "Intervals are bootstrapped over pictures. One member is one draw from what the network holds possible; its Dice "
-            "lies below the ensemble's by nature. Disagreement between members is not error.",
-            f"Worst tenth of the pictures by Dice in the row of {main['settings']['members']} members and "
-            f"{main['settings']['steps']} steps: " + ", ".join(main["worst"]) + ".",
+            f"Intervals are bootstrapped over pictures.{_MEMBERS if main['settings']['steps'] else ''}",
+            f"Worst tenth of the pictures by Dice{_row(main['settings'])}: {', '.join(main['worst'])}.",
         ]
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
+
+
+def _row(settings: dict[str, Any]) -> str:
+    return f" in the row of {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
 
 def _standing(result: dict[str, Any]) -> tuple[int, int]:
@@ -132,9 +189,10 @@ def _standing(result: dict[str, Any]) -> tuple[int, int]:
 
 def _use(checkpoint: Checkpoint) -> str:
     domain, size = checkpoint.domain, checkpoint.model_config.image_size
+    _, what = _TITLES[type(checkpoint.model_config)]
     parameters = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
     return (
-        f"A diffusion model of {parameters:.1f} M parameters that segments {', '.join(domain.labels)} in {domain.modality}, "
+        f"{what} of {parameters:.1f} M parameters that segments {', '.join(domain.labels)} in {domain.modality}, "
         f"trained at {size} x {size}; other sizes run, less well. Pictures are squeezed to a square before the network and "
         "the mask is stretched back.\n\n**For research and teaching only. Not a medical device, not for diagnosis.** "
         "How it behaves on other devices, populations or picture kinds than the data below is unknown."
@@ -150,19 +208,20 @@ def _data(checkpoint: Checkpoint) -> str:
 
 
 def _curve(curve: list[dict[str, Any]]) -> str:
-    rows = [row for row in curve if "dice_steps_1" in row]
+    rows = [row for row in curve if "dice_steps_1" in row or "dice_mask" in row]
     if not rows:
         return ""
     chosen = [rows[i] for i in sorted(set(np.linspace(0, len(rows) - 1, 10).astype(int)))]
-    names = [name for name in ("dice_anchor", "dice_steps_1", "dice_steps_10") if name in rows[0]]
-    words = {"dice_anchor": "anchor", "dice_steps_1": "1 step", "dice_steps_10": "10 steps"}
+    names = [name for name in ("dice_mask", "dice_anchor", "dice_steps_1", "dice_steps_10") if name in rows[0]]
+    words = {"dice_mask": "Dice", "dice_anchor": "anchor", "dice_steps_1": "1 step", "dice_steps_10": "10 steps"}
     lines = [f"| iteration | {' | '.join(words[n] for n in names)} |", "|---:|" + "---:|" * len(names)]
     lines += [f"| {row['iteration']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in chosen]
-    return "Dice of one member on 24 validation pictures while it trained:\n\n" + "\n".join(lines)
+    whose = "Dice" if "dice_mask" in names else "Dice of one member"
+    return whose + " on 24 validation pictures while it trained:\n\n" + "\n".join(lines)
 
 
 def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCardData:
-    domain = checkpoint.domain
+    domain, plain = checkpoint.domain, isinstance(checkpoint.model_config, UNetConfig)
     licence = next((name for words, name in _LICENCES.items() if domain.licence.startswith(words)), "other")
     evaluations = [
         EvalResult(
@@ -180,7 +239,7 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
         license=licence,
         library_name="medsegdiff",
         pipeline_tag="image-segmentation",
-        tags=["medical", "diffusion", "segmentation", domain.task],
+        tags=["medical", *([] if plain else ["diffusion"]), "segmentation", domain.task],
         model_name=checkpoint.folder.name,
         eval_results=evaluations or None,
     )

@@ -15,7 +15,7 @@ from medsegdiff.config import RunSettings
 from medsegdiff.data.adaptors import LAYOUTS, cases
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case
-from medsegdiff.data.tasks import axis_of
+from medsegdiff.data.tasks import axis_of, cases_of
 from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.processes import Share
@@ -39,7 +39,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--cases",
         metavar="REGEX",
-        help="pool pictures of one case (first group, on the file name) before Dice; slices of a volume always are",
+        help="pool pictures of one case (first group, on the file name) before Dice; by default as the task wants; "
+        "slices of a volume always are",
     )
     verb.add_argument(
         "--axis", type=int, choices=(0, 1, 2), help="slice volumes along it; by default as the task wants"
@@ -54,8 +55,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Score, print the table, write the JSON."""
-    group = _pattern(arguments.cases)
     segmenter = options.segmenter(arguments)
+    group = _pattern(arguments.cases or cases_of(segmenter.domain.task))
     settings = segmenter.settings(options.settings(arguments))
     found = [case for case in cases(arguments.data, arguments.split, arguments.layout) if case.mask]
     if not found:
@@ -79,6 +80,7 @@ def main(arguments: argparse.Namespace) -> None:
             "dtype": str(segmenter.model.dtype).removeprefix("torch."),
         }
         | ({"axis": axis} if volumes else {})
+        | ({"cases": arguments.cases} if arguments.cases else {})
     )
     share = Share.here()
     bar = tqdm(
@@ -96,7 +98,8 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        what = "anchor" if arguments.anchor else f"{settings.members} x {settings.steps}"
+        walked = f"{settings.members} x {settings.steps}" if settings.steps else "no steps"
+        what = "anchor" if arguments.anchor else walked
         title = f"{facts['checkpoint']} on {facts['data']}/{facts['split']}, {what}"
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         arguments.plot.write_text(reliability_plot(result, title), encoding="utf-8")

@@ -17,7 +17,7 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
     """Add the shared options; with `checkpoint` one must be named."""
     verb.add_argument("--checkpoint", required=checkpoint, help="shipped name, folder, or Hub id owner/name[@revision]")
     verb.add_argument("--members", type=int, default=_DEFAULT.members, help="masks drawn per picture")
-    verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps")
+    verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps; 0 none")
     verb.add_argument(
         "--tolerance",
         type=float,

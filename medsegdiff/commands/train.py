@@ -2,7 +2,8 @@
 
 OUT/state.safetensors      what --resume continues from
 OUT/curve.jsonl            losses, and every few minutes Dice on a few validation pictures
-OUT/previews/NNNNNN.png    picture, truth, anchor, one-step mask, ten-step mask of those pictures
+OUT/previews/NNNNNN.png    picture, truth, anchor, one-step mask, ten-step mask of those pictures; picture, truth and mask
+                           of a plain U-Net
 OUT/checkpoint/            the moving average of the weights, as a checkpoint
 """
 
@@ -19,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from medsegdiff.checkpoint import load, save
-from medsegdiff.config import PRESETS, Domain, Preset
+from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
 from medsegdiff.data.adaptors import LAYOUTS, cases, task_of
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import TASKS as PAINTED
@@ -141,6 +142,8 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
 
 def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     preset = PRESETS[arguments.preset]
+    if isinstance(preset.model, UNetConfig) and any((arguments.draws, arguments.unroll, arguments.dice)):
+        raise ValueError(f"{arguments.preset} is a plain U-Net without noise; leave out --draws, --unroll and --dice")
     task = arguments.task or task_of(arguments.data, arguments.layout) or arguments.data.resolve().name
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
@@ -185,16 +188,16 @@ def _note(out: Path, row: dict) -> None:
 
 @torch.no_grad()
 def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
-    """Draw and score the held pictures: anchor, one step, ten steps of one member."""
+    """Draw and score the held pictures: anchor, one step, ten steps of one member; of a plain U-Net its mask."""
     device, diffusion = run.accelerator.device, run.objective.diffusion
     image = torch.from_numpy(held.pictures).to(device).movedim(-1, 1).float() / 127.5 - 1
     image = image.contiguous(memory_format=torch.channels_last)
     condition = run.ema.encode(image)
     columns = {}
     for logits in condition.anchor_logits:
-        columns["anchor"] = diffusion.probability_of_logits(logits).argmax(1)
+        columns["mask" if run.plain else "anchor"] = diffusion.probability_of_logits(logits).argmax(1)
     n, (h, w) = len(image), image.shape[-2:]
-    for steps in (1, 10):
+    for steps in () if run.plain else (1, 10):
         noise = MemberNoise(run.config.seed, n)
         walk = denoise(
             run.ema,

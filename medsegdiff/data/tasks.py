@@ -5,7 +5,7 @@ Training copies these facts into the checkpoint, so a page or a card never has t
 
 from dataclasses import dataclass
 
-__all__ = ["TASKS", "Task", "axis_of"]
+__all__ = ["TASKS", "Task", "axis_of", "cases_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,7 @@ class Task:
     mirror: tuple[int, ...] = (0, 1)  # 0: up may be down, 1: left may be right; where both may, pictures turn at will
     tint: bool = True  # colour channels may drift apart
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
+    case: str = ""  # pattern of what slices of one subject share in their names; Dice is then the subject's
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
 
@@ -95,6 +96,7 @@ TASKS: dict[str, Task] = {
         licence="Synapse terms: research use with citation",
         mirror=(),
         tint=False,
+        case=r"(case\d+)",
     ),
     "abdomen-mr": Task(
         modality="abdominal MR slice, T2-SPIR",
@@ -103,6 +105,7 @@ TASKS: dict[str, Task] = {
         licence="CC BY-SA 4.0 as believed: attribute, share alike",
         mirror=(),
         tint=False,
+        case=r"(chaos\d+)",
     ),
 }
 
@@ -152,3 +155,8 @@ for _name, (_modality, _labels) in _SCANS.items():
 def axis_of(task: str) -> int:
     """Tell across which axis a task's volumes are sliced: axial where the task is unknown."""
     return TASKS[task].axis if task in TASKS else 2
+
+
+def cases_of(task: str) -> str:
+    """Say which part of a file's name is the subject's, as a pattern; of tasks without subjects, and unknown ones, nothing."""
+    return TASKS[task].case if task in TASKS else ""

@@ -1,4 +1,4 @@
-"""The decoder both versions share, and the plain U-Net that V2's condition model is.
+"""The decoder both versions share, the U-Net that V2's condition model is, and that U-Net alone.
 
 The condition model sees the image alone: no step, no noisy mask. So it runs once per image, and on its own it is an
 ordinary segmentation network, whose opinion is the anchor.
@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config import UNetConfig
 from medsegdiff.nn.blocks import Down, Head, Parts, Stage, Stem, Up
 from medsegdiff.records import Condition
 
-__all__ = ["ConditionUNet", "Decoder"]
+__all__ = ["ConditionUNet", "Decoder", "PlainUNet"]
 
 
 class Decoder(nn.Module):
@@ -75,3 +76,17 @@ class ConditionUNet(nn.Module):
         deepest = self.middle(x)
         maps = self.decoder(deepest, skips)
         return Condition((deepest, *maps), (self.head(maps[-1]),))
+
+
+class PlainUNet(nn.Module):
+    """A U-Net that is no denoiser: its opinion of the image, `anchor_logits`, is its whole answer."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = 1 if config.classes == 1 else config.classes + 1
+        self.condition = ConditionUNet(config.image_channels, channels, config.widths, config.blocks, config.stem)
+
+    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
+        """Run the network."""
+        return self.condition(image)

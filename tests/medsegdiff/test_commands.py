@@ -1,6 +1,7 @@
 """The command line on real files: what is written, what is said, what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,14 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     assert f"{result['mean_dice']:.4f}" in card
     assert "license: cc0-1.0" in card
     assert "Not a medical device" in card
+
+    measured, page = tmp_path / "results" / Path(checkpoint).name, tmp_path / "page.md"
+    measured.mkdir(parents=True)
+    shutil.copy(report, measured / "5x10.json")
+    page.write_text("before <!-- results --> old <!-- end --> after")
+    assert main(["card", checkpoint, "--results", str(measured / "5x10.json"), "--summary", str(page)]) == 0
+    assert f"| `{Path(checkpoint).name}` | {result['mean_dice']:.3f} |" in page.read_text()
+    assert page.read_text().endswith("<!-- end --> after")
 
 
 def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(

@@ -102,7 +102,10 @@ def test_a_switch_changes_the_mask_and_a_trace_does_not(segmenter: Segmenter, pi
 
 
 def test_the_anchor_alone_is_the_condition_networks_mask(segmenter: Segmenter, picture: Picture) -> None:
-    assert np.array_equal(segmenter.anchor(picture).labels, segmenter(picture, SETTINGS).anchor[0])
+    alone = segmenter.anchor(picture, SETTINGS)
+    assert np.array_equal(alone.labels, segmenter(picture, SETTINGS).anchor[0])
+    assert (alone.settings.members, alone.settings.steps) == (1, 0)  # so that its report repeats it
+    assert np.array_equal(segmenter(picture, alone.settings).probability, alone.probability)
 
 
 def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from medsegdiff.config import PRESETS, V1Config, V2Config
+from medsegdiff.config import PRESETS, UNetConfig, V1Config, V2Config
 from medsegdiff.nn.build import build
 from medsegdiff.records import Condition, Prediction, Switches, Trace
 
@@ -76,7 +76,7 @@ def same(found: Prediction, expected: Prediction) -> None:
             assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if not isinstance(PRESETS[name].model, UNetConfig)])
 def test_every_preset_answers_a_mask_with_a_mask_of_its_size(name):
     config = replace(PRESETS[name].model, classes=3, learned_variance=True)
     size = config.image_size
