@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from app import paint
+from app import borrowed, paint
 from app.frames import Recording
 
 __all__ = [
@@ -37,7 +37,7 @@ EXAMPLES = (3, 7, 11)  # seeds of the phantoms on the page
 class Card:
     """What a page says about a checkpoint."""
 
-    kind: str  # "v1" or "v2"
+    kind: str  # "v1", "v2" or "unet", which does not denoise
     task: str
     modality: str
     labels: tuple[str, ...]
@@ -125,7 +125,10 @@ def hard(name: str, sha256: str, path: Path = ROOT / "recordings" / "hard.json")
 
 @lru_cache(maxsize=256)
 def thumbnail(seed: int, task: str = TASK) -> str:
-    """Show a phantom at the size of a stamp, as a data URI; its recorded run has it drawn already."""
+    """Show an example at the size of a stamp, as a data URI; a phantom's recorded run has it drawn already."""
+    row = next((row for row in borrowed.borrowed(task) if row.number == seed), None)
+    if row is not None:
+        return paint.data_uri(paint.fit(borrowed.pixels(row, task), (96, 96)))
     held = (recording(path) for (_, drawn), path in recordings().items() if drawn == seed)
     picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)
     if picture is None:

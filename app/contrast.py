@@ -9,7 +9,7 @@ import numpy as np
 
 from app import paint
 from app.charts import Curve, Figure, curves
-from app.experiments import ANCHOR, Pair, Rung, Setup, Side
+from app.experiments import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement
 from app.frames import Recording
 from app.i18n import Words
 from app.scrubber import Bar, Position, View, film
@@ -19,6 +19,7 @@ from app.views import cut, legend, share, spread, tile_size
 __all__ = [
     "each",
     "layers",
+    "masks",
     "pair_film",
     "pair_words",
     "rung_charts",
@@ -104,8 +105,10 @@ def each(names: Sequence[str], values: Sequence[float]) -> str:
 
 def setup_words(setup: Setup, words: Words) -> str:
     """Name a setup."""
-    if setup.sampler == ANCHOR:
-        return words("compare.anchor_setup", checkpoint=setup.checkpoint)
+    if setup.sampler in (ANCHOR, PLAIN):
+        return words(
+            "compare.plain_setup" if setup.sampler == PLAIN else "compare.anchor_setup", checkpoint=setup.checkpoint
+        )
     sampler = words(f"settings.sampler.{setup.sampler}")
     return words("compare.setup", checkpoint=setup.checkpoint, sampler=sampler, steps=setup.steps)
 
@@ -117,8 +120,20 @@ def layers(side: Side, subject: Subject) -> paint.RGB:
     return paint.on_picture(opening.picture, paint.fit(side.labels, size, smooth=False), opening.truth)
 
 
-def side_words(sides: Sequence[Side], alike: Sequence[float], words: Words) -> str:
-    """Lay two sides out as a table, and say how alike they are, as HTML."""
+def masks(sides: Sequence[Side], subject: Subject, words: Words) -> str:
+    """Lay every side's mask out as a picture with its setup below, as HTML."""
+    figures = []
+    for side in sides:
+        setup, share = setup_words(side.setup, words), 100 * float((side.labels > 0).mean())
+        alt = html.escape(words("compare.mask_alt", setup=setup, share=f"{share:.1f}"))
+        image = f'<img src="{paint.data_uri(layers(side, subject))}" alt="{alt}" style="width: 100%; margin: 0">'
+        figures.append(f'<figure style="margin: 0">{image}<figcaption>{html.escape(setup)}</figcaption></figure>')
+    grid = "display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr))"
+    return f'<div style="{grid}">{"".join(figures)}</div>'
+
+
+def side_words(sides: Sequence[Side], words: Words) -> str:
+    """Lay sides out as a table, and say how alike two are, as HTML."""
     names = list(sides[0].areas)
     heads = ["", *(setup_words(side.setup, words) for side in sides)]
     rows = [
@@ -132,8 +147,12 @@ def side_words(sides: Sequence[Side], alike: Sequence[float], words: Words) -> s
     if any(side.dice for side in sides):
         rows.append([words("compare.dice"), *(each(shown, side.dice) for side in sides)])
     rows.append([words("compare.seconds"), *(f"{side.seconds:.2f} s" for side in sides)])
-    said = words("compare.alike", dice=each(shown, alike))
-    return f"{table(heads, rows)}<p>{html.escape(said)}</p>"
+    millions = [f"{side.parameters / 1e6:.1f}" for side in sides]
+    rows.append([words("compare.parameters"), *(words("compare.millions", count=m) for m in millions)])
+    if len(sides) != 2:
+        return table(heads, rows)
+    alike = agreement(sides[0].labels, sides[1].labels, len(names))
+    return f"{table(heads, rows)}<p>{html.escape(words('compare.alike', dice=each(shown, alike)))}</p>"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "CHANGES",
     "CUT",
     "LADDER",
+    "PLAIN",
     "Change",
     "Clock",
     "Pair",
@@ -43,6 +44,7 @@ __all__ = [
     "intervene",
     "ladder",
     "mean",
+    "peers",
     "settings_of",
 ]
 
@@ -200,7 +202,8 @@ def agreement(one: UInt8[ndarray, "h w"], other: UInt8[ndarray, "h w"], classes:
 
 # ---------------------------------------------------------------------------------------------- setups side by side
 
-ANCHOR = "none"  # in the place of a sampler: no denoising, the condition network (a plain U-Net) alone
+ANCHOR = "none"  # in the place of a sampler: no denoising, the condition network alone
+PLAIN = "plain"  # in the place of whatever was chosen: a plain U-Net has no other way
 LADDER = (50, 20, 10, 5, 2, 1)  # steps, the longest first, since the others are compared with it
 
 
@@ -209,7 +212,7 @@ class Setup:
     """What may differ between two runs on the same picture and seed."""
 
     checkpoint: str
-    sampler: str  # one of the page's, or ANCHOR
+    sampler: str  # one of the page's, ANCHOR or PLAIN
     steps: int
 
 
@@ -222,20 +225,28 @@ class Side:
     seconds: float
     dice: tuple[float, ...]  # of each class against the truth, where it is known; else empty
     areas: dict[str, dict[str, float]]
+    parameters: int
+
+
+def peers(session: Session, task: str) -> list[str]:
+    """Name the checkpoints of a task that can be compared, plain U-Nets last."""
+    known = (*session.sources, *session.fetched, *session.plain)
+    return [name for name in known if session.task(name) == task]
 
 
 def compare(
     session: Session, subject: Subject, settings: "RunSettings", setups: Sequence[Setup]
 ) -> Generator[Progress | Side, None, None]:
-    """Run every setup on the same picture, members and seed.
+    """Run every setup on the same picture, members and seed; of a plain U-Net only the checkpoint counts.
 
     Raises:
         ValueError: a checkpoint without a condition network is asked for it (V1), or one that is not there.
     """
-    total, done = sum(1 if s.sampler == ANCHOR else s.steps for s in setups), 0
+    setups = [Setup(s.checkpoint, PLAIN, 0) if s.checkpoint in session.plain else s for s in setups]
+    total, done = sum(1 if s.sampler in (ANCHOR, PLAIN) else s.steps for s in setups), 0
     clock = Clock()
     for setup in setups:
-        if setup.sampler == ANCHOR:
+        if setup.sampler in (ANCHOR, PLAIN):
             result = session.segmenter(setup.checkpoint).anchor(subject.picture, settings)
             done += 1
             yield Progress(done, total, clock.left(done, total), setup)
@@ -250,7 +261,8 @@ def compare(
                     case Finished():
                         result = event.result
             assert result is not None
-        yield Side(setup, result.labels, result.seconds, _against_truth(result.labels, subject), result.areas())
+        dice, parameters = _against_truth(result.labels, subject), session.card(setup.checkpoint).parameters
+        yield Side(setup, result.labels, result.seconds, dice, result.areas(), parameters)
 
 
 def _against_truth(labels: UInt8[ndarray, "h w"], subject: Subject) -> tuple[float, ...]:

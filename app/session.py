@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app import catalogue, frames
+from app.borrowed import borrowed, pixels
 from app.frames import Frame, Opening, Recording
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ _FETCHING = 180.0  # seconds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """A picture to segment. A phantom knows its seed and its truth; an uploaded picture has neither, and no name."""
+    """A picture to segment. A phantom knows its seed and its truth; others have neither, and an uploaded one no name."""
 
     picture: "Picture"
     truth: tuple[UInt8[ndarray, "h w"], ...] = ()
     seed: int | None = None
     cut: "Cut | None" = None  # of a volume: where it lies and how it is looked at
+    borrowed: str = ""  # key of the words of a picture that an installed package carries
 
     @property
     def opening(self) -> Opening:
@@ -75,10 +77,16 @@ class Stage:
 
 @lru_cache(maxsize=32)
 def phantom(seed: int, task: str = catalogue.TASK) -> Subject:
-    """Draw the phantom of a seed; a task that nobody draws has those of the page's first."""
+    """Draw the phantom of a seed, or read the picture borrowed for the task that has this number.
+
+    A task that nobody draws has the phantoms of the page's first.
+    """
     from medsegdiff.data.synthetic import TASKS, draw
     from medsegdiff.geometry import Picture
 
+    row = next((row for row in borrowed(task) if row.number == seed), None)
+    if row is not None:
+        return Subject(Picture(pixels(row, task)), borrowed=row.key)
     drawn = draw(task if task in TASKS else catalogue.TASK, seed)
     return Subject(Picture(drawn.image), (drawn.labels,), seed)
 
@@ -105,12 +113,13 @@ class Session:
     """The checkpoints of one server.
 
     Arguments:
-        sources: folder of each checkpoint by the name it is chosen by.
+        sources: folder of each checkpoint by the name it is chosen by; then only of those that denoise.
         device: as in `Segmenter`.
     """
 
     sources: Mapping[str, str] = field(default_factory=catalogue.shipped)
     device: str = "auto"
+    plain: Mapping[str, str] = field(init=False)  # U-Nets: nothing to watch, only to compare with
     fetched: dict[str, str] = field(default_factory=dict, init=False)
     pace: dict[str, float] = field(
         default_factory=dict, init=False
@@ -118,6 +127,9 @@ class Session:
     _load: "Callable[[str], Segmenter]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        given = self.sources
+        self.plain = {name: folder for name, folder in given.items() if catalogue.card(folder).kind == "unet"}
+        self.sources = {name: folder for name, folder in given.items() if name not in self.plain}
         loading = threading.Lock()  # two first visitors wait for one load instead of doing it twice
         cached = lru_cache(maxsize=4)(self._read)
 
@@ -128,10 +140,13 @@ class Session:
         self._load = load
 
     def _read(self, folder: str) -> "Segmenter":
-        from medsegdiff.checkpoint import load
+        from medsegdiff.checkpoint import CheckpointError, load
         from medsegdiff.pipeline import Segmenter
 
-        return Segmenter(load(folder), self.device)
+        try:
+            return Segmenter(load(folder), self.device)
+        except CheckpointError as error:  # where on this server it lies is not a visitor's business
+            raise CheckpointError(str(error).removeprefix(f"{folder}: ")) from error
 
     def folder(self, name: str) -> str:
         """Find where a checkpoint lies: one of this server's, or one fetched before.
@@ -139,7 +154,7 @@ class Session:
         Raises:
             ValueError: it is neither. A path is never followed, whoever asks.
         """
-        folder = self.sources.get(name) or self.fetched.get(name)
+        folder = self.sources.get(name) or self.plain.get(name) or self.fetched.get(name)
         if folder is None:
             raise ValueError(f"checkpoint is {name!r:.80}; choose one of {', '.join(self.sources) or 'none here'}")
         return folder
@@ -150,7 +165,7 @@ class Session:
         What was fetched before is found without asking the Hub, unless a branch is to be refreshed.
 
         Raises:
-            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint.
+            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint that denoises.
         """
         from medsegdiff.hub import cached, resolve
 
@@ -162,6 +177,10 @@ class Session:
         limits = {"most": min(_FETCHED, room), "longest": _FETCHING}
         folder = str(resolve(repository, revision, refresh=refresh, **limits))
         self._load(folder)
+        if catalogue.card(folder).kind == "unet":
+            raise ValueError(
+                f"{repository} is a plain U-Net, which has no steps to watch; start with --checkpoint to compare with it"
+            )
         name = f"{repository}@{revision}"
         self.fetched[name] = folder
         return name

@@ -1,6 +1,6 @@
-"""Drawn pictures as small buttons, those on which a checkpoint does worst behind a fold; a click tells the seed.
+"""Pictures as small buttons: drawn ones, real ones each with its words, those a checkpoint does worst on behind a fold.
 
-A front end shows MARKUP and SCRIPT as a component whose value is what `wording.thumbnails` returns.
+A front end shows MARKUP and SCRIPT as a component whose value is what `wording.thumbnails` returns; a click tells the seed.
 """
 
 __all__ = ["MARKUP", "SCRIPT"]
@@ -28,19 +28,26 @@ const stamp = (item, v) => {
 const show = () => {
   const v = props.value;
   root.replaceChildren();
-  const heading = document.createElement('h2');
-  heading.textContent = v.heading;
+  const headed = (text) => { const h = document.createElement('h2'); h.textContent = text; return h; };
+  const heading = headed(v.heading);
   const row = document.createElement('div');
   v.items.forEach((item) => row.append(stamp(item, v)));
   const another = document.createElement('button');
   another.type = 'button'; another.className = 'another'; another.textContent = v.another;
-  const offered = [...v.items, ...(v.hard || [])].some((item) => item.seed === v.chosen);
+  const offered = [...v.items, ...v.real, ...v.hard].some((item) => item.seed === v.chosen);
   another.setAttribute('aria-pressed', v.chosen !== null && !offered);
   another.onclick = () => trigger('click', { seed: 100 + Math.floor(Math.random() * 900000) });
   row.append(another);
   const paragraph = (text) => { const p = document.createElement('p'); p.textContent = text; return p; };
   root.append(heading, row, paragraph(v.hint));
-  if (v.hard && v.hard.length) {
+  if (v.real.length) {
+    const photographs = document.createElement('div');
+    v.real.forEach((item) => photographs.append(stamp(item, v)));
+    const above = headed(v.real_heading);
+    above.style.marginTop = '12px';
+    root.append(above, photographs, ...v.real.map((item) => paragraph(item.text)));
+  }
+  if (v.hard.length) {
     const details = document.createElement('details');
     const summary = document.createElement('summary');
     summary.textContent = v.hard_heading;

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medsegdiff.geometry import Volume
     from medsegdiff.slices import Progress, VolumeSegmentation
 
-__all__ = ["EVALUATIONS", "PRESETS", "Cut", "Shelf", "Shelved", "look", "segment", "take", "watch"]
+__all__ = ["EVALUATIONS", "PRESETS", "Cut", "Shelf", "Shelved", "look", "segment", "take", "turn", "watch"]
 
 EVALUATIONS = 6000  # of the network, that a whole volume may cost here: slices x members x steps
 PRESETS = {"soft": (-160.0, 240.0), "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
@@ -193,6 +193,21 @@ def look(shelf: Shelf, cut: Cut) -> Subject:
         ValueError: the volume is gone, or there is no such slice.
     """
     return Subject(shelf.get(cut.key).volume.slice(cut.axis, cut.index, cut.window), cut=cut)
+
+
+def turn(shelf: Shelf, subject: object, before: str, after: str) -> object:
+    """Look along the axis that a task wants which the one before it did not; whoever chose an axis keeps it else.
+
+    Returns the subject itself where nothing is turned: it is no volume, or is no longer on the shelf.
+    """
+    from medsegdiff.data.tasks import axis_of
+
+    cut, axis = subject.cut if isinstance(subject, Subject) else None, axis_of(after)
+    if cut is None or axis in (axis_of(before), cut.axis) or axis not in cut.axes:
+        return subject
+    with suppress(ValueError):
+        return look(shelf, cut.along(axis))
+    return subject
 
 
 def segment(

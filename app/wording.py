@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from app import catalogue, panels
+from app.borrowed import borrowed
 from app.catalogue import Card
 from app.domain import check
 from app.experiments import mean
@@ -19,7 +20,7 @@ __all__ = ["card", "domain", "estimate", "facts", "option", "parts", "thumbnails
 
 
 def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, Any]:
-    """Offer the drawn pictures of a checkpoint's task, one of them chosen, and those on which it does worst."""
+    """Offer the pictures of a checkpoint's task, one of them chosen: drawn ones, those it does worst on, borrowed ones."""
     task = known.task if known else catalogue.TASK
     named = w.known(f"task.{task}", task)
     of, worst = catalogue.hard(known.name, known.sha256) if known else (0, ())
@@ -41,6 +42,16 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
             }
             for row in worst
         ],
+        "real": [
+            {
+                "seed": row.number,
+                "src": catalogue.thumbnail(row.number, task),
+                "alt": w(f"borrowed.{row.key}.alt"),
+                "text": w(f"borrowed.{row.key}.text"),
+            }
+            for row in borrowed(task)
+        ],
+        "real_heading": w("borrowed.heading"),
         "hard_heading": w("picture.hard", of=of),
         "hard_hint": w("picture.hard_hint"),
         "chosen": chosen,
@@ -86,7 +97,7 @@ def card(known: Card | None, w: Words) -> str:
         return ""
     said = w(
         "model.card",
-        kind={"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2"}.get(known.kind, known.kind),
+        kind={"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2", "unet": w("model.plain")}.get(known.kind, known.kind),
         parameters=f"{known.parameters / 1e6:.1f}",
         size=known.size,
         modality=w.known(f"modality.{known.modality}", known.modality),
@@ -113,6 +124,8 @@ def waiting(subject: Subject, w: Words) -> str:
     picture = subject.picture
     if subject.seed is not None:
         return w("picture.waiting", seed=subject.seed)
+    if subject.borrowed:
+        return w("borrowed.waiting", what=w(f"borrowed.{subject.borrowed}.alt"))
     if picture.slice_count > 1:
         values = {"slice": picture.slice_index + 1, "slices": picture.slice_count}
         said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)

@@ -1,6 +1,10 @@
-"""The public endpoints, for gradio_client and for other programs; everything else on the page is private."""
+"""The public endpoints, for gradio_client, MCP and other programs; everything else on the page is private.
 
-from collections.abc import Iterator
+A run ends with its next step when whoever asked for it cancels it or is gone. An MCP client asks through one of the server's
+own, so when it leaves nobody notices: its run goes on to the end.
+"""
+
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,54 +27,71 @@ _OUTPUTS = ("mask", "probability", "disagreement")
 def lay(session: Session) -> None:
     """Offer `segment`, `segment_trace` and `model_info`."""
 
-    def received(picture: str, checkpoint: str | None) -> tuple[str, core.Subject]:
-        """Read the picture before anything else can go wrong: reading it deletes the upload."""
-        name = checkpoint or next(iter(session.sources), "")
-        return name, core.upload(picture, session.task(name) if name in session.sources else "")
+    def run(picture: str, checkpoint: str | None, given: dict[str, Any]) -> Generator[Frame | Finished, None, None]:
+        """Run, and turn what is refused into a sentence."""
+        try:
+            name = checkpoint or next(iter(session.sources), "")
+            # The picture comes before anything else that can go wrong: reading it deletes the upload.
+            subject = core.upload(picture, session.task(name) if name in session.sources else "")
+            settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
+            with closing(session.run(name, subject, settings)) as events:
+                yield from (event for event in events if isinstance(event, Frame | Finished))
+        except (ValueError, TypeError) as error:
+            raise refusal(str(error).strip().rstrip(".") + ".") from None
 
     def segment(
         picture: str, checkpoint: str | None, members: float, steps: float, seed: float, sampler: str, fuse: str
-    ) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-        """Segment a picture: label image, probability and disagreement (16-bit PNG) at its own size, and a report.
+    ) -> Iterator[tuple[str | None, str | None, str | None, dict[str, Any]]]:
+        """Segment a medical picture: label image, probability and disagreement (16-bit PNG) at its size, and a report.
 
-        Research and teaching only. `checkpoint` is one of those `model_info` lists; the defaults are the page's.
+        Research and teaching only. Until the last step is done there are no files yet, and the report says how far it is.
+
+        Arguments:
+            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is taken.
+            checkpoint: one of those that `model_info` lists; without one, the first.
+            members: how many masks are drawn and fused, 1 to 25.
+            steps: denoising steps of each, 1 to 50.
+            seed: of the noise; the same seed gives the same masks.
+            sampler: ddim, ddpm or dpm-solver++.
+            fuse: staple, mean or vote.
         """
-        try:
-            name, subject = received(picture, checkpoint)
-            given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler, "fuse": fuse}
-            settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
-            *_, finished = session.run(name, subject, settings)
-        except (ValueError, TypeError) as error:
-            raise refusal(str(error).strip().rstrip(".") + ".") from None
-        assert isinstance(finished, Finished)
-        with TemporaryDirectory() as folder:
-            paths: dict[str, Path] = core.write(folder, finished)
-            mask, probability, disagreement = (str(paths[name]) for name in _OUTPUTS)
-            yield mask, probability, disagreement, finished.recording.facts
+        given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler, "fuse": fuse}
+        with closing(run(picture, checkpoint, given)) as events:
+            for event in events:
+                if isinstance(event, Frame):
+                    yield None, None, None, _told(event)
+                    continue
+                with TemporaryDirectory() as folder:
+                    paths: dict[str, Path] = core.write(folder, event)
+                    mask, probability, disagreement = (str(paths[name]) for name in _OUTPUTS)
+                    yield mask, probability, disagreement, event.recording.facts
 
     def segment_trace(
         picture: str, checkpoint: str | None, members: float, steps: float, seed: float, sampler: str
     ) -> Iterator[tuple[dict[str, Any], str]]:
-        """Watch a picture being segmented: for every denoising step a report and the label image so far.
+        """Watch a medical picture being segmented: for every denoising step a report and the label image so far.
 
         The report has step, total, t and each member's share of the picture; the label image (PNG, at the network's own
-        resolution, at most 256 pixels) is what the members believe together. Research and teaching only.
-        """
-        try:
-            name, subject = received(picture, checkpoint)
-            given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
-            settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
-            with closing(session.run(name, subject, settings)) as events:
-                from medsegdiff.imaging import write_labels
+        resolution, at most 256 pixels) is what the members believe together. Who cannot read a stream sees the last
+        step. Research and teaching only.
 
-                for frame in (event for event in events if isinstance(event, Frame)):
-                    with TemporaryDirectory() as folder:
-                        path = Path(folder) / f"step-{frame.index + 1}.png"
-                        write_labels(path, together(frame))
-                        told = {"step": frame.index + 1, "total": frame.total, "t": frame.t}
-                        yield told | {"shares": list(frame.shares)}, str(path)
-        except (ValueError, TypeError) as error:
-            raise refusal(str(error).strip().rstrip(".") + ".") from None
+        Arguments:
+            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is taken.
+            checkpoint: one of those that `model_info` lists; without one, the first.
+            members: how many masks are drawn and fused, 1 to 25.
+            steps: denoising steps of each, 1 to 50.
+            seed: of the noise; the same seed gives the same masks.
+            sampler: ddim, ddpm or dpm-solver++.
+        """
+        from medsegdiff.imaging import write_labels
+
+        given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
+        with closing(run(picture, checkpoint, given)) as events:
+            for frame in (event for event in events if isinstance(event, Frame)):
+                with TemporaryDirectory() as folder:
+                    path = Path(folder) / f"step-{frame.index + 1}.png"
+                    write_labels(path, together(frame))
+                    yield _told(frame) | {"shares": list(frame.shares)}, str(path)
 
     def model_info() -> dict[str, Any]:
         """List the checkpoints that `segment` may be asked for, with what each was trained on."""
@@ -79,7 +100,7 @@ def lay(session: Session) -> None:
     by_field: dict[str, Any] = {control.field: control for control in CONTROLS}
     inputs: list[Any] = [
         gr.File(label="picture", visible=False),
-        gr.Textbox(value=None, label="checkpoint", visible=False),
+        gr.Textbox(value=next(iter(session.sources), None), label="checkpoint", visible=False),
         *(gr.Number(value=by_field[f].default, label=f, visible=False) for f in ("members", "steps", "seed")),
         *(gr.Textbox(value=by_field[f].default, label=f, visible=False) for f in ("sampler", "fuse")),
     ]
@@ -90,3 +111,7 @@ def lay(session: Session) -> None:
     gr.Button(visible=False).click(segment, inputs, outputs, api_name="segment", **heavy)
     gr.Button(visible=False).click(segment_trace, inputs[:-1], steps, api_name="segment_trace", **heavy)
     gr.api(model_info, api_name="model_info", queue=False)
+
+
+def _told(frame: Frame) -> dict[str, Any]:
+    return {"step": frame.index + 1, "total": frame.total, "t": frame.t}

@@ -8,6 +8,7 @@ from app import catalogue, thumbs, volumes, wording
 from app.gradio_ui import hub, picker
 from app.gradio_ui.desk import QUICK, Desk, Update, refusing
 from app.i18n import Words, words
+from app.session import Subject
 from app.settings import CONTROLS, Choice, Control, Flags, Number, Slide, read
 
 __all__ = ["Act", "lay", "lay_more", "said", "spoken", "wire"]
@@ -141,8 +142,14 @@ def wire(desk: Desk, act: Act) -> None:
     def choose_checkpoint(room: str, subject: object, name: str, language: str, shown: str | None) -> Update:
         if name == shown:  # chosen by a link, which has shown it already
             return {act.domain: gr.skip()}
-        w = words(language)
-        return present(room, subject, name, w) | said(desk, act, subject, name, w)
+        w, tasks = words(language), (desk.session.task(shown), desk.session.task(name))
+        turned = volumes.turn(desk.shelf, subject, *tasks)
+        told = present(room, turned, name, w) | said(desk, act, turned, name, w)
+        return told if turned is subject else told | act.slices.shown(turned)
+
+    def show_slice(subject: Subject, name: str | None, w: Words) -> Update:
+        spoken = wording.domain(desk.session.card_of(name), subject, w)
+        return present("try", subject, name, w) | {act.domain: spoken}
 
     def read_upload(path: str | None, name: str, language: str) -> Update:
         w = words(language)
@@ -155,15 +162,16 @@ def wire(desk: Desk, act: Act) -> None:
         shown = present("try", subject, name, w) | act.slices.shown(subject)
         return shown | said(desk, act, subject, name, w) | {act.upload: None}
 
+    everything = [*desk.shown, *act.slices.widgets, *spoken(act)]
     act.examples.click(
         choose_example,
         [desk.room, desk.checkpoint, desk.language],
-        [*desk.shown, *act.slices.widgets, *spoken(act)],
+        everything,
         trigger_mode="once",
         **QUICK,
     )
     chosen = [desk.room, desk.subject, desk.checkpoint, desk.language]
-    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named], [*desk.shown, *spoken(act)], **QUICK)
+    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named], everything, **QUICK)
 
     def foretell(name: str | None, language: str, *values: object) -> str:
         try:
@@ -178,13 +186,14 @@ def wire(desk: Desk, act: Act) -> None:
     act.upload.upload(
         read_upload,
         [act.upload, desk.checkpoint, desk.language],
-        [*desk.shown, *act.slices.widgets, *spoken(act), act.upload],
+        [*everything, act.upload],
         api_visibility="private",
         show_progress="minimal",
+        show_progress_on=act.upload,  # or a refusal leaves "Error" on everything that a picture would have changed
         concurrency_id="read",
         concurrency_limit=2,
     ).failure(lambda: None, None, act.upload, **QUICK)
-    picker.wire(desk, act.slices, present)
+    picker.wire(desk, act.slices, show_slice, [*desk.shown, *act.slices.widgets, act.domain])
 
 
 def spoken(act: Act) -> list[Any]:

@@ -1,15 +1,16 @@
-"""The fourth room: two setups on the same noise, and how many steps are enough on this machine."""
+"""The fourth room: setups on the same noise, a plain U-Net beside them, and how many steps are enough on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
 
-from app import contrast, experiments
+from app import contrast, experiments, wording
 from app.experiments import ANCHOR, Progress, Rung, Setup, Side
 from app.gradio_ui import go
-from app.gradio_ui.desk import Desk, Room, Scene, Update, refusing
+from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, refusal, refusing
 from app.i18n import Words, words
+from app.session import Subject
 from app.settings import CONTROLS, Choice, read
 
 __all__ = ["lay"]
@@ -36,11 +37,10 @@ def lay(desk: Desk) -> Room:
         buttons=[],
     )
     hint = gr.HTML("", elem_classes="words")
-    desk.say(
-        gr.HTML,
-        lambda w: {"value": f"<h2>{w('ladder.heading')}</h2><p>{w('ladder.text')}</p>"},
-        elem_classes="words section",
-    )
+    _heading(desk, "compare.all_heading", "compare.all_text")
+    runs_all = go.lay(desk, lambda w: {"value": w("compare.all_run")}, "compare-all")
+    everyone = gr.HTML("", elem_classes="words", elem_id="everyone")
+    _heading(desk, "ladder.heading", "ladder.text")
     climbs = go.lay(desk, lambda w: {"value": w("ladder.run")}, "ladder")
     rungs = gr.HTML("", elem_classes="words", elem_id="rungs")
     with gr.Row(elem_classes="charts"):
@@ -48,7 +48,7 @@ def lay(desk: Desk) -> Room:
 
     def setups(name: str | None, values: tuple[Any, ...]) -> list[Setup]:
         chosen = [values[:3], values[3:6]]
-        known = set(desk.session.sources) | set(desk.session.fetched)
+        known = _names(desk)
         return [
             Setup(
                 checkpoint if checkpoint in known else name or "",
@@ -61,22 +61,24 @@ def lay(desk: Desk) -> Room:
     def compare(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
         w, scene = words(language), desk.scene(subject, None, name)
         with refusing(w, "errors.settings"):
-            settings, sides = read(values[6:], trace=False), []
-            for event in experiments.compare(desk.session, scene.target, settings, setups(name, values)):
-                match event:
-                    case Progress():
-                        yield {
-                            runs.line: go.status(event, w, contrast.setup_words(event.setup, w) if event.setup else "")
-                        }
-                    case Side():
-                        sides.append(event)
+            settings = read(values[6:], trace=False)
+            sides = yield from _sides(desk, scene.target, settings, setups(name, values), runs.line, w)
             pictures = tuple(contrast.layers(side, scene.target) for side in sides)
-            alike = experiments.agreement(sides[0].labels, sides[1].labels, len(sides[0].areas))
             yield {
                 slider: gr.update(value=pictures, visible=True),
-                told: contrast.side_words(sides, alike, w),
+                told: contrast.side_words(sides, w),
                 hint: f"<p>{w('compare.slider')}</p>",
             }
+
+    def compare_all(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+        w, scene = words(language), desk.scene(subject, None, name)
+        with refusing(w, "errors.settings"):
+            settings, names = read(values, trace=False), experiments.peers(desk.session, desk.session.task(name))
+            chosen = [Setup(one, settings.sampler, settings.steps) for one in names]
+            sides = yield from _sides(desk, scene.target, settings, chosen, runs_all.line, w)
+            if not sides:
+                raise refusal(w("model.none"))
+            yield {everyone: contrast.masks(sides, scene.target, w) + contrast.side_words(sides, w)}
 
     def climb(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
         w, scene = words(language), desk.scene(subject, None, name)
@@ -85,11 +87,7 @@ def lay(desk: Desk) -> Room:
             for event in experiments.ladder(desk.session, name or "", scene.target, settings):
                 match event:
                     case Progress():
-                        yield {
-                            climbs.line: go.status(
-                                event, w, contrast.setup_words(event.setup, w) if event.setup else ""
-                            )
-                        }
+                        yield {climbs.line: _status(event, w)}
                     case Rung():
                         found.append(event)
                         yield {rungs: contrast.rung_words(found, w)}
@@ -98,13 +96,14 @@ def lay(desk: Desk) -> Room:
 
     chosen = [desk.subject, desk.checkpoint, desk.language]
     runs.does(compare, [*chosen, *first, *second, *desk.controls], [slider, told, hint])
+    runs_all.does(compare_all, [*chosen, *desk.controls], [everyone])
     climbs.does(climb, [*chosen, *desk.controls], [rungs, *charts])
 
     def show(scene: Scene, w: Words) -> Update:
         """A comparison is of a picture: of another one, nothing is known yet."""
-        names = [*desk.session.sources, *desk.session.fetched]
-        boxes = {first[0]: gr.update(choices=names), second[0]: gr.update(choices=names)}
+        boxes = {side[0]: gr.update(choices=_choices(desk, w)) for side in (first, second)}
         return boxes | {
+            everyone: "",
             slider: gr.update(value=None, visible=False),
             told: "",
             hint: "",
@@ -112,19 +111,48 @@ def lay(desk: Desk) -> Room:
             **{chart: gr.update(value=None, visible=False) for chart in charts},
         }
 
-    return Room("compare", [first[0], second[0], slider, told, hint, rungs, *charts], show)
+    return Room("compare", [first[0], second[0], everyone, slider, told, hint, rungs, *charts], show)
+
+
+def _heading(desk: Desk, heading: str, text: str) -> None:
+    desk.say(gr.HTML, lambda w: {"value": f"<h2>{w(heading)}</h2><p>{w(text)}</p>"}, elem_classes="words section")
+
+
+def _names(desk: Desk) -> list[str]:
+    return [*desk.session.sources, *desk.session.plain, *desk.session.fetched]
+
+
+def _choices(desk: Desk, w: Words) -> list[tuple[str, str]]:
+    plain = desk.session.plain
+    return [(f"{name} · {w('model.plain')}" if name in plain else name, name) for name in _names(desk)]
+
+
+def _status(progress: Progress, w: Words) -> str:
+    return go.status(progress, w, contrast.setup_words(progress.setup, w) if progress.setup else "")
+
+
+def _sides(
+    desk: Desk, target: Subject, settings: Any, setups: list[Setup], line: Any, w: Words
+) -> Generator[Update, None, list[Side]]:
+    """Run the setups one after the other, saying how far they are, and return what came of each."""
+    sides = []
+    for event in experiments.compare(desk.session, target, settings, setups):
+        match event:
+            case Progress():
+                yield {line: _status(event, w)}
+            case Side():
+                sides.append(event)
+    return sides
 
 
 def _lay_side(desk: Desk, side: str, sampler: str, steps: int) -> list[Any]:
-    """Lay one setup: checkpoint, sampler, steps."""
-    names = list(desk.session.sources)
+    """Lay one setup: checkpoint, sampler, steps; of a plain U-Net its card in the place of the last two."""
     with gr.Column(elem_classes="side", min_width=240):
         desk.say(gr.HTML, lambda w: {"value": f"<h3>{w(f'compare.{side}')}</h3>"}, elem_classes="words")
         checkpoint = desk.say(
             gr.Dropdown,
-            lambda w: {"label": w("model.label")},
-            choices=names,
-            value=next(iter(names), None),
+            lambda w: {"label": w("model.label"), "choices": _choices(desk, w)},
+            value=next(iter(desk.session.sources), None),
             filterable=False,
             interactive=True,
             elem_id=f"{side}-checkpoint",
@@ -153,4 +181,15 @@ def _lay_side(desk: Desk, side: str, sampler: str, steps: int) -> list[Any]:
             interactive=True,
             elem_id=f"{side}-steps",
         )
+        note = gr.HTML("", elem_classes="words", elem_id=f"{side}-plain", visible=False)
+
+    def tell(name: str | None, language: str) -> Update:
+        w, plain = words(language), name in desk.session.plain
+        said = f"<p>{w('compare.plain_text')}</p>{wording.card(desk.session.card_of(name), w)}" if plain else ""
+        walked = {widget: gr.update(visible=not plain) for widget in (walk, count)}
+        return walked | {note: gr.update(value=said, visible=plain)}
+
+    if desk.session.plain:
+        for widget in (checkpoint, desk.language):
+            widget.change(tell, [checkpoint, desk.language], [walk, count, note], **QUICK)
     return [checkpoint, walk, count]

@@ -4,14 +4,13 @@ import html
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Waiting
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.gradio_ui.desk import Desk, Update
+from app.gradio_ui.desk import QUICK, Desk, Update
 from app.i18n import Words, words
 
 __all__ = ["lay"]
@@ -20,22 +19,8 @@ __all__ = ["lay"]
 def lay(desk: Desk) -> None:
     """Lay the fields, the list of what is here already, and the button; what is loaded becomes the checkpoint chosen."""
     desk.say(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
-    repository = desk.say(
-        gr.Textbox,
-        lambda w: {"label": w("model.repository"), "info": w("model.repository_hint")},
-        placeholder="owner/name",
-        max_lines=1,
-        max_length=120,
-        elem_id="hub-repository",
-    )
-    revision = desk.say(
-        gr.Textbox,
-        lambda w: {"label": w("model.revision"), "info": w("model.revision_hint")},
-        value="main",
-        max_lines=1,
-        max_length=120,
-        elem_id="hub-revision",
-    )
+    repository = _field(desk, "repository", placeholder="owner/name")
+    revision = _field(desk, "revision", value="main")
     refresh = desk.say(gr.Checkbox, lambda w: {"label": w("hub.refresh")}, value=False, elem_id="hub-refresh")
     load = desk.say(gr.Button, lambda w: {"value": w("model.load")}, size="sm", elem_id="hub-load")
     loaded = gr.HTML("", elem_classes="words", elem_id="loaded")
@@ -45,25 +30,21 @@ def lay(desk: Desk) -> None:
     def fetch(repository: str, revision: str, refresh: bool, language: str) -> Iterator[Update]:
         w, began = words(language), time.monotonic()
         answer = _begun(partial(desk.session.fetch, repository, revision, refresh=bool(refresh)))
-        while True:
+        while not answer.done():
             asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - began)))
             yield {loaded: f'<p role="status">{asking}</p>', load: gr.update(interactive=False)}
-            try:
-                name = answer.result(1.0)
-            except Waiting:
-                if not answer.done():
-                    continue
-                yield _refused(loaded, load, w, ValueError("it took too long"))
-            except (ValueError, OSError) as error:  # a full disk is one of them
-                yield _refused(loaded, load, w, error)
-            else:
-                told = html.escape(w("hub.loaded", repository=name, digest=desk.session.card(name).sha256))
-                yield {
-                    loaded: f"<p>{told}</p>",
-                    desk.checkpoint: gr.update(choices=[*desk.session.sources, name], value=name),
-                    load: gr.update(interactive=True),
-                }
+            wait([answer], 1.0)
+        try:
+            name = answer.result()
+        except (ValueError, OSError) as error:  # a full disk is one of them
+            yield {loaded: _refused(error, w), load: gr.update(interactive=True)}
             return
+        told = html.escape(w("hub.loaded", repository=name, digest=desk.session.card(name).sha256))
+        yield {
+            loaded: f"<p>{told}</p>",
+            desk.checkpoint: gr.update(choices=[*desk.session.sources, name], value=name),
+            load: gr.update(interactive=True),
+        }
 
     load.click(
         fetch,
@@ -75,14 +56,14 @@ def lay(desk: Desk) -> None:
         concurrency_limit=2,
         trigger_mode="once",
     )
-    listing.click(
-        lambda language: _listed(words(language)),
-        [desk.language],
-        [held],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    listing.click(lambda language: _listed(words(language)), [desk.language], [held], **QUICK)
+
+
+def _field(desk: Desk, name: str, **fixed: Any) -> gr.Textbox:
+    def texts(w: Words) -> dict[str, Any]:
+        return {"label": w(f"model.{name}"), "info": w(f"model.{name}_hint")}
+
+    return desk.say(gr.Textbox, texts, max_lines=1, max_length=120, elem_id=f"hub-{name}", **fixed)
 
 
 def _begun(call: Any) -> "Future[str]":
@@ -99,12 +80,12 @@ def _begun(call: Any) -> "Future[str]":
     return answer
 
 
-def _refused(loaded: Any, load: Any, w: Words, error: Exception) -> Update:
+def _refused(error: Exception, w: Words) -> str:
     """Say which of the known states it is, in the visitor's language, and what exactly happened."""
     state = w.known(f"hub.state_{getattr(error, 'state', '')}", "")
     told = html.escape(w.because("errors.checkpoint", error))
     heading = f"<b>{html.escape(state)}</b> " if state else ""
-    return {loaded: f'<p class="bad" role="alert">{heading}{told}</p>', load: gr.update(interactive=True)}
+    return f'<p class="bad" role="alert">{heading}{told}</p>'
 
 
 def _listed(w: Words) -> str:

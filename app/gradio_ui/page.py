@@ -1,6 +1,7 @@
 """The page put together and served: the head, the left side, the rooms, the language."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         max_file_size="32mb",
         allowed_paths=[],
         run_history=False,  # it would keep pictures in the browser
+        mcp_server=find_spec("mcp") is not None,
         footer_links=["api", "settings"],
         show_error=False,
         enable_monitoring=False,
@@ -100,8 +102,21 @@ def build(session: Session) -> gr.Blocks:
         choose.wire(desk, act)
         _wire_language(desk, act)
         api.lay(session)
+    demo.temp_file_sets.append(_Strays())
     demo.queue(max_size=20, default_concurrency_limit=4)
     return demo
+
+
+class _Strays(set[str]):
+    """Files that Gradio makes and does not note, for its own clearing up of the cache to find.
+
+    Its MCP server unpacks a picture that came as a data: address, and every file it hands over leaves an empty one.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        folder = Path(gr.mcp.DEFAULT_TEMP_DIR)
+        yield from (str(path) for path in folder.glob("*/file*"))
+        yield from (str(path) for path in folder.glob("tmp*") if path.is_file())
 
 
 def _head(desk: Desk) -> None:

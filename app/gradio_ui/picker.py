@@ -24,7 +24,7 @@ from app.volumes import PRESETS, Cut
 
 __all__ = ["Picker", "lay", "wire"]
 
-Present = Callable[[str, object, str | None, Words], Update]
+Show = Callable[[Subject, str | None, Words], Update]
 
 
 class Picker:
@@ -117,8 +117,8 @@ def _button(desk: Desk, name: str) -> gr.DownloadButton:
     )
 
 
-def wire(desk: Desk, picker: Picker, present: Present) -> None:
-    """Let a choice cut another slice, and the button segment all of them; called when every room is laid."""
+def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
+    """Let a choice cut and show another slice, and the button segment all of them; called when every room is laid."""
 
     def cuts(change: Callable[[Cut, Any], Cut]) -> Callable[..., Update]:
         def choose(value: Any, subject: object, name: str | None, language: str) -> Update:
@@ -131,13 +131,12 @@ def wire(desk: Desk, picker: Picker, present: Present) -> None:
                 return {picker.group: gr.skip()}
             w = words(language)
             with refusing(w, "errors.picture"):
-                subject = volumes.look(desk.shelf, wished)
-            return present("try", subject, name, w) | _changed(picker, cut, wished)
+                fresh = volumes.look(desk.shelf, wished)
+            return show(fresh, name, w) | _changed(picker, cut, wished)
 
         return choose
 
     seen = [desk.subject, desk.checkpoint, desk.language]
-    outputs = [*desk.shown, *picker.widgets]
     for widget, change in (
         (picker.axis, lambda cut, axis: cut.along(axis) if axis in cut.axes else cut),
         (picker.index, lambda cut, number: replace(cut, index=int(number) - 1)),

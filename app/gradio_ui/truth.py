@@ -52,6 +52,7 @@ def lay(desk: Desk) -> Room:
         brush=brush,
         height=460,
         buttons=[],
+        visible=False,  # until its picture comes: one that comes while the canvas is still being made is lost
         elem_id="editor",
     )
     classes = gr.HTML("", elem_classes="words")
@@ -93,7 +94,10 @@ def lay(desk: Desk) -> Room:
         small = paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
         names = _names(desk, scene)
         canvas = {"background": small, "layers": [], "composite": None}
-        update: Update = {editor: gr.update(value=canvas), classes: truth_views.class_words(names, w)}
+        update: Update = {
+            editor: gr.update(value=canvas, visible=True),
+            classes: truth_views.class_words(names, w),
+        }
         if scene.recording is None:
             return update | {told: f"<p>{w('truth.not_run')}</p>", film: None, row: gr.update(visible=False)}
         for known in scene.target.truth:

@@ -74,20 +74,34 @@ def browser(chromium):
 
 
 @pytest.fixture
-def page(browser, address):
-    """The page in English, opened on its recorded run; whatever it asks of other hosts, or cannot do, fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.strangers, page.faults = [], []
-    page.on(
-        "request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.strangers.append(r.url)
-    )
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
+def visit(browser):
+    """Open a window; whatever its page asks of other hosts, or cannot do, fails the test."""
+    windows = []
+
+    def visit(address, **look):
+        page = browser.new_context(
+            **({"viewport": {"width": 1280, "height": 900}, "locale": "en-US"} | look)
+        ).new_page()
+        page.set_default_timeout(60_000)
+        page.strangers, page.faults = [], []
+        known = (address, "data:", "blob:")
+        page.on("request", lambda r: None if r.url.startswith(known) else page.strangers.append(r.url))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        windows.append(page)
+        return page
+
+    yield visit
+    for page in windows:
+        assert not page.strangers
+        assert not page.faults
+        page.context.close()
+
+
+@pytest.fixture
+def page(visit, address):
+    """The page in English, every room there."""
+    page = visit(address)
     page.goto(address)
-    page.wait_for_selector("#film-steps .film[data-shown=run]")
     page.wait_for_selector("#rooms label:nth-child(3)")
-    yield page
-    assert not page.strangers
-    assert not page.faults
-    context.close()
+    page.wait_for_function("document.documentElement.lang === 'en'")
+    return page

@@ -45,31 +45,13 @@ def address(tmp_path_factory):
     assert "Traceback" not in log.read_text()
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser, address):
-    """A page that may ask nobody but the server, and must not fault."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
-    page = context.new_page()
+def page(visit, address):
+    """A page that may ask nobody but the server, and must neither fault nor say an error."""
+    page = visit(address, viewport={"width": 1440, "height": 900})
     page.set_default_timeout(180_000)
-    page.strangers, page.faults = [], []
-    known = (address, "data:", "blob:")
-    page.on("request", lambda r: None if r.url.startswith(known) else page.strangers.append(r.url))
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
-    yield page
-    assert not page.strangers
-    assert not page.faults
-    context.close()
+    return page
 
 
 def sound(page):

@@ -58,6 +58,14 @@ def now(page):
     return page.locator("#film-steps .now").inner_text()
 
 
+def pills(page):
+    """What Gradio lays over a widget whose event failed, where it can be seen."""
+    return page.evaluate(
+        """[...document.querySelectorAll('[data-testid=status-tracker] .error')]
+        .filter(e => e.checkVisibility({opacityProperty: true, visibilityProperty: true})).length"""
+    )
+
+
 def test_scrubbing_asks_the_server_nothing(page):
     page.wait_for_selector(".room-try .js-plotly-plot .main-svg")  # the last that the page fetches by itself
     page.wait_for_timeout(1000)
@@ -88,6 +96,8 @@ def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, les
         toast = page.locator(".toast-body")
         toast.wait_for()
         assert "could not be used" in toast.inner_text()
+        page.wait_for_timeout(300)
+        assert pills(page) == 0
         toast.locator("button").first.click()
         toast.wait_for(state="detached")
     upload.set_input_files(lesion)
@@ -96,10 +106,20 @@ def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, les
     page.wait_for_selector("#get-report", state="visible")
     assert "Result: 5 members" in now(page)
     assert "Just computed" in page.locator("#facts").inner_text()
+    assert pills(page) == 0
     with page.expect_download() as download:
         page.locator("#get-report").click()
     report = json.loads(download.value.path().read_text())
     assert report["run"]["picture"] == {"height": 192, "width": 256, "kind": "png", "modality": None}
+
+
+def test_no_event_lays_its_failure_over_what_it_would_have_changed(address):
+    import httpx
+
+    config = httpx.get(f"{address}config", timeout=60).json()
+    names = {component["id"]: component["props"].get("elem_id") for component in config["components"]}
+    loud = [e for e in config["dependencies"] if e["show_progress"] != "hidden" and e["api_visibility"] == "private"]
+    assert {names[i] for event in loud for i in event["show_progress_on"] or event["outputs"]} == {"upload"}
 
 
 def test_stop_stops_within_a_step_and_the_next_run_works(page):

@@ -55,10 +55,19 @@ REFUSING = (
     "app/truth.py",
     "app/volumes.py",
     "app/experiments.py",
+    "medsegdiff/checkpoint.py",
     "medsegdiff/imaging.py",
     "medsegdiff/volumes.py",
 )
-NOT_A_VISITORS = ("the map leaves", "the labels are", "label volumes are", "labels run from")  # of who writes files
+NOT_A_VISITORS = (
+    "the map leaves",
+    "the labels are",
+    "label volumes are",
+    "labels run from",
+    "JSON cannot",
+    "nothing was saved",
+    "7: 7",
+)  # of who writes files
 
 
 def test_every_sentence_of_refusal_is_known_in_every_language():
@@ -72,12 +81,29 @@ def test_every_sentence_of_refusal_is_known_in_every_language():
 
 
 def refusals(path):
-    """Every sentence that the file raises, with something in the place of its numbers."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call) or not node.exc.args:
-            continue
-        match node.exc.args[0]:
-            case ast.Constant(value=str(text)):
-                yield text
-            case ast.JoinedStr(values=parts):
-                yield "".join(part.value if isinstance(part, ast.Constant) else "7" for part in parts)
+    """Every sentence that the file raises or hands to `_refuse`, with something in the place of its numbers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {  # sentences, or parts of them, that the module keeps as constants
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.targets[0], ast.Name)
+    }
+
+    def text(part):
+        match part:
+            case ast.Constant(value=str(said)):
+                return said
+            case ast.FormattedValue(value=ast.Name(id=name)):
+                return str(named.get(name, 7))
+            case _:
+                return "7"
+
+    for node in ast.walk(tree):
+        match node:
+            case ast.Raise(exc=ast.Call(args=[first, *_])) | ast.Call(func=ast.Name(id="_refuse"), args=[first, *_]):
+                if isinstance(first, ast.JoinedStr):
+                    yield "".join(map(text, first.values))
+                elif isinstance(first, ast.Constant):
+                    yield text(first)

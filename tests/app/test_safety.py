@@ -83,27 +83,8 @@ def test_a_path_of_the_server_is_neither_read_nor_served(address, path):
     assert Path(path).exists() or path.startswith("..")  # an upload is deleted when it is read; this was none
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def opened(browser, address):
-    page = browser.new_context(viewport={"width": 1280, "height": 1400}, locale="en-US").new_page()
-    page.set_default_timeout(60_000)
-    page.goto(address)
-    page.wait_for_selector("#rooms label:nth-child(3)")
-    page.wait_for_function("document.documentElement.lang === 'en'")
-    return page
-
-
-def test_what_a_visitor_writes_stays_text(browser, address, tmp_path):
-    page, attack = opened(browser, address), "<img src=x onerror=window.hacked=1>"
+def test_what_a_visitor_writes_stays_text(page, tmp_path):
+    attack = "<img src=x onerror=window.hacked=1>"
     path = tmp_path / f"{attack}.png"
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
     page.set_input_files("#upload input[type=file]", path)
@@ -114,7 +95,6 @@ def test_what_a_visitor_writes_stays_text(browser, address, tmp_path):
     page.wait_for_selector("#loaded [role=alert]")
     assert attack[:20] in page.locator("#loaded").inner_text()
     assert page.evaluate("window.hacked") is None
-    page.context.close()
 
 
 @pytest.fixture
@@ -135,10 +115,9 @@ def ended(monkeypatch) -> list[int]:
     return counts
 
 
-def test_a_closed_tab_leaves_its_place_to_the_next(browser, address, lesion, ended):
+def test_a_closed_tab_leaves_its_place_to_the_next(page, address, lesion, ended):
     from gradio_client import Client, handle_file
 
-    page = opened(browser, address)
     page.locator("#settings > button").click()
     for name, value in (("members", "25"), ("steps", "50")):
         page.locator(f"#set-{name} input[type=number]").fill(value)
@@ -152,6 +131,42 @@ def test_a_closed_tab_leaves_its_place_to_the_next(browser, address, lesion, end
     left, following = ended
     assert left < 1 + 50  # the opening and every step
     assert following == 3
+
+
+LONG = ["tiny", 25, 50, 0, "ddim", "mean"]  # 50 steps of 25 members: seconds at least
+
+
+def seen(ended) -> int:
+    """How many events the run yielded, once it has ended; had nobody stopped it, 52."""
+    until = time.monotonic() + 60
+    while not ended and time.monotonic() < until:
+        time.sleep(0.1)
+    return ended[0]
+
+
+@pytest.mark.parametrize("endpoint", ["/segment", "/segment_trace"])
+def test_a_client_that_cancels_frees_its_place(address, lesion, ended, endpoint):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, download_files=False, httpx_kwargs=PATIENT)
+    job = client.submit(handle_file(lesion), *(LONG if endpoint == "/segment" else LONG[:-1]), api_name=endpoint)
+    while not job.outputs():
+        time.sleep(0.05)
+    job.cancel()
+    assert seen(ended) < 52
+
+
+def test_a_client_that_is_gone_frees_its_place(address, lesion, ended):
+    import httpx
+
+    with lesion.open("rb") as held:
+        (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": held}, **PATIENT).json()
+    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG]
+    asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT).json()
+    with httpx.stream("GET", f"{address}gradio_api/call/segment/{asked['event_id']}", **PATIENT) as answer:
+        told = next(line for line in answer.iter_lines() if line.startswith("data: ["))
+    assert '"step": ' in told  # and not read on
+    assert seen(ended) < 52
 
 
 def test_gradio_is_no_older_than_the_last_advisory_read_and_its_open_doors_are_shut():

@@ -1,43 +1,26 @@
 """A volume on the page, by a browser: choose its slice and window, run it, take home masks that lie where it lies."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from app.session import Session
+
 
 @pytest.fixture(scope="module")
-def address(session):
+def address(checkpoint, tmp_path_factory):
+    """A page that offers a checkpoint of pictures, and one that sees volumes from the right."""
     from app import gradio_ui
 
-    return gradio_ui.serve(session)[0]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 1400}, locale="en-US")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#rooms label:nth-child(3)")
-    page.wait_for_function("document.documentElement.lang === 'en'")
-    yield page
-    assert not page.faults
-    context.close()
+    other = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoints") / "sagittal")
+    config = json.loads((other / "config.json").read_text())
+    config["domain"] |= {"task": "hippocampus", "modality": "MR slice", "mean": [0.0] * 3, "std": [0.5] * 3}
+    (other / "config.json").write_text(json.dumps(config))
+    return gradio_ui.serve(Session({"tiny": str(checkpoint), "sagittal": str(other)}, "cpu"))[0]
 
 
 @pytest.fixture
@@ -111,6 +94,36 @@ def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path):
     page.locator("#all-slices-stop").click()
     page.wait_for_selector("#all-slices:enabled")
     assert page.locator("#all-slices-line progress").count() == 0
+
+
+def choose(page, checkpoint):
+    page.locator("#checkpoint input").click()
+    page.get_by_role("option", name=checkpoint, exact=True).click()
+
+
+def test_another_slice_and_another_checkpoint_are_judged_and_cut_anew(page, tmp_path):
+    values = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
+    values[..., 0] = 0  # nothing at the patient's side
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "a.nii.gz"), True)
+    choose(page, "sagittal")
+    page.wait_for_selector("#examples img[alt*=hippocampus]")
+    bring(page, tmp_path / "a.nii.gz")
+    page.wait_for_selector("text=slice 11 of 20")
+    page.wait_for_selector("#domain .fine")
+    assert page.locator("#slice-axis input").first.is_checked()
+    page.locator("#slice-index input[type=number]").fill("1")
+    page.locator("#slice-index input[type=number]").press("Enter")
+    page.wait_for_selector("#domain .doubt >> text=nearly uniform")
+    choose(page, "tiny")
+    page.wait_for_selector("text=slice 11 of 20")
+    page.wait_for_selector("#domain .doubt >> text=training was in colour")
+    assert page.locator("#slice-axis input").nth(2).is_checked()
+    assert page.locator("#slice-index input[type=number]").input_value() == "11"
+    few(page)
+    page.locator("#run").click()
+    with page.expect_download() as offered:
+        page.locator("#get-report").click()
+    assert json.loads(offered.value.path().read_text())["picture"]["axis"] == 2
 
 
 def test_an_ordinary_picture_has_no_slices(page, nifti, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.i18n import words
 from app.settings import CONTROLS, read
-from app.volumes import Shelf, Shelved, look, segment, take, watch
+from app.volumes import Shelf, Shelved, look, segment, take, turn, watch
 from medsegdiff.geometry import Volume
 from medsegdiff.slices import Progress
 
@@ -44,6 +44,19 @@ def test_a_volume_opens_at_the_middle_slice_of_the_axis_that_its_task_wants(tmp_
         assert (picture.height, picture.width, picture.slice_index) == (height, width, count // 2)
         assert len(shelf) == 1
         assert not list(tmp_path.iterdir())
+
+
+def test_a_volume_turns_to_the_axis_of_another_task_and_stays_where_the_axis_is_the_same(tmp_path):
+    shelf = Shelf()
+    sagittal = take(nifti(tmp_path / "a.nii.gz"), shelf, "hippocampus")
+    axial = turn(shelf, sagittal, "hippocampus", "abdomen-ct")
+    assert (axial.cut.axis, axial.cut.index, axial.picture.slice_count) == (2, 7, 14)
+    coronal = look(shelf, axial.cut.along(1))  # of the visitor's own choosing
+    assert turn(shelf, coronal, "abdomen-ct", "skin-lesion") is coronal
+    assert turn(shelf, coronal, "abdomen-ct", "hippocampus").cut.axis == 0
+    shelf.drop(axial.cut.key)
+    assert turn(shelf, axial, "abdomen-ct", "hippocampus") is axial
+    assert turn(shelf, 3, "abdomen-ct", "hippocampus") == 3
 
 
 def test_a_slice_and_its_window_are_chosen_anew_without_the_file(tmp_path):

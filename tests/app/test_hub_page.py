@@ -1,0 +1,122 @@
+"""Weights from the Hub on the page, by a browser: the list, every state in both languages, and never a stall."""
+
+import re
+import socket
+
+import huggingface_hub.constants as client
+import huggingface_hub.utils._cache_manager
+import pytest
+from own_hub import FIRST, serving
+
+from medsegdiff.checkpoint import CONFIG, WEIGHTS
+
+NAME = "someone/lesions"
+
+
+@pytest.fixture(scope="module")
+def hub(checkpoint, monkeypatch_module, tmp_path_factory):
+    with serving() as server:
+        monkeypatch_module.setattr(client, "HF_HUB_OFFLINE", False)
+        monkeypatch_module.setattr(client, "HF_HUB_DISABLE_TELEMETRY", True)  # it goes to the real Hub
+        folder = str(tmp_path_factory.mktemp("hub"))
+        for module in (client, huggingface_hub.utils._cache_manager):
+            monkeypatch_module.setattr(module, "HF_HUB_CACHE", folder)
+        turned_to(monkeypatch_module, server.url)
+        files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+        short = files[WEIGHTS][:-10]
+        server.commits |= {
+            NAME: {FIRST: files},
+            "someone/pickles": {FIRST: {CONFIG: b"{}", "pytorch_model.bin": b""}},
+            "someone/stories": {FIRST: {"README.md": b"no weights"}},
+            "someone/damaged": {FIRST: files | {WEIGHTS: short}},
+            "someone/foreign": {FIRST: files | {CONFIG: b'{"architectures": ["Bert"]}'}},
+        }
+        yield server
+
+
+@pytest.fixture
+def page(hub, page):
+    page.locator("#about > button").click()
+    page.wait_for_selector("#hub-load", state="visible")
+    return page
+
+
+def turned_to(patch, url):
+    patch.setattr(client, "ENDPOINT", url)
+    patch.setattr(client, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def ask(page, repository, revision="main"):
+    page.locator("#hub-repository :is(input, textarea)").fill(repository)
+    page.locator("#hub-revision :is(input, textarea)").fill(revision)
+    page.locator("#hub-load").click()
+
+
+def told(page):
+    page.wait_for_selector("#loaded [role=alert]")
+    page.wait_for_selector("#hub-load:enabled")
+    return page.locator("#loaded").inner_text()
+
+
+def test_a_repository_is_fetched_listed_chosen_and_run(page):
+    page.locator("#hub-list").click()
+    page.wait_for_selector("#held >> text=Nothing from the Hub is on this server yet.")
+    ask(page, NAME)
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+    digest = re.search("[0-9a-f]{64}", page.locator("#loaded").inner_text())[0]
+    assert page.locator("#checkpoint input").input_value() == f"{NAME}@main"
+    page.locator("#hub-list").click()
+    page.wait_for_selector("#held table")
+    cells = page.locator("#held td").all_inner_texts()
+    assert cells[:2] == [NAME, f"main ({FIRST[:12]})"]
+    assert digest.startswith(cells[3])
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+    assert digest.startswith(page.locator("#facts dd").nth(-2).inner_text())
+
+
+@pytest.mark.parametrize(
+    ("repository", "revision", "state"),
+    [
+        ("someone/nobody", "main", ("Not found.", "未找到。")),
+        (NAME, "v9", ("Not found.", "未找到。")),
+        ("someone/stories", "main", ("Not a checkpoint of this project.", "不是本项目的权重。")),
+        ("someone/pickles", "main", ("A pickle: refused, because it could run code.", "已拒绝。")),
+        ("someone/damaged", "main", ("is cut short or only a Git LFS pointer", "文件不完整、已损坏或互不相符")),
+        ("someone/foreign", "main", ("this version of the project reads 1", "文件格式的版本不同")),
+        ("nonsense", "main", ("is no repository of the Hub; write owner/name", "不是 Hub 上的仓库")),
+    ],
+)
+def test_every_refusal_is_said_in_both_languages_and_names_no_folder_of_the_server(page, repository, revision, state):
+    english, chinese = state
+    ask(page, repository, revision)
+    assert english in told(page)
+    page.locator(".language label", has_text="中文").click()
+    page.wait_for_function("document.documentElement.lang === 'zh'")
+    page.locator("#hub-load").click()
+    page.wait_for_function("document.querySelector('#loaded').textContent.includes('该权重无法使用')")
+    assert chinese in told(page)
+    assert client.HF_HUB_CACHE not in page.content()
+
+
+def test_without_a_connection_the_page_says_so_and_what_is_here_still_loads(page, monkeypatch):
+    ask(page, NAME)
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+    monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
+    ask(page, "someone/else")
+    assert told(page).startswith("No connection.")
+    ask(page, NAME)
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+
+
+def test_a_hub_that_stays_silent_stalls_nothing(page, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        turned_to(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ask(page, "someone/else")
+        page.wait_for_selector("#loaded >> text=Asking the Hub for someone/else")
+        page.locator("#examples button").nth(1).click()
+        page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
+        assert page.locator("#loaded").inner_text().startswith("Asking the Hub")  # all this while
+        page.locator("#run").click()
+        page.wait_for_selector("#get-mask", state="visible")
+        assert told(page).startswith("No connection.")

@@ -1,0 +1,136 @@
+"""The public endpoints as tools of the Model Context Protocol, asked by that protocol's own client."""
+
+import ast
+import asyncio
+import base64
+import io
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.session import phantom
+
+pytest.importorskip("mcp", reason="the MCP client is not installed: pip install 'gradio[mcp]'")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, monkeypatch_module) -> Path:
+    import gradio as gr
+
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch_module.setenv("GRADIO_TEMP_DIR", str(folder))
+    monkeypatch_module.setattr(gr.mcp, "DEFAULT_TEMP_DIR", str(folder))  # read when Gradio was imported
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(session, cache, monkeypatch_module) -> str:
+    """A page that deletes every second what is older than fifteen: a busy machine may take as long for one run."""
+    from app.gradio_ui import page
+
+    monkeypatch_module.setattr(page, "_DELETE_CACHE", (1, 15))
+    return page.serve(session)[0]
+
+
+@pytest.fixture(scope="module")
+def ask(address):
+    """Call a tool, or list them where none is named."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def asked(tool, arguments):
+        async def heard(done, total, message):
+            """Wish to hear of progress; only then are pictures sent as pictures."""
+
+        async with (
+            streamable_http_client(f"{address}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as client,
+        ):
+            await client.initialize()
+            if tool is None:
+                return (await client.list_tools()).tools
+            return await client.call_tool(tool, arguments, progress_callback=heard)
+
+    return lambda tool=None, **arguments: asyncio.run(asked(tool, arguments))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> bytes:
+    held = io.BytesIO()
+    Image.fromarray(phantom(5).picture.pixels[:192]).save(held, "PNG")
+    return held.getvalue()
+
+
+def inline(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def said(answer) -> str:
+    return " ".join(part.text for part in answer.content if part.type == "text")
+
+
+def test_three_tools_are_listed_and_say_what_they_take(ask):
+    tools = {tool.name: tool for tool in ask()}
+    assert set(tools) == {"segment", "segment_trace", "model_info"}
+    assert tools["model_info"].description.startswith("List the checkpoints that `segment` may be asked for")
+    segment = tools["segment"]
+    assert segment.description.startswith("Segment a medical picture: label image, probability and disagreement")
+    assert "Research and teaching only." in segment.description
+    assert segment.inputSchema["required"] == ["picture"]
+    assert all(field["description"] for field in segment.inputSchema["properties"].values())
+
+
+def test_the_checkpoints_are_listed_and_a_picture_is_segmented(ask, drawn):
+    known = ast.literal_eval(said(ask("model_info")))
+    assert known["tiny"]["labels"] == ["lesion"]
+    answer = ask("segment", picture=inline(drawn), members=2, steps=2)
+    assert not answer.isError
+    sizes = [Image.open(io.BytesIO(base64.b64decode(p.data))).size for p in answer.content if p.type == "image"]
+    assert sizes == [(256, 192)] * 3
+    report = ast.literal_eval(answer.content[-1].text)
+    assert report["settings"]["steps"] == 2
+
+
+def test_every_other_event_of_the_page_stays_private(address):
+    import httpx
+
+    events = httpx.get(f"{address}config", timeout=60).json()["dependencies"]
+    public = [event["api_name"] for event in events if event["api_visibility"] == "public"]
+    assert sorted(public) == ["model_info", "segment", "segment_trace"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "file:///etc/passwd", "../../etc/passwd"])
+def test_a_path_of_the_server_is_refused_in_a_sentence(ask, path):
+    answer = ask("segment", picture=path)
+    assert answer.isError
+    assert "provide a url" in said(answer)
+    assert "root:" not in said(answer)
+
+
+def test_an_address_inside_the_servers_own_network_is_never_asked(ask):
+    asked = []
+
+    class Inside(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+
+    with HTTPServer(("127.0.0.1", 0), Inside) as inside:
+        threading.Thread(target=inside.serve_forever, daemon=True).start()
+        for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0"):
+            answer = ask("segment", picture=f"http://{host}:{inside.server_port}/secret.png")
+            assert answer.isError
+            assert said(answer)
+        inside.shutdown()
+    assert asked == []
+
+
+def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
+    ask("segment", picture=inline(drawn), members=1, steps=1)
+    until = time.monotonic() + 60
+    while (left := [path for path in cache.rglob("*") if path.is_file()]) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert left == []

@@ -1,0 +1,69 @@
+"""A truth painted by hand, in a browser and with its pointer, on the recorded run of a shipped checkpoint."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import catalogue
+from app.session import Session
+from app.truth import score
+
+
+@pytest.fixture(scope="module")
+def address():
+    from app import gradio_ui
+
+    if not catalogue.recordings():
+        pytest.skip("no checkpoint with recordings is shipped")
+    return gradio_ui.serve(Session(catalogue.shipped(), "cpu"))[0]
+
+
+def stroke(page, *places):
+    """Paint a line through these places of the picture, as shares of its height and width."""
+    canvas = page.locator("#editor canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    side = min(box["width"], box["height"]) * 0.8  # the square picture lies in the middle, not quite filling the canvas
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    for i, (row, column) in enumerate(places):
+        page.mouse.move(left + column * side, top + row * side, steps=8)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def on_screen(page, source):
+    """The scores, once they are those of this source; and what the files to take home give, computed anew."""
+    page.locator("#score").click()
+    page.wait_for_function(f"document.querySelector('#scores').textContent.includes('{source}')")
+    page.wait_for_timeout(1000)  # a second score says the same source
+    arrays = []
+    for name in ("mask", "truth"):
+        with page.expect_download() as download:
+            page.locator(f"#get-truth-{name}").click()
+        arrays.append(np.asarray(Image.open(download.value.path())))
+    found = score(*arrays, ["lesion"])[0]
+    cells = page.locator("#scores tbody td").all_inner_texts()
+    assert cells == [f"{found.dice:.4f}", f"{found.iou:.4f}", f"{found.hd95:.2f}"]
+    return found, arrays[1]
+
+
+def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
+    page.locator("#rooms input[value=truth]").check(force=True)
+    page.wait_for_selector("#scores table")
+    page.wait_for_selector("#editor button[aria-label=Pan]:enabled")  # the picture is on the canvas
+    stroke(page, (0.3, 0.3), (0.3, 0.7))
+    first, painted = on_screen(page, "you painted")
+    rows, columns = np.nonzero(painted)
+    assert painted.shape == (256, 256)
+    assert columns.max() - columns.min() > 2 * (rows.max() - rows.min())  # the line lies as it was drawn
+    assert rows.mean() < 128
+    stroke(page, (0.4, 0.3), (0.5, 0.7), (0.6, 0.3), (0.7, 0.7))
+    second, more = on_screen(page, "you painted")
+    assert more.sum() > painted.sum()
+    assert (more[painted > 0] > 0).all()
+    assert (second.dice, second.iou, second.hd95) != (first.dice, first.iou, first.hd95)
+    page.locator("#editor button[aria-label='Clear canvas']").click()
+    page.locator("#score").click()
+    page.wait_for_selector(".toast-body >> text=nothing is painted")
+    assert "Error" not in page.locator("#scores").inner_text()  # nor where only a screen reader finds it

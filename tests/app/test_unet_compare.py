@@ -1,0 +1,53 @@
+"""A plain U-Net on the page: beside the denoisers in the comparison, nowhere else."""
+
+import pytest
+import torch
+
+from app import contrast, experiments, wording
+from app.experiments import ANCHOR, PLAIN, Progress, Setup, Side
+from app.i18n import words
+from app.session import Session, phantom
+from app.settings import CONTROLS, read
+
+
+@pytest.fixture(scope="module")
+def peers(checkpoint, tmp_path_factory):
+    """A server's session with an untrained V2 and an untrained U-Net of the same task."""
+    from medsegdiff.checkpoint import save
+    from medsegdiff.config import DiffusionConfig, Domain, UNetConfig
+    from medsegdiff.nn.build import build
+
+    folder, config = tmp_path_factory.mktemp("checkpoints") / "plain", UNetConfig(image_size=64, widths=(8, 8))
+    with torch.random.fork_rng(devices=[]):
+        model = build(config)
+    domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), licence="CC0")
+    save(folder, model, model_config=config, diffusion=DiffusionConfig(), domain=domain, training={})
+    return Session({"plain": str(folder), "tiny": str(checkpoint)}, "cpu")
+
+
+SETTINGS = read([2 if c.field in ("members", "steps") else c.default for c in CONTROLS], trace=False)
+
+
+def test_a_plain_unet_is_offered_for_comparison_only(peers):
+    assert (list(peers.sources), list(peers.plain)) == (["tiny"], ["plain"])
+    assert experiments.peers(peers, "skin-lesion") == ["tiny", "plain"]
+    assert experiments.peers(peers, "brain-flair") == []
+    assert wording.card(peers.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million weights")
+
+
+def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(peers):
+    setups = [Setup("tiny", "ddim", 2), Setup("plain", "ddpm", 40), Setup("plain", ANCHOR, 1)]
+    events = list(experiments.compare(peers, phantom(3), SETTINGS, setups))
+    assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in (1, 2, 3, 4)]
+    tiny, plain, again = (e for e in events if isinstance(e, Side))
+    assert plain.setup == again.setup == Setup("plain", PLAIN, 0)
+    assert (plain.labels == again.labels).all()
+    assert plain.labels.shape == tiny.labels.shape
+    assert (plain.parameters, len(plain.dice)) == (peers.card("plain").parameters, 1)
+
+    said = contrast.side_words([tiny, plain], words("en"))
+    assert "plain, plain U-Net, no steps" in said
+    assert "Dice between the two masks" in said
+    shown = contrast.masks([tiny, plain, again], phantom(3), words("zh"))
+    assert shown.count("<img") == 3
+    assert "普通 U-Net" in shown
