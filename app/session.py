@@ -21,6 +21,7 @@ from numpy import ndarray
 from app import catalogue, frames
 from app.borrowed import borrowed, pixels
 from app.frames import Frame, Opening, Recording
+from app.uploads import lent
 
 if TYPE_CHECKING:
     from app.volumes import Cut
@@ -92,7 +93,7 @@ def phantom(seed: int, task: str = catalogue.TASK) -> Subject:
 
 
 def upload(path: str, task: str = "") -> Subject:
-    """Read a file that a visitor gave, then forget it: the copy on disk is deleted, whatever came of it.
+    """Read a file that a visitor gave; the copy on disk is deleted, whatever came of it.
 
     Of a volume, the middle slice along the axis that the task wants.
 
@@ -102,10 +103,8 @@ def upload(path: str, task: str = "") -> Subject:
     from medsegdiff.data.tasks import axis_of
     from medsegdiff.imaging import is_volume, read
 
-    try:
+    with lent(path):
         return Subject(read(path, axis=axis_of(task) if is_volume(Path(path)) else 2))
-    finally:
-        Path(path).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)

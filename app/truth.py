@@ -17,6 +17,7 @@ from jaxtyping import Bool, UInt8
 from numpy import ndarray
 
 from app import paint
+from app.uploads import lent
 
 __all__ = ["Score", "painted", "read_mask", "score"]
 
@@ -37,17 +38,15 @@ class Score:
 
 
 def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
-    """Read a label image, then delete the file: 0 background, 1..K, or 0 and 255 for one class.
+    """Read a label image that a visitor gave: 0 background, 1..K, or 0 and 255 for one class.
 
     Raises:
         ValueError: it is no picture, is in colour, has other labels, or not the size (height, width) of the picture.
     """
     from medsegdiff.imaging import read
 
-    try:
+    with lent(path):
         picture = read(path, window=(0, 255))
-    finally:
-        Path(path).unlink(missing_ok=True)
     values = picture.pixels[..., 0]
     if (picture.pixels != values[..., None]).any():
         raise ValueError("the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes")

@@ -1,6 +1,6 @@
 """Volumes and deep pictures of visitors: read once, kept on a shelf for a while, looked at slice by slice.
 
-A slice is cut and its window set many times, but the file is deleted as soon as it is read. So the values stay in memory,
+A slice is cut and its window set many times, but the file is deleted a minute after it was read. So the values stay in memory,
 on a shelf with room for so many bytes and no longer than half an hour, under a key that only the visitor's session knows;
 when room is needed, what was looked at longest ago goes. Nothing of a header stays but its geometry and, of a DICOM file,
 the numbers by which a segmentation refers to it; no name does.
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from app import paint
 from app.i18n import Words
 from app.scrubber import Position, View, film
 from app.session import Session, Subject, upload
+from app.uploads import lent
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -149,13 +149,11 @@ def take(path: str, shelf: Shelf, task: str) -> Subject:
     """
     from medsegdiff.imaging import read_stack
 
-    try:
+    with lent(path):
         volume = read_stack(path, most=shelf.most)
         if volume is None:
             return upload(path)
         source = _source(path) if volume.source_kind == "dicom" else None
-    finally:
-        Path(path).unlink(missing_ok=True)
     cut = _first(volume, task)
     picture = volume.slice(cut.axis, cut.index, cut.window)  # refused, if at all, before it is kept
     return Subject(picture, cut=replace(cut, key=shelf.put(Shelved(volume, source))))

@@ -152,9 +152,10 @@ def _subject(file: Any) -> Subject:
     suffix = next((f".{s}" for s in sorted(_SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(s)), "")
     if file.name.lower().endswith(".nii.gz"):
         suffix = ".nii.gz"
-    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as copy:
+    with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
         copy.write(file.getvalue())
-    return upload(copy.name)
+        copy.flush()
+        return upload(copy.name)
 
 
 def _run(bench: Bench, name: str, subject: Subject, values: list[Any], w: Words) -> dict[str, Any]:

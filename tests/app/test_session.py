@@ -52,16 +52,6 @@ def test_a_run_that_is_closed_ends_there(session):
         next(events)
 
 
-def test_an_upload_leaves_no_copy_behind_whether_it_can_be_read_or_not(tmp_path):
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(good)
-    bad.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    assert upload(str(good)).picture.width == 30
-    with pytest.raises(ValueError, match="PNG, JPEG"):
-        upload(str(bad))
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_volume_opens_along_the_axis_of_the_task(tmp_path):
     for task, sides in (("hippocampus", (14, 12)), ("", (12, 10))):
         sitk.WriteImage(sitk.GetImageFromArray(np.zeros((14, 12, 10), np.float32)), str(tmp_path / "a.nii.gz"))
