@@ -128,7 +128,7 @@ def masks(sides: Sequence[Side], subject: Subject, words: Words) -> str:
         alt = html.escape(words("compare.mask_alt", setup=setup, share=f"{share:.1f}"))
         image = f'<img src="{paint.data_uri(layers(side, subject))}" alt="{alt}" style="width: 100%; margin: 0">'
         figures.append(f'<figure style="margin: 0">{image}<figcaption>{html.escape(setup)}</figcaption></figure>')
-    grid = "display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr))"
+    grid = "display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(220px, 100%), 320px))"
     return f'<div style="{grid}">{"".join(figures)}</div>'
 
 

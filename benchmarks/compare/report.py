@@ -7,7 +7,12 @@ from typing import Any
 
 __all__ = ["table"]
 
-_OWN = {"5x10": "5 members, 10 steps", "1x10": "1 member, 10 steps", "anchor": "anchor alone"}
+_OWN = {
+    "5x10": "5 members, 10 steps",
+    "1x10": "1 member, 10 steps",
+    "anchor": "anchor alone",
+    "1x0": "one pass",
+}
 
 
 def table(peers: Path, results: Path, checkpoints: Path, task: str) -> str:
@@ -35,7 +40,7 @@ def _peers(folder: Path) -> Iterator[tuple[float, str]]:
 
 
 def _own(results: Path, checkpoints: Path, task: str) -> Iterator[tuple[float, str]]:
-    for folder in sorted(results.glob(f"{task}-v*")):
+    for folder in sorted(results.glob(f"{task}-*")):
         config = checkpoints / folder.name / "config.json"
         if not config.exists():
             continue
@@ -46,7 +51,8 @@ def _own(results: Path, checkpoints: Path, task: str) -> Iterator[tuple[float, s
                 result = json.loads(path.read_text(encoding="utf-8"))
                 size, training = facts["model"]["image_size"], facts["training"]
                 what = f"**`{folder.name}`** as shipped, at {size}; {words}"
-                yield _row(what, facts["weights"]["parameters"], training["iterations_done"], "", result)
+                minutes = f"{training['cpu_minutes']:.0f}" if "cpu_minutes" in training else ""
+                yield _row(what, facts["weights"]["parameters"], training["iterations_done"], minutes, result)
 
 
 def _row(what: str, parameters: int, iterations: int, minutes: str, result: dict[str, Any]) -> tuple[float, str]:

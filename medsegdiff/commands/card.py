@@ -161,7 +161,8 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _OF_NOISE)]
     recipe += ["loss soft Dice + beta x cross-entropy"] if plain else []
     told = ", ".join(recipe)
-    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures. Recipe: {told}.")
+    took = f" in {facts['cpu_minutes']:.0f} minutes of one processor core" if facts.get("cpu_minutes") else ""
+    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures{took}. Recipe: {told}.")
     parts.append(_curve(curve))
     if results:
         main = max(results, key=_standing)

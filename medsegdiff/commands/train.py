@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -117,7 +118,7 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
     (out / "previews").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=run.config.iterations, initial=run.done, desc="training", disable=not main_process, mininterval=2)
     recent: list[TrainStep] = []
-    saved = time.monotonic()
+    saved, before = time.monotonic(), _spent(out) if run.done else 0.0
     for step in train(run, workers=arguments.workers):
         recent.append(step)
         bar.update()
@@ -132,12 +133,25 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
             if main_process:
                 _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
         if main_process and (last or time.monotonic() - saved > 60 * arguments.every):
+            minutes = round(before + _cpu_minutes(), 2)
             row = _preview(run, held, out / "previews" / f"{step.index:06}.png")
             bar.write(f"iteration {step.index}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()))
-            _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
+            _note(out, {"iteration": step.index, "time": round(time.time(), 1), "cpu_minutes": minutes, **row})
             run.save(out)
-            _checkpoint(run, preset, domain, out, arguments)
+            _checkpoint(run, preset, domain, out, arguments, minutes)
             saved = time.monotonic()
+
+
+def _cpu_minutes() -> float:
+    """Processor time of this process and of the workers that prepare its pictures."""
+    me = psutil.Process()
+    return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children(recursive=True))) / 60
+
+
+def _spent(out: Path) -> float:
+    """Read what a run that is resumed had cost when it was saved."""
+    rows = [json.loads(line) for line in (out / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    return max((row.get("cpu_minutes", 0.0) for row in rows), default=0.0)
 
 
 def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
@@ -228,12 +242,15 @@ def _dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
     return float(torch.cat(scores).mean())
 
 
-def _checkpoint(run: Run, preset: Preset, domain: Domain, out: Path, arguments: argparse.Namespace) -> None:
+def _checkpoint(
+    run: Run, preset: Preset, domain: Domain, out: Path, arguments: argparse.Namespace, minutes: float
+) -> None:
     facts = {
         "command": _command(arguments, domain.task),
         "preset": arguments.preset,
         "recipe": asdict(run.config),
         "iterations_done": run.done,
+        "cpu_minutes": minutes,
         "pictures": len(run.draws.pool.pictures),
         "torch": torch.__version__,
     }
