@@ -37,7 +37,7 @@ from huggingface_hub.errors import (
 
 from medsegdiff.checkpoint import CARD, CONFIG, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["Held", "HubError", "State", "cached", "find", "push", "resolve", "shipped"]
+__all__ = ["Held", "HubError", "State", "begun", "cached", "find", "push", "resolve", "shipped"]
 
 State = Literal["offline", "missing", "gated", "format", "pickle", "size", "time", "broken"]
 _T = TypeVar("_T")
@@ -148,8 +148,8 @@ def _ask(hub: HfApi, repository: str, revision: str, seconds: float) -> ModelInf
     return _within(seconds, question, partial(_unanswered, repository, revision, hub.endpoint))
 
 
-def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception], HubError]) -> _T:
-    """Call in a thread that may be left behind, and wait no longer than this."""
+def begun(call: Callable[[], _T]) -> "Future[_T]":
+    """Begin in a thread of its own, which nobody has to wait for, not even the interpreter when it ends."""
     answer: Future[_T] = Future()
 
     def work() -> None:
@@ -159,8 +159,13 @@ def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception]
             answer.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
+    return answer
+
+
+def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception], HubError]) -> _T:
+    """Call in a thread that may be left behind, and wait no longer than this."""
     try:
-        return answer.result(seconds)
+        return begun(call).result(seconds)
     except Exception as error:  # the client's transport errors share no public base
         raise reason(error) from error
 

@@ -1,10 +1,9 @@
 """Weights from the Hugging Face Hub, by repository and revision: local first, and never a wait without an end."""
 
 import html
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from functools import partial
 from typing import Any
 
@@ -28,10 +27,12 @@ def lay(desk: Desk) -> None:
     held = gr.HTML("", elem_classes="words", elem_id="held")
 
     def fetch(repository: str, revision: str, refresh: bool, language: str) -> Iterator[Update]:
-        w, began = words(language), time.monotonic()
-        answer = _begun(partial(desk.session.fetch, repository, revision, refresh=bool(refresh)))
+        from medsegdiff.hub import begun
+
+        w, since = words(language), time.monotonic()
+        answer = begun(partial(desk.session.fetch, repository, revision, refresh=bool(refresh)))
         while not answer.done():
-            asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - began)))
+            asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - since)))
             yield {loaded: f'<p role="status">{asking}</p>', load: gr.update(interactive=False)}
             wait([answer], 1.0)
         try:
@@ -64,20 +65,6 @@ def _field(desk: Desk, name: str, **fixed: Any) -> gr.Textbox:
         return {"label": w(f"model.{name}"), "info": w(f"model.{name}_hint")}
 
     return desk.say(gr.Textbox, texts, max_lines=1, max_length=120, elem_id=f"hub-{name}", **fixed)
-
-
-def _begun(call: Any) -> "Future[str]":
-    """Begin in a thread of its own, which a visitor who leaves does not have to wait for."""
-    answer: Future[str] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return answer
 
 
 def _refused(error: Exception, w: Words) -> str:

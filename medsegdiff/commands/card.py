@@ -28,6 +28,7 @@ _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
     UNetConfig: ("Plain U-Net", "A plain U-Net, no diffusion model,"),
 }
 _OF_NOISE = ("draws", "alpha", "dice", "unroll")  # what a recipe says that a plain U-Net's training does not ask
+_FEW = 5  # drawing again from fewer cases says nothing of what others would give
 _MEMBERS = (
     " One member is one draw from what the network holds possible; its Dice lies below the ensemble's by nature. "
     "Disagreement between members is not error."
@@ -86,16 +87,19 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
-        low, high = _interval(result)
         rows.append(
-            f"| {name} | {result['mean_dice']:.3f} | {low:.3f} to {high:.3f} | {alone} | {result['ece']:.4f} | {n} |"
+            f"| {name} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {alone} | {result['ece']:.4f} | {n} |"
         )
     return "\n".join(rows)
 
 
-def _interval(result: dict[str, Any]) -> list[float]:
-    """Read the interval of the mean Dice; with one class, older files have only the class's own."""
-    return result.get("interval") or next(iter(result["per_class"].values()))["interval"]
+def _interval(result: dict[str, Any], digits: int) -> str:
+    """Write the interval of the mean Dice; with one class, older files have only the class's own."""
+    scores = next(iter(result["per_class"].values()))
+    if scores["n"] < _FEW:
+        return ""
+    low, high = result.get("interval") or scores["interval"]
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -106,10 +110,9 @@ def _table(results: list[dict[str, Any]]) -> str:
     for result in results:
         settings, classes = result["settings"], result["per_class"]
         scores = next(iter(classes.values()))
-        interval = "{:.4f} to {:.4f}".format(*_interval(result))
         each = "".join(f" {classes[name]['dice']:.3f} |" for name in several)
         rows.append(
-            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {interval} |{each} {result['mean_iou']:.4f} "
+            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {_interval(result, 4)} |{each} {result['mean_iou']:.4f} "
             f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {scores['n']} |"
         )
     return "\n".join(rows)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.i18n import LANGUAGES, choose, words
+from medsegdiff.data.synthetic import TASKS as PAINTED
+from medsegdiff.data.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,3 +109,11 @@ def refusals(path):
                     yield "".join(map(text, first.values))
                 elif isinstance(first, ast.Constant):
                     yield text(first)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_drawn_task_has_words_for_itself_its_classes_and_its_pictures(language):
+    w = words(language)
+    for task in PAINTED:
+        keys = [f"task.{task}", f"modality.{TASKS[task].modality}", *(f"class.{label}" for label in TASKS[task].labels)]
+        assert [key for key in keys if not w.known(key, "")] == []

@@ -6,48 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from medsegdiff import Picture, RunSettings, Segmentation, Segmenter, Step, save
-from medsegdiff.config import DiffusionConfig, Domain, V2Config
+from medsegdiff import Picture, RunSettings, Segmentation, Segmenter, Step
 from medsegdiff.ensemble import change
-from medsegdiff.nn.build import build
 from medsegdiff.pipeline import Start
 
 SETTINGS = RunSettings(members=3, steps=4, seed=7)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoints") / "organs"
-    config = V2Config(
-        image_size=32,
-        stem=2,
-        classes=2,
-        widths=(8, 16),
-        condition_widths=(8, 16),
-        token_width=16,
-        nbp_blocks=2,
-        blocks=1,
-    )
-    torch.manual_seed(0)
-    model = build(config)
-    for parameter in model.parameters():  # blocks and heads begin at zero, which would make every mask the same
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    save(
-        path,
-        model,
-        model_config=config,
-        diffusion=DiffusionConfig(parametrization="x_0", scale=0.3),
-        domain=Domain(task="test", modality="none", labels=("left", "right")),
-        training={},
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def segmenter(folder: Path) -> Segmenter:
-    return Segmenter.from_pretrained(folder, device="cpu")
+def segmenter(organs: Path) -> Segmenter:
+    return Segmenter.from_pretrained(organs, device="cpu")
 
 
 @pytest.fixture

@@ -1,44 +1,20 @@
 """A volume is its slices: segmented together as alone, laid back where they were, stoppable at every step."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
 
-from medsegdiff import RunSettings, Segmenter, save
-from medsegdiff.config import DiffusionConfig, Domain, V2Config
+from medsegdiff import RunSettings, Segmenter
 from medsegdiff.geometry import Volume
-from medsegdiff.nn.build import build
 from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
 
 SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean")  # two slices in a batch
 
 
 @pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    path = tmp_path_factory.mktemp("checkpoints") / "halves"
-    config = V2Config(
-        image_size=32,
-        stem=2,
-        classes=2,
-        widths=(8, 16),
-        condition_widths=(8, 16),
-        token_width=16,
-        nbp_blocks=2,
-        blocks=1,
-    )
-    torch.manual_seed(0)
-    model = build(config)
-    for parameter in model.parameters():  # blocks and heads begin at zero, which would make every mask the same
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    save(
-        path,
-        model,
-        model_config=config,
-        diffusion=DiffusionConfig(parametrization="x_0", scale=0.3),
-        domain=Domain(task="test", modality="none", labels=("left", "right")),
-        training={},
-    )
-    return Segmenter.from_pretrained(path, device="cpu")
+def segmenter(organs: Path) -> Segmenter:
+    return Segmenter.from_pretrained(organs, device="cpu")
 
 
 @pytest.fixture
