@@ -17,6 +17,7 @@ from app.session import Session, Stage
 __all__ = ["build", "serve"]
 
 _DELETE_CACHE = (300, 900)  # every 5 minutes, what is older than 15: gone within 20, as the page promises
+_MCP = find_spec("mcp") is not None  # as requirements.txt has it; a plain Gradio is enough for the page
 _ROOMS = ("try", "inside", "uncertainty", "compare", "truth")
 # A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
 _SHOW_ROOM = """(key) => {
@@ -46,7 +47,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         max_file_size="32mb",
         allowed_paths=[],
         run_history=False,  # it would keep pictures in the browser
-        mcp_server=find_spec("mcp") is not None,
+        mcp_server=_MCP,
         footer_links=["api", "settings"],
         show_error=False,
         enable_monitoring=False,
@@ -102,7 +103,8 @@ def build(session: Session) -> gr.Blocks:
         choose.wire(desk, act)
         _wire_language(desk, act)
         api.lay(session)
-    demo.temp_file_sets.append(_Strays())
+    if _MCP:
+        demo.temp_file_sets.append(_Strays())
     demo.queue(max_size=20, default_concurrency_limit=4)
     return demo
 
