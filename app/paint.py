@@ -33,7 +33,12 @@ __all__ = [
     "sheet",
 ]
 
-CLASSES = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # of classes 1, 2, ..., then again
+# Of classes 1, 2, ..., then again: six of Okabe and Ito, which colour-blind eyes tell apart, then Tol's muted ones and two more
+# for the abdomen's organs, where form and place help.
+CLASSES = (
+    *("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2"),
+    *("#882255", "#999933", "#AA4499", "#44AA99", "#661100", "#EE99AA", "#332288", "#888888", "#FF3399"),
+)
 TRUTH = "#F0E442"
 MEMBER = "#FFFFFF"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app import paint
 from app.session import phantom
 from app.truth import painted, read_mask, score
 
@@ -58,3 +59,8 @@ def test_paint_becomes_the_class_of_its_colour_at_the_pictures_size():
     assert labels[12:, 12:].tolist() == [[1] * 4] * 4
     with pytest.raises(ValueError, match="nothing is painted"):
         painted([np.zeros((8, 8, 4), np.uint8)], 1, (8, 8))
+
+
+def test_every_organ_has_a_colour_of_its_own_to_be_painted_in():
+    layer = np.array([[[int(c[i : i + 2], 16) for i in (1, 3, 5)] + [255] for c in paint.CLASSES[:13]]], np.uint8)
+    np.testing.assert_array_equal(painted([layer], 13, (1, 13)), np.arange(1, 14)[None])
