@@ -62,8 +62,11 @@ class Card:
 
 
 def shipped() -> dict[str, str]:
-    """Name and folder of each checkpoint that comes with the project, the second paper's first."""
+    """Name and folder of each checkpoint that comes with the project: the first task's first, V2 before V1."""
     folders = sorted(ROOT.glob("checkpoints/[!.]*/config.json"), reverse=True)
+    folders.sort(
+        key=lambda path: not path.parent.name.startswith(f"{TASK}-")
+    )  # stable: the names' order stays otherwise
     return {path.parent.name: str(path.parent) for path in folders}
 
 

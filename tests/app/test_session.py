@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from app import catalogue
 from app.frames import Frame, Opening, Recording
 from app.session import Finished, phantom, upload, write
 from app.settings import CONTROLS, read
@@ -78,3 +79,7 @@ def test_a_checkpoint_is_chosen_by_name_and_never_by_path(session, name):
 def test_the_hub_is_asked_for_owner_and_name_only(session, repository):
     with pytest.raises(ValueError, match="write owner/name"):
         session.fetch(repository, "main")
+
+
+def test_the_page_opens_with_the_second_paper_on_its_first_task():
+    assert next(iter(catalogue.shipped())) == f"{catalogue.TASK}-v2"
