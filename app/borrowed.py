@@ -3,7 +3,7 @@
 A row names the package, the file in it and, task by task, what of the picture a checkpoint expects to see. The package is
 looked up and not imported. Where it is not installed, or carries another file by that name, the picture is not offered.
 
-scikit-image is one such package; only this picture of it is wanted, so `pip install --no-deps scikit-image` does.
+scikit-image is one such package; requirements.txt lists it for this picture alone.
 """
 
 import hashlib

@@ -63,11 +63,9 @@ class Card:
 
 def shipped() -> dict[str, str]:
     """Name and folder of each checkpoint that comes with the project: the first task's first, V2 before V1."""
-    folders = sorted(ROOT.glob("checkpoints/[!.]*/config.json"), reverse=True)
-    folders.sort(
-        key=lambda path: not path.parent.name.startswith(f"{TASK}-")
-    )  # stable: the names' order stays otherwise
-    return {path.parent.name: str(path.parent) for path in folders}
+    folders = [path.parent for path in ROOT.glob("checkpoints/[!.]*/config.json")]
+    folders.sort(key=lambda folder: (folder.name.startswith(f"{TASK}-"), folder.name), reverse=True)
+    return {folder.name: str(folder) for folder in folders}
 
 
 @cache

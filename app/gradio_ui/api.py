@@ -31,7 +31,7 @@ def lay(session: Session) -> None:
         """Run, and turn what is refused into a sentence."""
         try:
             name = checkpoint or next(iter(session.sources), "")
-            # The picture comes before anything else that can go wrong: reading it deletes the upload.
+            # The picture comes before anything else that can go wrong: once read, the upload is deleted.
             subject = core.upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             with closing(session.run(name, subject, settings)) as events:
