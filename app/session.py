@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app import catalogue, frames
+from app import catalogue, frames, gpu
 from app.borrowed import borrowed, pixels
 from app.frames import Frame, Opening, Recording
 from app.uploads import lent
@@ -118,34 +118,27 @@ class Session:
 
     sources: Mapping[str, str] = field(default_factory=catalogue.shipped)
     device: str = "auto"
-    plain: Mapping[str, str] = field(init=False)  # U-Nets: nothing to watch, only to compare with
+    plain: dict[str, str] = field(init=False)  # U-Nets: nothing to watch, only to compare with
     fetched: dict[str, str] = field(default_factory=dict, init=False)
     pace: dict[str, float] = field(
         default_factory=dict, init=False
     )  # seconds of a member's step per pixel, last measured
     _load: "Callable[[str], Segmenter]" = field(init=False, repr=False)
+    _beside: "Callable[..., Iterator[Opening | Frame | Finished | ValueError]] | None" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         given = self.sources
         self.plain = {name: folder for name, folder in given.items() if catalogue.card(folder).kind == "unet"}
         self.sources = {name: folder for name, folder in given.items() if name not in self.plain}
         loading = threading.Lock()  # two first visitors wait for one load instead of doing it twice
-        cached = lru_cache(maxsize=4)(self._read)
 
         def load(folder: str) -> "Segmenter":
             with loading:
-                return cached(folder)
+                return _loaded(folder, "cpu" if self._beside else self.device)
 
         self._load = load
-
-    def _read(self, folder: str) -> "Segmenter":
-        from medsegdiff.checkpoint import CheckpointError, load
-        from medsegdiff.pipeline import Segmenter
-
-        try:
-            return Segmenter(load(folder), self.device)
-        except CheckpointError as error:  # where on this server it lies is not a visitor's business
-            raise CheckpointError(str(error).removeprefix(f"{folder}: ")) from error
+        # Asked for before the page opens, or a ZeroGPU Space closes it.
+        self._beside = gpu.borrowing(_watch_beside) if gpu.is_lent() else None
 
     def folder(self, name: str) -> str:
         """Find where a checkpoint lies: one of this server's, or one fetched before.
@@ -159,12 +152,12 @@ class Session:
         return folder
 
     def fetch(self, repository: str, revision: str, *, refresh: bool = False) -> str:
-        """Fetch a checkpoint from the Hub, see that it loads, and return the name to choose it by.
+        """Fetch a checkpoint from the Hub, see that it loads, and return the name to choose or compare it by.
 
         What was fetched before is found without asking the Hub, unless a branch is to be refreshed.
 
         Raises:
-            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint that denoises.
+            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint.
         """
         from medsegdiff.hub import cached, resolve
 
@@ -176,12 +169,8 @@ class Session:
         limits = {"most": min(_FETCHED, room), "longest": _FETCHING}
         folder = str(resolve(repository, revision, refresh=refresh, **limits))
         self._load(folder)
-        if catalogue.card(folder).kind == "unet":
-            raise ValueError(
-                f"{repository} is a plain U-Net, which has no steps to watch; start with --checkpoint to compare with it"
-            )
-        name = f"{repository}@{revision}"
-        self.fetched[name] = folder
+        name, plain = f"{repository}@{revision}", catalogue.card(folder).kind == "unet"
+        (self.plain if plain else self.fetched)[name] = folder
         return name
 
     def card(self, name: str) -> catalogue.Card:
@@ -204,8 +193,10 @@ class Session:
     def warm(self) -> None:
         """Load the first checkpoint before anybody asks for it, and time two steps of it on this machine.
 
-        Whoever asks for it will hear what is wrong with it.
+        Whoever asks for it will hear what is wrong with it. A card that is lent is lent to visitors alone.
         """
+        if self._beside:
+            return
         from medsegdiff.config import RunSettings
 
         name = next(iter(self.sources), "")
@@ -224,31 +215,75 @@ class Session:
         self, name: str, subject: Subject, settings: "RunSettings"
     ) -> Generator[Opening | Frame | Finished, None, None]:
         """Segment, yielding what is seen: the opening with the anchor, every step, and the end."""
-        from medsegdiff.pipeline import Segmentation, Start
-        from medsegdiff.records import Step
-
-        segmenter = self.segmenter(name)
-        began = time.perf_counter()
-        opening: Opening = subject.opening
-        kept: list[Frame] = []
+        if self._beside:
+            events = self._beside(self.folder(name), self.device, name, subject, settings)
+        else:
+            events = _watch(self.segmenter(name), name, subject, settings)
         first = 0.0  # when the first step was done, which is slower than the others
-        for event in segmenter.run(subject.picture, settings):
+        for event in events:
             match event:
-                case Start():
-                    yield (opening := frames.from_start(event, subject.picture.pixels, subject.truth))
-                case Step():
-                    frame = frames.from_step(event, segmenter.diffusion.probability(event.x_0.float()))
-                    if not kept:
-                        first = time.perf_counter()
-                    else:
-                        work = event.index * settings.members * event.x_t.shape[-1] * event.x_t.shape[-2]
-                        self.pace[name] = (time.perf_counter() - first) / work
-                    kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
-                    yield frame
-                case Segmentation():
-                    facts = _facts(name, subject, event) | {"seconds": round(time.perf_counter() - began, 3)}
-                    shown = frames.sequence(kept, _FRAMES_KEPT)
-                    yield Finished(Recording(opening, shown, frames.from_segmentation(event), facts), event)
+                case ValueError():
+                    raise event
+                case Frame(index=0):
+                    first = time.perf_counter()
+                case Frame(index=index):
+                    work = index * settings.members * (settings.size or self.card(name).size) ** 2
+                    self.pace[name] = (time.perf_counter() - first) / work
+                case _:
+                    pass
+            yield event
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: str, device: str) -> "Segmenter":
+    from medsegdiff.checkpoint import CheckpointError, load
+    from medsegdiff.pipeline import Segmenter
+
+    try:
+        return Segmenter(load(folder), device)
+    except CheckpointError as error:  # where on this server it lies is not a visitor's business
+        raise CheckpointError(str(error).removeprefix(f"{folder}: ")) from error
+
+
+def _watch(
+    segmenter: "Segmenter", name: str, subject: Subject, settings: "RunSettings"
+) -> Iterator[Opening | Frame | Finished]:
+    """Run, and turn what the network says into what is seen."""
+    from medsegdiff.pipeline import Segmentation, Start
+    from medsegdiff.records import Step
+
+    began = time.perf_counter()
+    opening: Opening = subject.opening
+    kept: list[Frame] = []
+    for event in segmenter.run(subject.picture, settings):
+        match event:
+            case Start():
+                yield (opening := frames.from_start(event, subject.picture.pixels, subject.truth))
+            case Step():
+                frame = frames.from_step(event, segmenter.diffusion.probability(event.x_0.float()))
+                kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
+                yield frame
+            case Segmentation():
+                facts = _facts(name, subject, event) | {"seconds": round(time.perf_counter() - began, 3)}
+                shown = frames.sequence(kept, _FRAMES_KEPT)
+                yield Finished(Recording(opening, shown, frames.from_segmentation(event), facts), event)
+
+
+def _watch_beside(
+    folder: str, device: str, name: str, subject: Subject, settings: "RunSettings"
+) -> Iterator[Opening | Frame | Finished | ValueError]:
+    """Do the same in a process forked beside a card, which of an exception would hand on no more than its class.
+
+    No lock is taken, since a thread of the process it was forked from may have held it; and one thread computes on the
+    processor, since OpenMP's others were not forked.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        yield from _watch(_loaded(folder, device), name, subject, settings)
+    except ValueError as error:
+        yield error
 
 
 def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any]:

@@ -1,19 +1,14 @@
 """Where to compute, and in which precision: asked of the machine, not guessed from its name."""
 
 import os
-from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["best_device", "borrowing_gpu", "channels_last", "compiled", "precision"]
+__all__ = ["best_device", "channels_last", "compiled", "precision"]
 
 M = TypeVar("M", bound=nn.Module)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def best_device(wish: str = "auto") -> torch.device:
@@ -54,12 +49,3 @@ def compiled(module: M, backend: str = "inductor") -> M:
     Its CUDA graphs stay off: they replay into fixed memory, which runs that share a model from several threads would share too.
     """
     return torch.compile(module, dynamic=False, backend=backend)  # pyright: ignore[reportReturnType]  stands in for it
-
-
-def borrowing_gpu(function: Callable[P, R]) -> Callable[P, R]:
-    """Ask a ZeroGPU Space for its card for as long as a function (or generator) runs; elsewhere return it untouched.
-
-    References:
-        https://huggingface.co/docs/hub/spaces-zerogpu
-    """
-    return import_module("spaces").GPU(function) if find_spec("spaces") else function

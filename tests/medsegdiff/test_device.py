@@ -3,12 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from medsegdiff.device import best_device, borrowing_gpu, precision
+from medsegdiff.device import best_device, precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,18 +23,6 @@ def test_a_gpu_computes_in_bfloat16_where_it_can(monkeypatch):
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
         assert precision(torch.device("cuda")) == dtype
-
-
-def test_a_function_is_itself_where_no_card_can_be_borrowed_and_asks_for_one_where_it_can(monkeypatch):
-    def run(x: int) -> int:
-        return x + 1
-
-    monkeypatch.setitem(sys.modules, "spaces", None)
-    monkeypatch.delitem(sys.modules, "spaces")
-    assert borrowing_gpu(run) is run
-    space = SimpleNamespace(GPU=lambda f: lambda x: ("on the card", f(x)), __spec__=SimpleNamespace(name="spaces"))
-    monkeypatch.setitem(sys.modules, "spaces", space)
-    assert borrowing_gpu(run)(1) == ("on the card", 2)
 
 
 def test_the_compiled_network_answers_alike():
