@@ -88,10 +88,10 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
         _told(f"{row['name']}, alone")
         row["alone"] = measure.fresh("serve", row["name"], device)
     found["training"] = []
-    for name in alone.TRAINED:
+    for name, size, batch in alone.TRAINED:
         if arguments.only in name and name not in absent:
-            _told(f"{name}, training")
-            found["training"].append({"name": name} | measure.fresh("train", name, device))
+            _told(f"{name}, training at {size}")
+            found["training"].append({"name": name} | measure.fresh("train", name, size, batch, device))
     if arguments.only in CONTENDERS[0].name:
         _told("many visitors")
         found["visitors"] = _crowds(device)

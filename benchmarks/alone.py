@@ -1,7 +1,10 @@
-"""One measurement in a process of its own; prints one line of JSON. `python -m benchmarks.alone serve|train NAME DEVICE`.
+"""One measurement in a process of its own; prints one line of JSON.
+
+    python -m benchmarks.alone serve NAME DEVICE             NAME of a contender
+    python -m benchmarks.alone train NAME SIZE BATCH DEVICE  NAME, SIZE, BATCH: a row of TRAINED
 
 serve    seconds to import and to load, until the first mask (our own) or step, and the largest memory
-train    seconds of an iteration (the least of three after one) and the largest memory, at the same batch for all
+train    seconds of an iteration (the least of three after one) and the largest memory
 """
 
 import json
@@ -11,18 +14,30 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["TRAINED", "main"]
 
-BATCH, SIZE = 4, 256
-TRAINED = ("v2-tiny", "v1-tiny", "med-seg-diff-pytorch, dim 16")
+_PEER = "med-seg-diff-pytorch, dim 16"
+TRAINED = (  # name, size in pixels, batch
+    ("v2-tiny", 256, 4),
+    ("v1-tiny", 256, 4),
+    (_PEER, 256, 4),
+    ("v2-tiny", 128, 16),
+    ("v1-tiny", 128, 16),
+)
 
 
-def main(what: str, name: str, device: str) -> dict[str, float]:
+def main(*words: str) -> dict[str, float]:
     """Measure."""
     began = time.perf_counter()
     import torch
 
-    found = (_serve if what == "serve" else _train)(name, torch.device(device), began)
+    match words:
+        case "serve", name, device:
+            found = _serve(name, torch.device(device), began)
+        case "train", name, size, batch, device:
+            found = _train(name, int(size), int(batch), torch.device(device))
+        case _:
+            raise ValueError(f"asked for {' '.join(words)!r}; see above")
     return found | {"peak_bytes": torch.cuda.max_memory_allocated() if device.startswith("cuda") else _peak()}
 
 
@@ -48,14 +63,14 @@ def _serve(name: str, device: object, began: float) -> dict[str, float]:
     return {"import_s": imported - began, "load_s": ready - imported, "first_run_s": time.perf_counter() - ready}
 
 
-def _train(name: str, device: object, began: float) -> dict[str, float]:
+def _train(name: str, size: int, batch: int, device: object) -> dict[str, float]:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(BATCH, 3, SIZE, SIZE, generator=generator).to(device) * 2 - 1  # pyright: ignore[reportCallIssue, reportArgumentType]
-    labels = (torch.rand(BATCH, SIZE, SIZE, generator=generator) > 0.5).long().to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    image = torch.rand(batch, 3, size, size, generator=generator).to(device) * 2 - 1  # pyright: ignore[reportCallIssue, reportArgumentType]
+    labels = (torch.rand(batch, size, size, generator=generator) > 0.5).long().to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
     loss, parameters = (_our_loss if name.endswith("tiny") else _their_loss)(name, image, labels)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def iteration() -> float:
         started = time.perf_counter()
@@ -67,7 +82,7 @@ def _train(name: str, device: object, began: float) -> dict[str, float]:
         return time.perf_counter() - started
 
     iteration()
-    return {"iteration_s": min(iteration() for _ in range(3)), "batch": BATCH}
+    return {"iteration_s": min(iteration() for _ in range(3)), "size": size, "batch": batch}
 
 
 def _our_loss(name, image, labels) -> tuple[Callable, list]:  # noqa: ANN001
@@ -83,15 +98,16 @@ def _our_loss(name, image, labels) -> tuple[Callable, list]:  # noqa: ANN001
     objective = Objective(build(preset.model), diffusion, alpha=recipe.alpha, beta=recipe.beta, dice=recipe.dice)
     objective = channels_last(objective.to(image.device)).train()
     image = image.contiguous(memory_format=torch.channels_last)
-    t = torch.linspace(0, 999, BATCH, device=image.device).long()
-    eps = torch.randn(BATCH, diffusion.channels, SIZE, SIZE).to(image.device)
+    batch, size = len(image), image.shape[-1]
+    t = torch.linspace(0, 999, batch, device=image.device).long()
+    eps = torch.randn(batch, diffusion.channels, size, size).to(image.device)
     return lambda: objective(image, labels, t, eps).total, list(objective.parameters())
 
 
 def _their_loss(name, image, labels) -> tuple[Callable, list]:  # noqa: ANN001
     from med_seg_diff_pytorch import MedSegDiff, Unet  # pyright: ignore[reportMissingImports]  make bench installs it
 
-    network = Unet(dim=16, image_size=SIZE, mask_channels=1, input_img_channels=3, dim_mults=(1, 2, 4, 8))
+    network = Unet(dim=16, image_size=image.shape[-1], mask_channels=1, input_img_channels=3, dim_mults=(1, 2, 4, 8))
     model = MedSegDiff(network, timesteps=1000).to(image.device).train()
     mask = labels[:, None].float()
     return lambda: model(mask, image), list(model.parameters())

@@ -138,9 +138,9 @@ def compare(
     return {"ceiling_flop_per_s": spread(rates), "contenders": rows}
 
 
-def fresh(what: str, name: str, device: torch.device) -> dict[str, float]:
+def fresh(*words: object) -> dict[str, float]:
     """Measure in a process of its own, so that memory and loading are this contender's alone (see `benchmarks.alone`)."""
-    command = [sys.executable, "-m", "benchmarks.alone", what, name, str(device)]
+    command = [sys.executable, "-m", "benchmarks.alone", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

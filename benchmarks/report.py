@@ -32,10 +32,10 @@ def table(found: dict[str, Any]) -> str:
         )
     lines += ["", "\\* steps times the time of one. Memory and start (import and load) are those of a fresh process."]
     if found.get("training"):
-        lines += ["", "| training, 256 x 256 | batch | seconds an iteration | memory |", "|---|---:|---:|---:|"]
+        lines += ["", "| training | size | batch | seconds an iteration | memory |", "|---|---:|---:|---:|---:|"]
         for row in found["training"]:
             memory = f"{row['peak_bytes'] / 2**20:.0f} MB"
-            lines.append(f"| {row['name']} | {row['batch']} | {row['iteration_s']:.2f} | {memory} |")
+            lines.append(f"| {row['name']} | {row['size']} | {row['batch']} | {row['iteration_s']:.2f} | {memory} |")
     if found.get("visitors"):
         lines += ["", "Visitors at once are in [docs/speed.md](docs/speed.md)."]
     return "\n".join(lines)

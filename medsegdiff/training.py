@@ -10,7 +10,7 @@ and nothing else, also in the middle of a run.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from medsegdiff.config import TrainConfig
 from medsegdiff.data.batches import Draws, batches
@@ -33,7 +34,7 @@ from medsegdiff.nn.build import Network
 from medsegdiff.nn.unet import PlainUNet
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["Run", "TrainStep", "noise_of", "train"]
+__all__ = ["Run", "TrainStep", "moments", "noise_of", "set_moments", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,11 @@ class Run:
         self.objective = channels_last(objective)
         self.ema: Network = deepcopy(objective.model).requires_grad_(False).eval().to(accelerator.device)
         self.optimizer = torch.optim.AdamW(
-            objective.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+            objective.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.99),
+            fused=True,
         )
         self.wrapped, self.optimizer = accelerator.prepare(self.objective, self.optimizer)
         self.done = 0
@@ -103,8 +108,7 @@ class Run:
         """Write the state, whole or not at all."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        tensors |= moments(self.optimizer)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "state.partial"
         save_file(
@@ -139,18 +143,32 @@ class Run:
             raise ValueError(
                 f"{path} belongs to another network than this preset; choose the preset it began with"
             ) from error
-        state = self.optimizer.state_dict()
-        state["state"] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, i, name = key.split(".")
-                state["state"].setdefault(int(i), {})[name] = value
-        self.optimizer.load_state_dict(state)
+        set_moments(self.optimizer, tensors)
         self.done = done
 
     def _recipe(self) -> str:
         """Write down what a resumed run must share with the one it continues: all but its length."""
         return json.dumps({k: v for k, v in asdict(self.config).items() if k != "iterations"})
+
+
+def moments(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Name what an optimizer remembers of every parameter, for a file."""
+    remembered = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{k}": torch.as_tensor(v) for i, state in remembered.items() for k, v in state.items()}
+
+
+def set_moments(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Let an optimizer remember what `moments` named; other names are passed over."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".")
+            # Moments lie in memory as their parameter does: the fused AdamW walks through both alike.
+            value = value if name == "step" else torch.empty_like(parameters[int(i)]).copy_(value)
+            state["state"].setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict(state)
 
 
 @torch.no_grad()

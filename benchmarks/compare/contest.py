@@ -20,6 +20,7 @@ from torch import nn
 
 from benchmarks.compare.peers import Peer
 from medsegdiff.data.batches import Draws, batches
+from medsegdiff.training import moments, set_moments
 
 __all__ = ["Contest", "Progress", "race"]
 
@@ -41,7 +42,11 @@ class Contest:
         self.peer, self.draws, self.minutes, self.seed = peer, draws, minutes, seed
         self.ema = deepcopy(peer).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            peer.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+            peer.parameters(),
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self.done, self.spent = 0, 0.0
 
@@ -56,8 +61,7 @@ class Contest:
         """Write the state, whole or not at all."""
         tensors = {f"peer.{k}": v for k, v in self.peer.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors |= moments(self.optimizer)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         facts = {"done": self.done, "spent": self.spent, "minutes": self.minutes, "seed": self.seed}
@@ -79,13 +83,7 @@ class Contest:
         tensors = load_file(path)
         for name, module in (("peer.", self.peer), ("ema.", self.ema)):
             module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
-        state = self.optimizer.state_dict()
-        state["state"] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, i, name = key.split(".")
-                state["state"].setdefault(int(i), {})[name] = value
-        self.optimizer.load_state_dict(state)
+        set_moments(self.optimizer, tensors)
         self.done, self.spent = facts["done"], facts["spent"]
 
 
