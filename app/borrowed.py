@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-__all__ = ["BORROWED", "Borrowed", "Box", "borrowed", "pixels"]
+__all__ = ["BORROWED", "Borrowed", "Box", "borrowed", "missed", "pixels"]
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last two are outside
 
@@ -66,6 +66,11 @@ def _path(package: str, file: str, sha256: str) -> Path | None:
 def borrowed(task: str, rows: tuple[Borrowed, ...] = BORROWED) -> tuple[Borrowed, ...]:
     """Find the pictures that are here for a task."""
     return tuple(row for row in rows if task in row.crops and row.path is not None)
+
+
+def missed(seed: int) -> Borrowed | None:
+    """Find the picture that was meant by the seed of a drawn one, which then stands in for it; mostly none was."""
+    return next((row for row in BORROWED if row.number == seed), None)
 
 
 def pixels(row: Borrowed, task: str) -> UInt8[ndarray, "h w 3"]:

@@ -22,6 +22,7 @@ __all__ = [
     "Hard",
     "card",
     "hard",
+    "measured",
     "recording",
     "recordings",
     "shipped",
@@ -122,6 +123,17 @@ def hard(name: str, sha256: str, path: Path = ROOT / "recordings" / "hard.json")
     if known is None or known["sha256"] != sha256:
         return 0, ()
     return known["of"], tuple(Hard(**row) for row in known["worst"])
+
+
+@cache
+def measured(name: str, sha256: str, folder: Path = ROOT / "results") -> tuple[float, int]:
+    """Find the Dice of these weights on held-out pictures, with the page's own settings, and of how many; else (0, 0)."""
+    home = shipped().get(name)
+    paths = [path for path in (folder / name / "5x10.json", folder / name / "1x0.json") if path.is_file()]
+    if home is None or card(home).sha256 != sha256 or not paths:
+        return 0.0, 0
+    told = json.loads(paths[0].read_text(encoding="utf-8"))
+    return told["mean_dice"], len(told["cases"])
 
 
 @lru_cache(maxsize=256)

@@ -152,7 +152,10 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
             row=row + 1,
             col=column + 1,
         )
-        figure.update_xaxes(title=x, row=row + 1, col=column + 1, constrain="domain", showgrid=False, zeroline=False)
+        lowest = i + columns >= len(pictures)  # of its column: above others a title would lie on theirs
+        figure.update_xaxes(
+            title=x if lowest else "", row=row + 1, col=column + 1, constrain="domain", showgrid=False, zeroline=False
+        )
         figure.update_yaxes(title=y if column == 0 else "", row=row + 1, col=column + 1, showgrid=False, zeroline=False)
         if square:
             figure.update_yaxes(

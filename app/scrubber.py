@@ -16,7 +16,7 @@ from app.i18n import Words
 __all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film"]
 
 
-_QUALITY = 65  # of the sheet's JPEG; most of its bytes are noise, which nobody reads pixel by pixel
+_QUALITY = 60  # of the sheet's JPEG; most of its bytes are noise, which nobody reads pixel by pixel
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def both(
     """Draw both contours on the picture, beside the picture alone and where the two differ."""
     size = picture.shape[:2]
     result, known = (paint.fit(mask, size, smooth=False) for mask in (labels, truth))
-    numbers = ", ".join(f"{w.known(f'class.{s.label}', s.label)} Dice {_number(s.dice, 3)}" for s in scores)
+    there = [s for s in scores if not math.isnan(s.dice)]
+    numbers = ", ".join(f"{w.known(f'class.{s.label}', s.label)} Dice {_number(s.dice, 3)}" for s in there)
     missed, extra = (known > 0) & (result == 0), (result > 0) & (known == 0)
     change = extra.astype(int) - missed.astype(int)
     wrong = paint.mapped(change, -1, 1, "diverging")
@@ -64,8 +65,10 @@ def both(
         View(w("truth.contours"), [paint.on_picture(picture, result, [known])], [f"{w('truth.contours')}. {numbers}"]),
         View(w("truth.differs"), [wrong], [w("truth.differs_alt", **shares)]),
     ]
+    shown = [(i, n) for i, n in enumerate(names) if ((labels == i + 1) | (truth == i + 1)).any()]
+    named = [(paint.CLASSES[i % len(paint.CLASSES)], "solid", w.known(f"class.{n}", n)) for i, n in shown]
     lines = [
-        (paint.CLASSES[0], "solid", w("film.model")),
+        *(named if len(names) > 1 else [(paint.CLASSES[0], "solid", w("film.model"))]),
         (paint.TRUTH, "dotted", w("truth.line")),
         (paint.DIVERGING[-1], "solid", w("truth.extra", share=shares["extra"])),
         (paint.DIVERGING[0], "solid", w("truth.missed", share=shares["missed"])),

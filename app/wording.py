@@ -4,11 +4,13 @@ What goes onto the page as HTML is escaped here; a name that a file or a checkpo
 """
 
 import html
+import json
 import math
+from functools import reduce
 from typing import Any
 
 from app import catalogue, panels
-from app.borrowed import borrowed
+from app.borrowed import borrowed, missed
 from app.catalogue import Card
 from app.domain import check
 from app.experiments import mean
@@ -16,7 +18,19 @@ from app.frames import Recording
 from app.i18n import Words
 from app.session import Subject
 
-__all__ = ["card", "domain", "estimate", "facts", "option", "parts", "thumbnails", "waiting", "warning"]
+__all__ = [
+    "brief",
+    "card",
+    "chrome",
+    "domain",
+    "estimate",
+    "facts",
+    "option",
+    "parts",
+    "thumbnails",
+    "waiting",
+    "warning",
+]
 
 
 def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, Any]:
@@ -75,12 +89,22 @@ def warning(known: Card | None, w: Words) -> str:
 
 
 def domain(known: Card | None, subject: Subject, w: Words) -> str:
-    """Say in one sentence what speaks against a picture, as HTML; of a drawn one there is nothing to say."""
-    if known is None or subject.seed is not None:
+    """Say in one sentence what speaks against a picture, as HTML; of a drawn one, only whether it stands in for another."""
+    if subject.seed is not None:
+        row = missed(subject.seed)
+        if row is None:
+            return ""
+        why = "absent" if known and known.task in row.crops else "other"
+        said = w(f"borrowed.{why}", what=w(f"borrowed.{row.key}.alt"), package=row.package)
+        return f'<p class="doubt">{html.escape(said)}</p>'
+    if known is None:
         return ""
     found = [w(f"domain.{finding.key}", **finding.values) for finding in check(known, subject)]
     modality = w.known(f"modality.{known.modality}", known.modality)
-    said = w("domain.doubt", reasons=w("domain.and").join(found)) if found else w("domain.fine", modality=modality)
+    if found:
+        said = w("domain.doubt", reasons=reduce(lambda one, other: w("domain.and", one=one, other=other), found))
+    else:
+        said = w("domain.fine", modality=modality)
     return f'<p class="{"doubt" if found else "fine"}">{html.escape(said)}</p>'
 
 
@@ -89,6 +113,34 @@ def estimate(seconds: float | None, w: Words) -> str:
     if seconds is None:
         return ""
     return f"<p>{html.escape(w('run.estimate', seconds=f'{seconds:.0f}' if seconds >= 10 else f'{seconds:.1f}'))}</p>"
+
+
+def brief(known: Card | None, w: Words) -> str:
+    """Say in a line what a checkpoint is for and how well it was measured to do that, as HTML."""
+    if known is None:
+        return ""
+    labels = [w.known(f"class.{label}", label) for label in known.labels]
+    said = [
+        w.known(f"modality.{known.modality}", known.modality),
+        ", ".join(labels) if len(labels) < 4 else w("model.classes", count=len(labels)),
+    ]
+    dice, pictures = catalogue.measured(known.name, known.sha256)
+    if pictures:
+        said.append(w("model.measured", dice=f"{dice:.3f}", pictures=pictures))
+    said.append(w("model.licence", licence=_licence(known, w)))
+    return f"<p>{html.escape(' · '.join(said))}</p>"
+
+
+def _licence(known: Card, w: Words) -> str:
+    return w.known(f"licence.{known.licence}", known.licence)
+
+
+def chrome(w: Words) -> str:
+    """Say what the toolkit says in its own words, and in the browser's language, in ours: a style that page.css reads."""
+    said = (
+        f"--said-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};" for name in ("drop", "api", "look")
+    )
+    return f"<style>:root {{ {' '.join(said)} }}</style>"
 
 
 def card(known: Card | None, w: Words) -> str:
@@ -103,7 +155,7 @@ def card(known: Card | None, w: Words) -> str:
         modality=w.known(f"modality.{known.modality}", known.modality),
         labels=", ".join(w.known(f"class.{label}", label) for label in known.labels),
         source=known.source,
-        licence=known.licence,
+        licence=_licence(known, w),
         digest=known.sha256[:16],
     )
     return f"<p>{html.escape(said)}</p>"

@@ -1,9 +1,9 @@
 """The public endpoints, for gradio_client, MCP and other programs; everything else on the page is private.
 
-A run ends with its next step when whoever asked for it cancels it or is gone. An MCP client asks through one of the server's
-own, so when it leaves nobody notices: its run goes on to the end.
+A run ends with its next step when whoever asked for it cancels it or is gone, and after five minutes whoever asked.
 """
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +14,7 @@ import gradio as gr
 
 from app import session as core
 from app.frames import Frame
+from app.gradio_ui.callers import Callers
 from app.gradio_ui.desk import refusal
 from app.session import Finished, Session
 from app.settings import CONTROLS, read
@@ -22,25 +23,45 @@ from app.views import together
 __all__ = ["lay"]
 
 _OUTPUTS = ("mask", "probability", "disagreement")
+_LONGEST = 300.0  # seconds of a run: others wait for it
 
 
-def lay(session: Session) -> None:
+def lay(session: Session, callers: Callers) -> None:
     """Offer `segment`, `segment_trace` and `model_info`."""
 
-    def run(picture: str, checkpoint: str | None, given: dict[str, Any]) -> Generator[Frame | Finished, None, None]:
-        """Run, and turn what is refused into a sentence."""
+    def run(
+        request: gr.Request, picture: str, checkpoint: str | None, given: dict[str, Any]
+    ) -> Generator[Frame | Finished, None, None]:
+        """Run for as long as somebody listens, and turn what is refused into a sentence."""
         try:
             name = checkpoint or next(iter(session.sources), "")
             # The picture comes before anything else that can go wrong: once read, the upload is deleted.
             subject = core.upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
+            until = time.monotonic() + _LONGEST
             with closing(session.run(name, subject, settings)) as events:
-                yield from (event for event in events if isinstance(event, Frame | Finished))
+                for event in events:
+                    if callers.gone(request):
+                        return
+                    if isinstance(event, Frame) and time.monotonic() > until:
+                        raise ValueError(
+                            f"the run was ended after {_LONGEST:.0f} s at step {event.index + 1} of {event.total}; "
+                            "ask for fewer members or steps"
+                        )
+                    if isinstance(event, Frame | Finished):
+                        yield event
         except (ValueError, TypeError) as error:
             raise refusal(str(error).strip().rstrip(".") + ".") from None
 
     def segment(
-        picture: str, checkpoint: str | None, members: float, steps: float, seed: float, sampler: str, fuse: str
+        picture: str,
+        checkpoint: str | None,
+        members: float,
+        steps: float,
+        seed: float,
+        sampler: str,
+        fuse: str,
+        _request: gr.Request,
     ) -> Iterator[tuple[str | None, str | None, str | None, dict[str, Any]]]:
         """Segment a medical picture: label image, probability and disagreement (16-bit PNG) at its size, and a report.
 
@@ -56,7 +77,7 @@ def lay(session: Session) -> None:
             fuse: staple, mean or vote.
         """
         given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler, "fuse": fuse}
-        with closing(run(picture, checkpoint, given)) as events:
+        with closing(run(_request, picture, checkpoint, given)) as events:
             for event in events:
                 if isinstance(event, Frame):
                     yield None, None, None, _told(event)
@@ -67,7 +88,13 @@ def lay(session: Session) -> None:
                     yield mask, probability, disagreement, event.recording.facts
 
     def segment_trace(
-        picture: str, checkpoint: str | None, members: float, steps: float, seed: float, sampler: str
+        picture: str,
+        checkpoint: str | None,
+        members: float,
+        steps: float,
+        seed: float,
+        sampler: str,
+        _request: gr.Request,
     ) -> Iterator[tuple[dict[str, Any], str]]:
         """Watch a medical picture being segmented: for every denoising step a report and the label image so far.
 
@@ -86,7 +113,7 @@ def lay(session: Session) -> None:
         from medsegdiff.imaging import write_labels
 
         given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
-        with closing(run(picture, checkpoint, given)) as events:
+        with closing(run(_request, picture, checkpoint, given)) as events:
             for frame in (event for event in events if isinstance(event, Frame)):
                 with TemporaryDirectory() as folder:
                     path = Path(folder) / f"step-{frame.index + 1}.png"

@@ -1,5 +1,6 @@
 """The left side: a drawn picture or one's own, the checkpoint, the settings."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -19,17 +20,26 @@ _SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".
 class Act:
     """The widgets of this side that are not the desk's."""
 
-    __slots__ = ("card", "domain", "estimate", "examples", "run", "slices", "stop", "upload", "warning")
+    __slots__ = ("brief", "card", "domain", "estimate", "examples", "run", "slices", "stop", "upload", "warning")
 
     examples: Any
     warning: Any
     run: Any
     stop: Any
     upload: Any
+    brief: Any
     card: Any
     domain: Any
     estimate: Any
     slices: picker.Picker
+
+
+@dataclass(slots=True)
+class Wish:
+    """What one visitor chose last. Choices overlap on their way, and the one that ends last need not be the last one made."""
+
+    checkpoint: str | None = None
+    pictures: int = 0  # brought so far
 
 
 def lay(desk: Desk) -> Act:
@@ -53,6 +63,7 @@ def lay(desk: Desk) -> Act:
         filterable=False,
         elem_id="checkpoint",
     )
+    act.brief = gr.HTML(wording.brief(card, en), elem_classes="words brief", elem_id="brief")
     warning = wording.warning(card, en)
     act.warning = gr.HTML(warning, visible=bool(warning), elem_classes="warning")
     act.domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
@@ -77,7 +88,7 @@ def lay_more(desk: Desk, act: Act) -> None:
     """Lay what may wait: a picture of one's own, settings, the checkpoint's card, the Hub."""
     desk.say(
         gr.HTML,
-        lambda w: {"value": f"<h2>{w('picture.yours_heading')}</h2><p>{w('picture.privacy')}</p>"},
+        lambda w: {"value": f"<h2>{w('picture.yours_heading')}</h2><p>{w('picture.privacy')}</p>{wording.chrome(w)}"},
         elem_classes="privacy",
     )
     act.upload = desk.say(
@@ -121,6 +132,7 @@ def _control(desk: Desk, control: Control) -> Any:
 
 def wire(desk: Desk, act: Act) -> None:
     """Let a choice change the scene; called when every room is laid."""
+    wished = gr.State(Wish(), time_to_live=3600)  # never replaced: what one event notes in it, those under way see
 
     def present(room: str, subject: object, name: str | None, w: Words) -> Update:
         """Show a picture's recorded run in the room on the screen, or in the first room that it waits to be run."""
@@ -133,25 +145,36 @@ def wire(desk: Desk, act: Act) -> None:
             desk.room: room,
         }
 
-    def choose_example(room: str, name: str, language: str, event: gr.EventData) -> Update:
+    def bring(room: str, subject: object, name: str | None, w: Words, wish: Wish) -> Update:
+        """Present a new picture, with the checkpoint chosen last."""
+        name, wish.pictures = wish.checkpoint or name, wish.pictures + 1
+        shown = present(room, subject, name, w) | act.slices.shown(subject)
+        return shown | said(desk, act, subject, name, w)
+
+    def choose_example(room: str, name: str, language: str, wish: Wish, event: gr.EventData) -> Update:
         w, seed = words(language), event.seed  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 10**6:
             return {act.examples: gr.skip()}
-        return present(room, seed, name, w) | act.slices.shown(seed) | said(desk, act, seed, name, w)
+        return bring(room, seed, name, w, wish)
 
-    def choose_checkpoint(room: str, subject: object, name: str, language: str, shown: str | None) -> Update:
+    def choose_checkpoint(
+        room: str, subject: object, name: str, language: str, shown: str | None, wish: Wish
+    ) -> Update:
+        wish.checkpoint, before = name, wish.pictures
         if name == shown:  # chosen by a link, which has shown it already
             return {act.domain: gr.skip()}
         w, tasks = words(language), (desk.session.task(shown), desk.session.task(name))
         turned = volumes.turn(desk.shelf, subject, *tasks)
         told = present(room, turned, name, w) | said(desk, act, turned, name, w)
+        if (wish.checkpoint, wish.pictures) != (name, before):  # chosen since, and shown
+            return {act.domain: gr.skip()}
         return told if turned is subject else told | act.slices.shown(turned)
 
     def show_slice(subject: Subject, name: str | None, w: Words) -> Update:
         spoken = wording.domain(desk.session.card_of(name), subject, w)
         return present("try", subject, name, w) | {act.domain: spoken}
 
-    def read_upload(path: str | None, name: str, language: str) -> Update:
+    def read_upload(path: str | None, name: str, language: str, wish: Wish) -> Update:
         w = words(language)
         if path is None:
             return {act.upload: None}
@@ -159,19 +182,18 @@ def wire(desk: Desk, act: Act) -> None:
             card = desk.session.card_of(name)
             subject = volumes.take(path, desk.shelf, card.task if card else "")
         # Nothing of the file stays, not even its name on the page.
-        shown = present("try", subject, name, w) | act.slices.shown(subject)
-        return shown | said(desk, act, subject, name, w) | {act.upload: None}
+        return bring("try", subject, name, w, wish) | {act.upload: None}
 
     everything = [*desk.shown, *act.slices.widgets, *spoken(act)]
     act.examples.click(
         choose_example,
-        [desk.room, desk.checkpoint, desk.language],
+        [desk.room, desk.checkpoint, desk.language, wished],
         everything,
         trigger_mode="once",
         **QUICK,
     )
     chosen = [desk.room, desk.subject, desk.checkpoint, desk.language]
-    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named], everything, **QUICK)
+    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named, wished], everything, **QUICK)
 
     def foretell(name: str | None, language: str, *values: object) -> str:
         try:
@@ -185,7 +207,7 @@ def wire(desk: Desk, act: Act) -> None:
         widget.change(foretell, counting, act.estimate, trigger_mode="always_last", **QUICK)
     act.upload.upload(
         read_upload,
-        [act.upload, desk.checkpoint, desk.language],
+        [act.upload, desk.checkpoint, desk.language, wished],
         [*everything, act.upload],
         api_visibility="private",
         show_progress="minimal",
@@ -198,7 +220,7 @@ def wire(desk: Desk, act: Act) -> None:
 
 def spoken(act: Act) -> list[Any]:
     """All that `said` may change."""
-    return [act.examples, act.warning, act.card, act.domain]
+    return [act.examples, act.brief, act.warning, act.card, act.domain]
 
 
 def said(desk: Desk, act: Act, subject: object, name: str | None, w: Words) -> Update:
@@ -208,6 +230,7 @@ def said(desk: Desk, act: Act, subject: object, name: str | None, w: Words) -> U
     seed = subject if isinstance(subject, int) else catalogue.EXAMPLES[0] if subject is None else None
     return {
         act.examples: wording.thumbnails(seed, card, w),
+        act.brief: wording.brief(card, w),
         act.warning: gr.update(value=warning, visible=bool(warning)),
         act.card: wording.card(card, w),
         act.domain: wording.domain(card, desk.scene(subject, None, name).target, w),

@@ -77,7 +77,7 @@ def lay(desk: Desk) -> Room:
             chosen = [Setup(one, settings.sampler, settings.steps) for one in names]
             sides = yield from _sides(desk, scene.target, settings, chosen, runs_all.line, w)
             if not sides:
-                raise refusal(w("model.none"))
+                raise refusal(w("model.none"), w)
             yield {everyone: contrast.masks(sides, scene.target, w) + contrast.side_words(sides, w)}
 
     def climb(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
@@ -94,6 +94,19 @@ def lay(desk: Desk) -> Room:
             figures = contrast.rung_charts(found, w)
             yield {chart: gr.update(value=figure, visible=True) for chart, figure in zip(charts, figures, strict=True)}
 
+    boxes = [first[0], second[0]]
+
+    def offer(language: str) -> Update:
+        return {box: gr.update(choices=_choices(desk, words(language))) for box in boxes}
+
+    def follow(chosen: str | None, *sides: str | None) -> Update:
+        """Compare what can segment the picture: a side of another task becomes the checkpoint just chosen."""
+        known, task = _names(desk), desk.session.task(chosen)
+        same = [side in known and desk.session.task(side) == task for side in sides]
+        return {box: gr.skip() if alike else gr.update(value=chosen) for box, alike in zip(boxes, same, strict=True)}
+
+    desk.fetched.then(offer, [desk.language], boxes, **QUICK)
+    desk.checkpoint.change(follow, [desk.checkpoint, *boxes], boxes, **QUICK)
     chosen = [desk.subject, desk.checkpoint, desk.language]
     runs.does(compare, [*chosen, *first, *second, *desk.controls], [slider, told, hint])
     runs_all.does(compare_all, [*chosen, *desk.controls], [everyone])
@@ -101,8 +114,7 @@ def lay(desk: Desk) -> Room:
 
     def show(scene: Scene, w: Words) -> Update:
         """A comparison is of a picture: of another one, nothing is known yet."""
-        boxes = {side[0]: gr.update(choices=_choices(desk, w)) for side in (first, second)}
-        return boxes | {
+        return {box: gr.update(choices=_choices(desk, w)) for box in boxes} | {
             everyone: "",
             slider: gr.update(value=None, visible=False),
             told: "",
@@ -111,7 +123,7 @@ def lay(desk: Desk) -> Room:
             **{chart: gr.update(value=None, visible=False) for chart in charts},
         }
 
-    return Room("compare", [first[0], second[0], everyone, slider, told, hint, rungs, *charts], show)
+    return Room("compare", [*boxes, everyone, slider, told, hint, rungs, *charts], show)
 
 
 def _heading(desk: Desk, heading: str, text: str) -> None:
@@ -189,7 +201,6 @@ def _lay_side(desk: Desk, side: str, sampler: str, steps: int) -> list[Any]:
         walked = {widget: gr.update(visible=not plain) for widget in (walk, count)}
         return walked | {note: gr.update(value=said, visible=plain)}
 
-    if desk.session.plain:
-        for widget in (checkpoint, desk.language):
-            widget.change(tell, [checkpoint, desk.language], [walk, count, note], **QUICK)
+    for widget in (checkpoint, desk.language):
+        widget.change(tell, [checkpoint, desk.language], [walk, count, note], **QUICK)
     return [checkpoint, walk, count]

@@ -98,6 +98,7 @@ class Desk:
     stage: Any = None  # the visitor's own finished run, or None
     shelf: Shelf = field(default_factory=Shelf)  # visitors' volumes
     named: Any = None  # the checkpoint of the scene on the screen
+    fetched: Any = None  # the event that a checkpoint came from the Hub
     drawn: Any = None  # keys of the rooms that already show the scene
     rooms: dict[str, Room] = field(default_factory=dict)
     say: Speech = field(default_factory=Speech)
@@ -154,9 +155,10 @@ class Desk:
         return shown | {self.drawn: (*drawn, key)}
 
 
-def refusal(sentence: str) -> gr.Error:
-    """Make of a sentence what the page shows when something cannot be done."""
-    return gr.Error(sentence, print_exception=False, duration=12)
+def refusal(sentence: str, w: Words | None = None) -> gr.Error:
+    """Make of a sentence what the page shows when something cannot be done; without a language, for a program."""
+    title = (w or words("en"))("errors.title")
+    return gr.Error(sentence, title=title, print_exception=False, duration=12)
 
 
 @contextmanager
@@ -164,5 +166,7 @@ def refusing(w: Words, key: str) -> Iterator[None]:
     """Turn what our own packages refuse into one sentence on the page, in the visitor's language."""
     try:
         yield
+    except gr.Error:  # a sentence already
+        raise
     except ValueError as error:
-        raise refusal(w.because(key, error)) from None
+        raise refusal(w.because(key, error), w) from None

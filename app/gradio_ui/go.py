@@ -33,6 +33,7 @@ class Go:
         def going(*values: Any) -> Iterator[Update]:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
             yield from handler(*values)
+            yield {self.line: ""}  # Gradio sends the last word twice, so let that be a short one
 
         def idle() -> Update:
             return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}

@@ -16,7 +16,10 @@ __all__ = ["lay"]
 
 
 def lay(desk: Desk) -> None:
-    """Lay the fields, the list of what is here already, and the button; what is loaded becomes the checkpoint chosen."""
+    """Lay the fields, the list of what is here already, and the button; what is loaded is then chosen.
+
+    A plain U-Net is not, since it cannot be watched; it stands among those to compare with.
+    """
     desk.say(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
     repository = _field(desk, "repository", placeholder="owner/name")
     revision = _field(desk, "revision", value="main")
@@ -40,14 +43,16 @@ def lay(desk: Desk) -> None:
         except (ValueError, OSError) as error:  # a full disk is one of them
             yield {loaded: _refused(error, w), load: gr.update(interactive=True)}
             return
-        told = html.escape(w("hub.loaded", repository=name, digest=desk.session.card(name).sha256))
+        plain = name in desk.session.plain
+        told = w("hub.plain" if plain else "hub.loaded", repository=name, digest=desk.session.card(name).sha256)
+        chosen = gr.skip() if plain else gr.update(choices=[*desk.session.sources, name], value=name)
         yield {
-            loaded: f"<p>{told}</p>",
-            desk.checkpoint: gr.update(choices=[*desk.session.sources, name], value=name),
+            loaded: f"<p>{html.escape(told)}</p>",
+            desk.checkpoint: chosen,
             load: gr.update(interactive=True),
         }
 
-    load.click(
+    desk.fetched = load.click(
         fetch,
         [repository, revision, refresh, desk.language],
         [loaded, desk.checkpoint, load],

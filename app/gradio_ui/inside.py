@@ -109,7 +109,7 @@ def _lay_change(desk: Desk, panel: str) -> _Changed:
     ) -> Iterator[Update]:
         w, scene = words(language), desk.scene(subject, stage, name)
         if scene.recording is None:
-            raise refusal(w("inside.empty"))
+            raise refusal(w("inside.empty"), w)
         given = dict(zip(turned, values, strict=True))
         row = next((row for row in rows if row.key == key), rows[0])
         numbers = [given[widget] for widget in dials[row.key]]

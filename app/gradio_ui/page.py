@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from app import equaliser, gallery, links, scrubber
 from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
+from app.gradio_ui.callers import Callers
 from app.gradio_ui.desk import QUICK, Desk, Update
+from app.gradio_ui.far import MOST, Page
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
 from app.session import Session, Stage
+from app.settings import CONTROLS
 
 __all__ = ["build", "serve"]
 
@@ -36,7 +40,8 @@ _STYLE = Path(__file__).parents[1] / "page.css"
 
 def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
     """Open the page; return its address, and what waits until somebody interrupts."""
-    demo = build(session)
+    callers = Callers()
+    demo = build(session, callers)
     _, address, _ = demo.launch(
         server_port=port,
         server_name=host,
@@ -44,7 +49,8 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         quiet=True,
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE + equaliser.STYLE + gallery.STYLE,
-        max_file_size="32mb",
+        max_file_size=MOST,
+        app_kwargs={"middleware": [Middleware(callers.numbering)]},
         allowed_paths=[],
         run_history=False,  # it would keep pictures in the browser
         mcp_server=_MCP,
@@ -85,9 +91,9 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def build(session: Session) -> gr.Blocks:
+def build(session: Session, callers: Callers) -> gr.Blocks:
     """Lay out the page and wire it. Nothing heavy is imported before somebody asks for it."""
-    with gr.Blocks(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
+    with Page(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
         desk = Desk(session, demo)
         desk.states()
         _head(desk)
@@ -102,7 +108,7 @@ def build(session: Session) -> gr.Blocks:
                 share.lay(desk)
         choose.wire(desk, act)
         _wire_language(desk, act)
-        api.lay(session)
+        api.lay(session, callers)
     if _MCP:
         demo.temp_file_sets.append(_Strays())
     demo.queue(max_size=20, default_concurrency_limit=4)
@@ -178,24 +184,33 @@ def _wire_language(desk: Desk, act: choose.Act) -> None:
         return told | choose.said(desk, act, subject, name, w)
 
     def greet(subject: object, name: str | None, request: gr.Request) -> Update:
-        """Answer the address: its language, and the choices of a link."""
+        """Answer the address: its language, and what a link asks for; the rest may have been chosen meanwhile."""
         query = dict(request.query_params)
         language = choose_language(query.get("lang"), request.headers.get("accept-language"))
         asked = links.parse(query, desk.session.sources, _ROOMS)
         subject, name = subject if asked.example is None else asked.example, asked.checkpoint or name
         w, told = words(language), relabel(language, subject, name)
-        values = dict(zip(desk.controls, asked.values, strict=True)) | {desk.checkpoint: name}
-        values |= {desk.room: asked.room} if asked.room else {}
-        given = {widget: gr.update(**desk.texts[widget](w), value=value) for widget, value in values.items()}
-        return told | given | {desk.subject: subject, desk.named: name}
+        values = {desk.checkpoint: asked.checkpoint, desk.room: asked.room}
+        values |= {
+            widget: None if value == control.default else value
+            for widget, control, value in zip(desk.controls, CONTROLS, asked.values, strict=True)
+        }
+        given = {
+            widget: gr.update(**desk.texts[widget](w), value=value)
+            for widget, value in values.items()
+            if value is not None
+        }
+        states = {desk.subject: asked.example, desk.named: asked.checkpoint}
+        return told | given | {state: value for state, value in states.items() if value is not None}
 
     def redraw(key: str, language: str, subject: object, stage: Stage | None, name: str | None) -> Update:
-        return desk.draw(key, desk.scene(subject, stage, name), words(language))
+        w = words(language)
+        return desk.draw(key, desk.scene(subject, stage, name), w) | choose.said(desk, act, subject, name, w)
 
     told = [*desk.texts, *choose.spoken(act)]
     widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
     hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_HIDE, **QUICK)
     again = desk.language.input(relabel, [desk.language, desk.subject, desk.checkpoint], told, **QUICK)
     for event in (hello, again):
-        event.then(redraw, [desk.room, *desk.seen], [*widgets, desk.drawn], **QUICK)
+        event.then(redraw, [desk.room, *desk.seen], [*widgets, desk.drawn, *choose.spoken(act)], **QUICK)
     desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

@@ -153,7 +153,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
 
         with refusing(w, "errors.settings"):
             if name is None or cut is None:
-                raise refusal(w("model.none"))
+                raise refusal(w("model.none"), w)
             held, settings = desk.shelf.get(cut.key), read(values, trace=False)
             yield {picker.every.line: w("run.loading")}
             began = painted = time.perf_counter()

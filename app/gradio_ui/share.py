@@ -30,7 +30,7 @@ def lay(desk: Desk) -> None:
             lambda w: {"label": w("share.link")},
             interactive=False,
             buttons=["copy"],
-            max_lines=3,
+            max_lines=6,
             visible=False,
             elem_id="link",
         )

@@ -39,7 +39,6 @@ def lay(desk: Desk) -> Room:
         lambda w: {"value": f"<h2>{w('truth.own_heading')}</h2><p>{w('truth.own_text')}</p>"},
         elem_classes="words section",
     )
-    brush = gr.Brush(default_size=14, colors=list(paint.CLASSES), default_color=paint.CLASSES[0], color_mode="fixed")
     editor = desk.say(
         gr.ImageEditor,
         lambda w: {"label": w("truth.editor")},
@@ -49,7 +48,7 @@ def lay(desk: Desk) -> Room:
         sources=(),
         transforms=(),
         layers=False,
-        brush=brush,
+        brush=_brush(_names(desk, desk.opening)),
         height=460,
         buttons=[],
         visible=False,  # until its picture comes: one that comes while the canvas is still being made is lost
@@ -95,7 +94,7 @@ def lay(desk: Desk) -> Room:
         names = _names(desk, scene)
         canvas = {"background": small, "layers": [], "composite": None}
         update: Update = {
-            editor: gr.update(value=canvas, visible=True),
+            editor: gr.update(value=canvas, visible=True, brush=_brush(names)),
             classes: truth_views.class_words(names, w),
         }
         if scene.recording is None:
@@ -107,7 +106,7 @@ def lay(desk: Desk) -> Room:
     def seen(language: str, subject: object, stage: Stage | None, name: str | None) -> tuple[Words, Scene]:
         w, scene = words(language), desk.scene(subject, stage, name)
         if scene.recording is None:
-            raise refusal(w("truth.not_run"))
+            raise refusal(w("truth.not_run"), w)
         return w, scene
 
     def score_painted(drawn: dict[str, Any] | None, *visible: Any) -> Update:
@@ -130,6 +129,12 @@ def lay(desk: Desk) -> Room:
     score.click(score_painted, [editor, *desk.seen], shown, **reading)
     upload.upload(score_upload, [upload, *desk.seen], shown, **reading)
     return Room("truth", [editor, classes, *shown], show)
+
+
+def _brush(names: list[str]) -> gr.Brush:
+    """Offer a colour for each class, and no other."""
+    colours = paint.CLASSES[: max(len(names), 1)]
+    return gr.Brush(default_size=14, colors=list(colours), default_color=colours[0], color_mode="fixed")
 
 
 def _names(desk: Desk, scene: Scene) -> list[str]:

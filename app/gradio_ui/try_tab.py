@@ -48,7 +48,7 @@ def lay(desk: Desk, act: Act) -> Room:
         try:
             with refusing(w, "errors.settings"):
                 if name is None:
-                    raise refusal(w("model.none"))
+                    raise refusal(w("model.none"), w)
                 scene, settings = desk.scene(subject, None, name), read(values)
                 loading = views.live(scene.target.opening, None, w, w("run.loading"), 0.0)
                 yield {shown.film: loading, facts: ""} | downloads.hidden()
@@ -82,9 +82,8 @@ def lay(desk: Desk, act: Act) -> Room:
                     stage = Stage.of(event)
                     took = wording.estimate(desk.session.estimate(name, event.result.settings), w)
                     drawn = desk.draw("try", desk.scene(subject, stage, name), w)
-                    yield (
-                        drawn | downloads.offered(event, subject, w) | {desk.stage: stage, act.estimate: took} | idle()
-                    )
+                    yield drawn | downloads.offered(event, subject, w) | {desk.stage: stage, act.estimate: took}
+                    yield idle()  # Gradio sends a run's last word twice, so let that be a short one
 
     def idle() -> Update:
         return {act.run: gr.update(interactive=True), act.stop: gr.update(interactive=False)}

@@ -23,6 +23,21 @@ def checkpoint(tmp_path_factory, v2_config):
 
 
 @pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """The folder of an untrained plain U-Net for the same task: 64 x 64 pixels."""
+    from medsegdiff.checkpoint import save
+    from medsegdiff.config import DiffusionConfig, Domain, UNetConfig
+    from medsegdiff.nn.build import build
+
+    folder, config = tmp_path_factory.mktemp("checkpoints") / "plain", UNetConfig(image_size=64, widths=(8, 8))
+    with torch.random.fork_rng(devices=[]):
+        model = build(config)
+    domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), licence="CC0")
+    save(folder, model, model_config=config, diffusion=DiffusionConfig(), domain=domain, training={})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def session(checkpoint):
     """A server's session that offers the tiny checkpoint and nothing else."""
     from app.session import Session
@@ -61,6 +76,26 @@ def lesion(tmp_path):
 
     Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
     return path
+
+
+@pytest.fixture
+def ended(monkeypatch) -> list[int]:
+    """How many events each run yielded before it ended, however it did."""
+    from app.session import Session
+
+    counts, run = [], Session.run
+
+    def counted(self, *arguments):
+        seen = 0
+        try:
+            for event in run(self, *arguments):
+                seen += 1
+                yield event
+        finally:
+            counts.append(seen)
+
+    monkeypatch.setattr(Session, "run", counted)
+    return counts
 
 
 @pytest.fixture(scope="module")

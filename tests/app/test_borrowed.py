@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import app.borrowed
 from app import wording
 from app.borrowed import BORROWED, Borrowed, borrowed, pixels
 from app.catalogue import Card
@@ -62,3 +63,21 @@ def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its
     assert phantom(item["seed"], "optic-disc").picture.pixels.shape == (1411, 1411, 3)
     assert wording.thumbnails(None, None, words("en"))["real"] == []
     assert phantom(item["seed"], "skin-lesion").seed == item["seed"]  # another task: a drawing like any other
+
+
+@pytest.mark.parametrize(
+    ("task", "package", "english", "chinese"),
+    [
+        ("optic-disc-cup", False, "scikit-image, which is not installed on this server, so a drawn picture", "未安装"),
+        ("skin-lesion", True, "not a picture for this checkpoint, so a drawn picture stands in", "不适用于当前权重"),
+    ],
+)
+def test_a_drawing_that_stands_in_for_a_picture_says_so(task, package, english, chinese, monkeypatch):
+    if not package:
+        monkeypatch.setattr(app.borrowed, "_path", lambda *_: None)
+    card = Card("v2", task, "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
+    subject = phantom.__wrapped__(990_001, task)
+    assert subject.truth  # drawn
+    assert english in wording.domain(card, subject, words("en"))
+    assert chinese in wording.domain(card, subject, words("zh"))
+    assert wording.domain(card, phantom(3), words("en")) == ""

@@ -146,6 +146,10 @@ def test_chinese_is_chosen_by_the_address_and_on_the_page(page, address):
     page.wait_for_function("document.querySelector('#run')?.textContent.includes('运行')")
     page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.includes('结果')")
     assert page.evaluate("document.documentElement.lang") == "zh"
+    zone = "getComputedStyle(document.querySelector('#upload [data-testid=upload-text]'), '::after').content"
+    assert (
+        page.evaluate(zone) == '"将文件拖到此处，或点击选择"'
+    )  # what Gradio says there is English, as this browser is
     page.locator(".language label", has_text="English").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
 

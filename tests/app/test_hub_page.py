@@ -14,7 +14,7 @@ NAME = "someone/lesions"
 
 
 @pytest.fixture(scope="module")
-def hub(checkpoint, monkeypatch_module, tmp_path_factory):
+def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
     with serving() as server:
         monkeypatch_module.setattr(client, "HF_HUB_OFFLINE", False)
         monkeypatch_module.setattr(client, "HF_HUB_DISABLE_TELEMETRY", True)  # it goes to the real Hub
@@ -26,6 +26,7 @@ def hub(checkpoint, monkeypatch_module, tmp_path_factory):
         short = files[WEIGHTS][:-10]
         server.commits |= {
             NAME: {FIRST: files},
+            "someone/plain": {FIRST: {path.name: path.read_bytes() for path in plain.iterdir()}},
             "someone/pickles": {FIRST: {CONFIG: b"{}", "pytorch_model.bin": b""}},
             "someone/stories": {FIRST: {"README.md": b"no weights"}},
             "someone/damaged": {FIRST: files | {WEIGHTS: short}},
@@ -73,6 +74,19 @@ def test_a_repository_is_fetched_listed_chosen_and_run(page):
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
     assert digest.startswith(page.locator("#facts dd").nth(-2).inner_text())
+
+
+def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watched(page):
+    page.locator("#rooms label", has_text="Compare").click()
+    page.wait_for_selector("#compare", state="visible")
+    ask(page, "someone/plain")
+    page.wait_for_selector("#loaded >> text=someone/plain@main is loaded: a plain U-Net, which has no steps to watch")
+    assert page.locator("#checkpoint input").input_value() == "tiny"
+    page.locator("#b-checkpoint input").click()
+    page.locator("[role=option]", has_text="someone/plain@main · plain U-Net").click()
+    page.wait_for_selector("#b-plain >> text=A plain U-Net looks at the picture once")
+    page.locator("#compare").click()
+    page.wait_for_selector("#compared th >> text=someone/plain@main, plain U-Net, no steps")
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,12 @@ def ask(address):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
-    async def asked(tool, arguments):
+    async def asked(tool, arguments, patience):
         async def heard(done, total, message):
             """Wish to hear of progress; only then are pictures sent as pictures."""
 
         async with (
+            asyncio.timeout(patience),
             streamable_http_client(f"{address}gradio_api/mcp/") as (reading, writing, _),
             ClientSession(reading, writing) as client,
         ):
@@ -55,7 +56,7 @@ def ask(address):
                 return (await client.list_tools()).tools
             return await client.call_tool(tool, arguments, progress_callback=heard)
 
-    return lambda tool=None, **arguments: asyncio.run(asked(tool, arguments))
+    return lambda tool=None, patience=None, **arguments: asyncio.run(asked(tool, arguments, patience))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,8 @@ def test_an_address_inside_the_servers_own_network_is_never_asked(ask):
         for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0"):
             answer = ask("segment", picture=f"http://{host}:{inside.server_port}/secret.png")
             assert answer.isError
-            assert said(answer)
+            assert f"could not be fetched from 'http://{host}" in said(answer)
+            assert "give an address on the open internet, or upload the file" in said(answer)
         inside.shutdown()
     assert asked == []
 
@@ -134,3 +136,12 @@ def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
     while (left := [path for path in cache.rglob("*") if path.is_file()]) and time.monotonic() < until:
         time.sleep(0.5)
     assert left == []
+
+
+def test_who_hangs_up_before_the_answer_frees_the_place(ask, drawn, ended):
+    with pytest.raises((TimeoutError, ExceptionGroup)):
+        ask("segment", picture=inline(drawn), members=25, steps=50, patience=3)  # many seconds' work
+    until = time.monotonic() + 60
+    while not ended and time.monotonic() < until:
+        time.sleep(0.1)
+    assert 0 < ended[0] < 52  # the opening, every step, the end

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import catalogue
+from app import catalogue, paint
 from app.session import Session
 from app.truth import score
 
@@ -67,3 +67,18 @@ def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
     page.locator("#score").click()
     page.wait_for_selector(".toast-body >> text=nothing is painted")
     assert "Error" not in page.locator("#scores").inner_text()  # nor where only a screen reader finds it
+
+
+@pytest.mark.parametrize(("name", "legend"), [("skin-lesion-v2", []), ("optic-disc-cup-v2", ["盘沿", "视杯"])])
+def test_the_brush_has_the_colours_of_the_checkpoints_classes_and_no_other(page, address, name, legend):
+    if name not in catalogue.shipped():
+        pytest.skip(f"{name} is not shipped")
+    page.goto(f"{address}?lang=zh&room=truth&checkpoint={name}")
+    page.wait_for_selector("#editor button[aria-label=Pan]:enabled")
+    page.locator("#editor button[aria-label=Color]").click()
+    page.wait_for_selector("#editor button.color")
+    classes = max(len(legend), 1)
+    assert page.evaluate(
+        "[...document.querySelectorAll('#editor button.color')].map(b => b.style.backgroundColor)"
+    ) == [f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in paint.CLASSES[:classes]]
+    assert page.locator(".swatches span").all_inner_texts() == legend

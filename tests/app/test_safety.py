@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from app.session import Session, phantom
+from app.session import phantom
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {"timeout": 60}
@@ -100,24 +100,6 @@ def test_what_a_visitor_writes_stays_text(page, tmp_path):
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.fixture
-def ended(monkeypatch) -> list[int]:
-    """How many events each run yielded before it ended, however it did."""
-    counts, run = [], Session.run
-
-    def counted(self, *arguments):
-        seen = 0
-        try:
-            for event in run(self, *arguments):
-                seen += 1
-                yield event
-        finally:
-            counts.append(seen)
-
-    monkeypatch.setattr(Session, "run", counted)
-    return counts
-
-
 def test_a_closed_tab_leaves_its_place_to_the_next(page, address, lesion, ended):
     from gradio_client import Client, handle_file
 
@@ -170,6 +152,19 @@ def test_a_client_that_is_gone_frees_its_place(address, lesion, ended):
         told = next(line for line in answer.iter_lines() if line.startswith("data: ["))
     assert '"step": ' in told  # and not read on
     assert seen(ended) < 52
+
+
+def test_a_run_that_takes_too_long_is_ended_in_a_sentence(address, lesion, ended, monkeypatch):
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    from app.gradio_ui import api
+
+    monkeypatch.setattr(api, "_LONGEST", 0.0)
+    client = Client(address, verbose=False, download_files=False, httpx_kwargs=PATIENT)
+    with pytest.raises(AppError, match=r"ended after 0 s at step 1 of 50; ask for fewer members or steps"):
+        client.predict(handle_file(lesion), *LONG, api_name="/segment")
+    assert seen(ended) == 2  # the opening and a step
 
 
 def test_gradio_is_no_older_than_the_last_advisory_read_and_its_open_doors_are_shut():

@@ -126,6 +126,13 @@ def test_another_slice_and_another_checkpoint_are_judged_and_cut_anew(page, tmp_
     assert json.loads(offered.value.path().read_text())["picture"]["axis"] == 2
 
 
+def test_what_is_compared_is_of_the_task_that_was_chosen(page):
+    for name in ("sagittal", "tiny"):
+        choose(page, name)
+        for side in "ab":
+            page.wait_for_function(f"document.querySelector('#{side}-checkpoint input').value === '{name}'")
+
+
 def test_an_ordinary_picture_has_no_slices(page, nifti, tmp_path):
     bring(page, nifti)
     page.wait_for_selector("#slices")

@@ -1,7 +1,6 @@
 """A plain U-Net on the page: beside the denoisers in the comparison, nowhere else."""
 
 import pytest
-import torch
 
 from app import contrast, experiments, wording
 from app.experiments import ANCHOR, PLAIN, Progress, Setup, Side
@@ -11,18 +10,9 @@ from app.settings import CONTROLS, read
 
 
 @pytest.fixture(scope="module")
-def peers(checkpoint, tmp_path_factory):
+def peers(checkpoint, plain):
     """A server's session with an untrained V2 and an untrained U-Net of the same task."""
-    from medsegdiff.checkpoint import save
-    from medsegdiff.config import DiffusionConfig, Domain, UNetConfig
-    from medsegdiff.nn.build import build
-
-    folder, config = tmp_path_factory.mktemp("checkpoints") / "plain", UNetConfig(image_size=64, widths=(8, 8))
-    with torch.random.fork_rng(devices=[]):
-        model = build(config)
-    domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), licence="CC0")
-    save(folder, model, model_config=config, diffusion=DiffusionConfig(), domain=domain, training={})
-    return Session({"plain": str(folder), "tiny": str(checkpoint)}, "cpu")
+    return Session({"plain": str(plain), "tiny": str(checkpoint)}, "cpu")
 
 
 SETTINGS = read([2 if c.field in ("members", "steps") else c.default for c in CONTROLS], trace=False)
