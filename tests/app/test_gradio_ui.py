@@ -145,7 +145,7 @@ def test_chinese_is_chosen_by_the_address_and_on_the_page(page, address):
     page.goto(address + "?lang=zh")
     page.wait_for_function("document.querySelector('#run')?.textContent.includes('运行')")
     page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.includes('结果')")
-    assert page.evaluate("document.documentElement.lang") == "zh"
+    page.wait_for_function("document.documentElement.lang == 'zh'")  # told after the words have come
     zone = "getComputedStyle(document.querySelector('#upload [data-testid=upload-text]'), '::after').content"
     assert (
         page.evaluate(zone) == '"将文件拖到此处，或点击选择"'

@@ -138,9 +138,19 @@ def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
     assert left == []
 
 
-def test_who_hangs_up_before_the_answer_frees_the_place(ask, drawn, ended):
+def test_who_hangs_up_before_the_answer_frees_the_place(ask, drawn, ended, monkeypatch):
+    from app.session import Session
+
+    run = Session.run
+
+    def slowly(self, *arguments):
+        for event in run(self, *arguments):
+            time.sleep(0.2)  # ten seconds for them all, on however fast a machine
+            yield event
+
+    monkeypatch.setattr(Session, "run", slowly)
     with pytest.raises((TimeoutError, ExceptionGroup)):
-        ask("segment", picture=inline(drawn), members=25, steps=50, patience=3)  # many seconds' work
+        ask("segment", picture=inline(drawn), members=1, steps=50, patience=5)
     until = time.monotonic() + 60
     while not ended and time.monotonic() < until:
         time.sleep(0.1)
