@@ -21,6 +21,8 @@ def test_a_shipped_checkpoint_is_introduced_with_what_was_measured_of_it_and_oth
     assert f"Dice {results['mean_dice']:.3f} on {len(results['cases'])} held-out cases" in said
     assert said.startswith("<p>dermoscopy, RGB · Lesion · ")
     assert "许可：CC0；权重可自由使用" in wording.brief(known, words("zh"))
+    tumours = catalogue.card(catalogue.shipped()["brain-flair-v2"])
+    assert "on 101 held-out cases" in wording.brief(tumours, words("en"))  # 41 more have no tumour, and no Dice
     assert "Dice" not in wording.brief(replace(known, sha256="0" * 64), words("en"))
 
 
