@@ -13,7 +13,7 @@ from app.experiments import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement
 from app.frames import Recording
 from app.i18n import Words
 from app.scrubber import Bar, Position, View, film
-from app.session import Subject
+from app.subjects import Subject
 from app.views import cut, legend, share, spread, tile_size
 
 __all__ = [

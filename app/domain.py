@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.catalogue import Card
-from app.session import Subject
+from app.subjects import Subject
 
 __all__ = ["Finding", "check"]
 

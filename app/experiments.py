@@ -18,8 +18,9 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app.frames import Frame, Recording
-from app.session import Finished, Session, Subject
+from app.session import Finished, Session
 from app.settings import Slide
+from app.subjects import Subject
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings

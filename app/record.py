@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from app import catalogue
 from app.experiments import mean
-from app.session import Finished, Session, phantom
+from app.session import Finished, Session
 from app.settings import CONTROLS, read
+from app.subjects import phantom
 
 __all__ = ["hardest", "record"]
 

@@ -19,37 +19,18 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app import catalogue, frames, gpu
-from app.borrowed import borrowed, pixels
 from app.frames import Frame, Opening, Recording
-from app.uploads import lent
+from app.subjects import Subject, phantom
 
 if TYPE_CHECKING:
-    from app.volumes import Cut
     from medsegdiff.config import RunSettings
-    from medsegdiff.geometry import Picture
     from medsegdiff.pipeline import Segmentation, Segmenter
 
-__all__ = ["Finished", "Session", "Stage", "Subject", "phantom", "upload", "write"]
+__all__ = ["Finished", "Session", "Stage", "write"]
 
 _FRAMES_KEPT = 40
 _FETCHED, _CACHED = 500_000_000, 4_000_000_000  # bytes of a checkpoint from the Hub, and of all of them
 _FETCHING = 180.0  # seconds
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Subject:
-    """A picture to segment. A phantom knows its seed and its truth; others have neither, and an uploaded one no name."""
-
-    picture: "Picture"
-    truth: tuple[UInt8[ndarray, "h w"], ...] = ()
-    seed: int | None = None
-    cut: "Cut | None" = None  # of a volume: where it lies and how it is looked at
-    borrowed: str = ""  # key of the words of a picture that an installed package carries
-
-    @property
-    def opening(self) -> Opening:
-        """The picture alone, at screen size."""
-        return Opening(frames.thumbnail(self.picture.pixels), tuple(frames.thumbnail(t) for t in self.truth), ())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,37 +55,6 @@ class Stage:
         result = finished.result
         kept = len(finished.recording.outcome.members)
         return cls(finished.recording, result.labels, result.members[:kept])
-
-
-@lru_cache(maxsize=32)
-def phantom(seed: int, task: str = catalogue.TASK) -> Subject:
-    """Draw the phantom of a seed, or read the picture borrowed for the task that has this number.
-
-    A task that nobody draws has the phantoms of the page's first.
-    """
-    from medsegdiff.data.synthetic import TASKS, draw
-    from medsegdiff.geometry import Picture
-
-    row = next((row for row in borrowed(task) if row.number == seed), None)
-    if row is not None:
-        return Subject(Picture(pixels(row, task)), borrowed=row.key)
-    drawn = draw(task if task in TASKS else catalogue.TASK, seed)
-    return Subject(Picture(drawn.image), (drawn.labels,), seed)
-
-
-def upload(path: str, task: str = "") -> Subject:
-    """Read a file that a visitor gave; the copy on disk is deleted, whatever came of it.
-
-    Of a volume, the middle slice along the axis that the task wants.
-
-    Raises:
-        ValueError: it is no picture that can be read here.
-    """
-    from medsegdiff.data.tasks import axis_of
-    from medsegdiff.imaging import is_volume, read
-
-    with lent(path):
-        return Subject(read(path, axis=axis_of(task) if is_volume(Path(path)) else 2))
 
 
 @dataclass(slots=True)

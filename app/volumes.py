@@ -19,7 +19,8 @@ import numpy as np
 from app import paint
 from app.i18n import Words
 from app.scrubber import Position, View, film
-from app.session import Session, Subject, upload
+from app.session import Session
+from app.subjects import Cut, Subject, upload
 from app.uploads import lent
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from medsegdiff.geometry import Volume
     from medsegdiff.slices import Progress, VolumeSegmentation
 
-__all__ = ["EVALUATIONS", "PRESETS", "Cut", "Shelf", "Shelved", "look", "segment", "take", "turn", "watch"]
+__all__ = ["EVALUATIONS", "PRESETS", "Shelf", "Shelved", "look", "segment", "take", "turn", "watch"]
 
 EVALUATIONS = 6000  # of the network, that a whole volume may cost here: slices x members x steps
 PRESETS = {"soft": (-160.0, 240.0), "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
@@ -113,30 +114,6 @@ class Shelf:
             del self._held[key]
         while self._held and sum(one.volume.array.nbytes for _, one in self._held.values()) > most:
             del self._held[next(iter(self._held))]
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a volume is looked at, and what there is to choose."""
-
-    key: str  # on the shelf
-    axes: tuple[int, ...]  # to choose from; of DICOM frames and flat pictures the last alone
-    axis: int
-    index: int
-    counts: tuple[int, int, int]
-    window: tuple[float, float] | None  # None: frames in colour
-    own: tuple[float, float] | None  # the window it opened with
-    ends: tuple[float, float]  # of the values
-    hounsfield: bool
-
-    @property
-    def slices(self) -> int:
-        """How many there are along the axis looked along."""
-        return self.counts[self.axis]
-
-    def along(self, axis: int) -> "Cut":
-        """Look along another axis, at its middle slice."""
-        return replace(self, axis=axis, index=self.counts[axis] // 2)
 
 
 def take(path: str, shelf: Shelf, task: str) -> Subject:

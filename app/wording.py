@@ -16,7 +16,7 @@ from app.domain import check
 from app.experiments import mean
 from app.frames import Recording
 from app.i18n import Words
-from app.session import Subject
+from app.subjects import Subject
 
 __all__ = [
     "brief",

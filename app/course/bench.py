@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import catalogue
 from app.frames import Recording
-from app.session import Finished, Session, phantom
+from app.session import Finished, Session
+from app.subjects import phantom
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings

@@ -12,12 +12,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import session as core
 from app.frames import Frame
 from app.gradio_ui.callers import Callers
 from app.gradio_ui.desk import refusal
-from app.session import Finished, Session
+from app.session import Finished, Session, write
 from app.settings import CONTROLS, read
+from app.subjects import upload
 from app.views import together
 
 __all__ = ["lay"]
@@ -36,7 +36,7 @@ def lay(session: Session, callers: Callers) -> None:
         try:
             name = checkpoint or next(iter(session.sources), "")
             # The picture comes before anything else that can go wrong: once read, the upload is deleted.
-            subject = core.upload(picture, session.task(name) if name in session.sources else "")
+            subject = upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             until = time.monotonic() + _LONGEST
             with closing(session.run(name, subject, settings)) as events:
@@ -83,7 +83,7 @@ def lay(session: Session, callers: Callers) -> None:
                     yield None, None, None, _told(event)
                     continue
                 with TemporaryDirectory() as folder:
-                    paths: dict[str, Path] = core.write(folder, event)
+                    paths: dict[str, Path] = write(folder, event)
                     mask, probability, disagreement = (str(paths[name]) for name in _OUTPUTS)
                     yield mask, probability, disagreement, event.recording.facts
 

@@ -9,8 +9,8 @@ from app import catalogue, thumbs, volumes, wording
 from app.gradio_ui import hub, picker
 from app.gradio_ui.desk import QUICK, Desk, Update, refusing
 from app.i18n import Words, words
-from app.session import Subject
 from app.settings import CONTROLS, Choice, Control, Flags, Number, Slide, read
+from app.subjects import Subject
 
 __all__ = ["Act", "lay", "lay_more", "said", "spoken", "wire"]
 

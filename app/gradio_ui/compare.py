@@ -10,8 +10,8 @@ from app.experiments import ANCHOR, Progress, Rung, Setup, Side
 from app.gradio_ui import go
 from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, refusal, refusing
 from app.i18n import Words, words
-from app.session import Subject
 from app.settings import CONTROLS, Choice, read
+from app.subjects import Subject
 
 __all__ = ["lay"]
 

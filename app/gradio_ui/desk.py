@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 
 from app import catalogue
-from app import session as core
 from app.frames import Recording
 from app.i18n import Words, words
-from app.session import Session, Stage, Subject
+from app.session import Session, Stage
+from app.subjects import Subject, phantom
 from app.volumes import Shelf
 
 __all__ = ["BUSY", "QUICK", "Desk", "Room", "Scene", "Speech", "Texts", "Update", "refusal", "refusing"]
@@ -136,7 +136,7 @@ class Desk:
             target, seed = subject, None
         else:
             seed = subject if isinstance(subject, int) else catalogue.EXAMPLES[0]
-            target = core.phantom(seed, self.session.task(name))
+            target = phantom(seed, self.session.task(name))
         path = None if stage or seed is None else catalogue.recordings().get((name or "", seed))
         recording = stage.recording if stage else catalogue.recording(path) if path else None
         return Scene(target, name, recording, stage)

@@ -10,7 +10,8 @@ from app import files_out
 from app.files_out import FILES
 from app.gradio_ui.desk import Desk, Update
 from app.i18n import Words
-from app.session import Finished, Subject
+from app.session import Finished
+from app.subjects import Subject
 from app.volumes import Shelf
 
 __all__ = ["Files", "lay"]

@@ -18,9 +18,9 @@ from app.experiments import Progress
 from app.gradio_ui import go
 from app.gradio_ui.desk import QUICK, Desk, Update, refusal, refusing
 from app.i18n import Words, words
-from app.session import Subject
 from app.settings import read
-from app.volumes import PRESETS, Cut
+from app.subjects import Cut, Subject
+from app.volumes import PRESETS
 
 __all__ = ["Picker", "lay", "wire"]
 

@@ -17,9 +17,10 @@ from app.course.records import Chapter, Seen
 from app.course.visit import Visit
 from app.frames import Frame
 from app.i18n import Words
-from app.session import Finished, Subject, phantom, upload, write
+from app.session import Finished, write
 from app.settings import CONTROLS, read
 from app.streamlit_ui import bridge, widgets
+from app.subjects import Subject, phantom, upload
 
 __all__ = ["own", "training"]
 

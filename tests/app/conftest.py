@@ -72,7 +72,7 @@ def address(session, recorded, monkeypatch_module):
 def lesion(tmp_path):
     """A picture that is not square, as a file."""
     path = tmp_path / "picture.png"
-    from app.session import phantom
+    from app.subjects import phantom
 
     Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
     return path

@@ -12,7 +12,7 @@ from app import wording
 from app.borrowed import BORROWED, Borrowed, borrowed, pixels
 from app.catalogue import Card
 from app.i18n import LANGUAGES, words
-from app.session import phantom
+from app.subjects import phantom
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from app import crowd, domain, experiments, links
 from app.catalogue import Card
 from app.experiments import ANCHOR, CHANGES, Pair, Progress, Rung, Setup, Side
-from app.session import Finished, Subject, phantom
+from app.session import Finished
 from app.settings import CONTROLS, read
+from app.subjects import Subject, phantom
 from medsegdiff.imaging import Picture
 
 

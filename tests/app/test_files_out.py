@@ -11,8 +11,8 @@ from PIL import Image, ImageSequence
 
 from app.files_out import FILES, write, write_volume
 from app.i18n import words
-from app.session import phantom
 from app.settings import CONTROLS, read
+from app.subjects import phantom
 from app.volumes import Shelf, segment, take
 from medsegdiff.replay import Report
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from app.frames import Frame, Opening
-from app.session import Finished, Session, phantom
+from app.session import Finished, Session
 from app.settings import CONTROLS, read
+from app.subjects import phantom
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.session import phantom
+from app.subjects import phantom
 
 pytest.importorskip("mcp", reason="the MCP client is not installed: pip install 'gradio[mcp]'")
 

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from app.session import phantom
+from app.subjects import phantom
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {"timeout": 60}

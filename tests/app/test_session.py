@@ -10,8 +10,9 @@ from PIL import Image
 
 from app import catalogue
 from app.frames import Frame, Opening, Recording
-from app.session import Finished, phantom, upload, write
+from app.session import Finished, write
 from app.settings import CONTROLS, read
+from app.subjects import phantom, upload
 
 
 def settings(**chosen):

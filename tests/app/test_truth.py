@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app import paint
-from app.session import phantom
+from app.subjects import phantom
 from app.truth import painted, read_mask, score
 
 

@@ -5,8 +5,9 @@ import pytest
 from app import contrast, experiments, wording
 from app.experiments import ANCHOR, PLAIN, Progress, Setup, Side
 from app.i18n import words
-from app.session import Session, phantom
+from app.session import Session
 from app.settings import CONTROLS, read
+from app.subjects import phantom
 
 
 @pytest.fixture(scope="module")

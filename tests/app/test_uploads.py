@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app import uploads
-from app.session import upload
+from app.subjects import upload
 from app.truth import read_mask
 from app.volumes import Shelf, take
 

@@ -8,7 +8,7 @@ import pytest
 
 from app import catalogue, wording
 from app.i18n import words
-from app.session import Subject
+from app.subjects import Subject
 from medsegdiff.geometry import Picture
 
 

@@ -23,8 +23,8 @@ from app.course.parts import PROBABILITY, SEED, SMALL, dice, noisy, outlined, pr
 from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
 from app.scrubber import Bar, Position, View, film
-from app.session import phantom
 from app.settings import Choice
+from app.subjects import phantom
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmenter
