@@ -197,6 +197,7 @@ class TrainConfig:
     beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
     dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
     unroll: float = 0.0  # share of samples whose x_t is made from the network's own belief; 0 is the papers (F28)
+    frozen: bool = False  # V2's condition network stays as it began and the denoiser learns alone
     augment: bool = True
     phantoms: float = 0.0  # share of drawn phantoms among the training pictures
     seed: int = 0

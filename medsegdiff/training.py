@@ -32,6 +32,7 @@ from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
 from medsegdiff.nn.unet import PlainUNet
+from medsegdiff.nn.v2 import MedSegDiffV2
 from medsegdiff.schedule import Diffusion
 
 __all__ = ["Run", "TrainStep", "moments", "noise_of", "set_moments", "train"]
@@ -60,7 +61,7 @@ class Run:
         accelerator: device, precision, processes and gradient accumulation.
 
     Raises:
-        ValueError: the batch cannot be cut into as many equal pieces.
+        ValueError: the batch cannot be cut into as many equal pieces, or another network than V2's is to be frozen.
     """
 
     def __init__(self, objective: Objective, draws: Draws, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -75,8 +76,12 @@ class Run:
         self.accelerator = accelerator
         self.objective = channels_last(objective)
         self.ema: Network = deepcopy(objective.model).requires_grad_(False).eval().to(accelerator.device)
+        if config.frozen:
+            if not isinstance(objective.model, MedSegDiffV2):
+                raise ValueError("only V2 has a condition network that can be frozen; train this one whole")
+            objective.model.condition.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            objective.parameters(),
+            [p for p in objective.parameters() if p.requires_grad],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             betas=(0.9, 0.99),

@@ -73,6 +73,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--init",
         help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
     )
+    verb.add_argument(
+        "--frozen",
+        action="store_true",
+        default=None,
+        help="V2 with --init: keep the condition network as it is and train the denoiser alone, at half the cost",
+    )
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
@@ -158,11 +164,13 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     preset = PRESETS[arguments.preset]
     if isinstance(preset.model, UNetConfig) and any((arguments.draws, arguments.unroll, arguments.dice)):
         raise ValueError(f"{arguments.preset} is a plain U-Net without noise; leave out --draws, --unroll and --dice")
+    if arguments.frozen and not arguments.init:
+        raise ValueError("--frozen keeps the condition network as --init gives it; name a checkpoint with --init")
     task = arguments.task or task_of(arguments.data, arguments.layout) or arguments.data.resolve().name
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice")
+    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice", "frozen")
     wishes = {k: getattr(arguments, k) for k in recipe}
     if task not in PAINTED and arguments.phantoms is None:
         wishes["phantoms"] = 0.0
@@ -273,4 +281,6 @@ def _command(arguments: argparse.Namespace, task: str) -> str:
         value = getattr(arguments, name)
         if value is not None:
             words.append(f"--{name.replace('_', '-')} {Path(value).name if name == 'init' else value}")
+    if arguments.frozen:
+        words.append("--frozen")
     return " ".join(words)

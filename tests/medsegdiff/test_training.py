@@ -289,9 +289,22 @@ def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_
         assert (before - after).abs().max() < 0.01  # one warm-up iteration away, not drawn anew
 
 
+def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(tmp_path):
+    data, first, second = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "1", tmp_path / "2"
+    assert main(command(data, first, iterations="1")) == 0
+    assert main(command(data, second, iterations="2", init=str(first / "checkpoint"), frozen="")) == 0
+    assert load(second / "checkpoint").training["command"].endswith("--init checkpoint --frozen")
+    assert main(command(data, second, iterations="3", init=str(first / "checkpoint"), frozen="", resume="")) == 0
+    begun, went_on = (load(run / "checkpoint").model.state_dict() for run in (first, second))
+    moved = {name for name, weight in begun.items() if not weight.equal(went_on[name])}
+    assert moved
+    assert not any(name.startswith("condition.") for name in moved)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"frozen": ""}, r"--frozen keeps the condition network as --init gives it; name a checkpoint with --init"),
         ({"task": "teapots"}, r"'teapots' is no known task; name one with --task: skin-lesion"),
         ({"size": "48"}, r"image_size 48"),
         ({"size": "32"}, r"image_size 32"),  # a single token: nothing would run at the size it was trained at
