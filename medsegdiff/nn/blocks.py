@@ -142,5 +142,5 @@ class Head(nn.Sequential):
         super().__init__(norm(channels), nn.SiLU(), conv, nn.PixelShuffle(factor))
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
-        """Answer in float32, whatever the precision inside."""
-        return super().forward(input).float()
+        """Answer in float32, whatever the precision inside, and class by class in memory: what comes after is faster so."""
+        return super().forward(input).float().contiguous()
