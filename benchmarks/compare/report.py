@@ -40,11 +40,11 @@ def _peers(folder: Path) -> Iterator[tuple[float, str]]:
 
 
 def _own(results: Path, checkpoints: Path, task: str) -> Iterator[tuple[float, str]]:
-    for folder in sorted(results.glob(f"{task}-*")):
-        config = checkpoints / folder.name / "config.json"
-        if not config.exists():
-            continue
+    for config in sorted(checkpoints.glob(f"{task}-*/config.json")):
+        folder = results / config.parent.name
         facts = json.loads(config.read_text(encoding="utf-8"))
+        if facts["domain"]["task"] != task:  # optic-disc-cup-v2 is no optic-disc
+            continue
         for name, words in _OWN.items():
             path = folder / f"{name}.json"
             if path.exists():

@@ -74,8 +74,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _summary(checkpoints: Path, measured: Path) -> str:
-    """Lay out what each checkpoint reaches with 5 members of 10 steps, a plain U-Net in its one pass."""
-    rows = ["| checkpoint | Dice | 95 % interval | anchor alone | ECE | N |", "|---|---:|---:|---:|---:|---:|"]
+    """Lay out what each checkpoint reaches with 5 members of 10 steps, a plain U-Net in its one pass, and others' U-Net."""
+    rows = [
+        "| checkpoint | minutes | Dice | 95 % interval | anchor alone | ECE | N | MONAI U-Net: minutes, Dice, ECE |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for config in sorted(checkpoints.glob("*/config.json")):
         folder = measured / config.parent.name
         found = next((path for path in (folder / "5x10.json", folder / "1x0.json") if path.exists()), None)
@@ -87,10 +90,22 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        took = f"{minutes:.0f}" if (minutes := facts["training"].get("cpu_minutes")) else ""
         rows.append(
-            f"| {name} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {alone} | {result['ece']:.4f} | {n} |"
+            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {alone} | {result['ece']:.4f} | {n} "
+            f"| {_plain(measured / 'compare' / facts['domain']['task'])} |"
         )
     return "\n".join(rows)
+
+
+def _plain(compared: Path) -> str:
+    """Say what the best plain U-Net of `make compare` reached on a task, where one was trained."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in compared.glob("unet-*.json")]
+    if not found:
+        return ""
+    best = max(found, key=lambda result: result["mean_dice"])
+    return f"{best['settings']['minutes']:.0f}, {best['mean_dice']:.3f}, {best['ece']:.4f}"
 
 
 def _interval(result: dict[str, Any], digits: int) -> str:

@@ -129,13 +129,18 @@ def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(tmp_path
         )
 
     facts = {"title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2, "size": 256, "seed": 1}
-    for folder in ("peers", "results/lung-v2", "results/lung-v3", "checkpoints/lung-v2"):
+    for folder in (
+        "peers",
+        *(f"{kind}/{name}-v2" for kind in ("results", "checkpoints") for name in ("lung", "lung-tip")),
+    ):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "peers" / "unet.json").write_text(result(0.8, **facts, steps=0, members=1))
-    (tmp_path / "results" / "lung-v2" / "5x10.json").write_text(result(0.9))
-    (tmp_path / "results" / "lung-v3" / "5x10.json").write_text(result(0.95))  # no such checkpoint is shipped
     config = {"weights": {"parameters": 3_900_000}, "model": {"image_size": 256}, "training": {"iterations_done": 5}}
-    (tmp_path / "checkpoints" / "lung-v2" / "config.json").write_text(json.dumps(config))
+    for task in ("lung", "lung-tip"):  # the second is another task, whose name begins alike
+        (tmp_path / "results" / f"{task}-v2" / "5x10.json").write_text(result(0.9))
+        (tmp_path / "checkpoints" / f"{task}-v2" / "config.json").write_text(
+            json.dumps(config | {"domain": {"task": task}})
+        )
     text = table(tmp_path / "peers", tmp_path / "results", tmp_path / "checkpoints", "lung")
     assert text.splitlines()[2:] == [
         "| **`lung-v2`** as shipped, at 256; 5 members, 10 steps | 3.9 M | 5 |  | 0.900 | 0.800 to 1.000 "

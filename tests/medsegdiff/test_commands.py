@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from medsegdiff.__main__ import main
-from medsegdiff.checkpoint import save
+from medsegdiff.checkpoint import load, save
 from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
 from medsegdiff.data.synthetic import draw
 from medsegdiff.nn.build import build
@@ -174,8 +174,13 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     measured.mkdir(parents=True)
     shutil.copy(report, measured / "5x10.json")
     page.write_text("before <!-- results --> old <!-- end --> after")
+    (compared := measured.parent / "compare" / load(checkpoint).domain.task).mkdir(parents=True)
+    for size, dice in ((64, 0.7), (128, 0.8)):  # the better of two plain U-Nets stands beside
+        plain = {"mean_dice": dice, "ece": 0.1, "settings": {"minutes": 10.2}}
+        (compared / f"unet-{size}.json").write_text(json.dumps(plain))
     assert main(["card", checkpoint, "--results", str(measured / "5x10.json"), "--summary", str(page)]) == 0
-    assert f"| `{Path(checkpoint).name}` | {result['mean_dice']:.3f} |" in page.read_text()
+    assert f"| `{Path(checkpoint).name}` |  | {result['mean_dice']:.3f} |" in page.read_text()
+    assert "| 10, 0.800, 0.1000 |" in page.read_text()
     assert page.read_text().endswith("<!-- end --> after")
 
 
