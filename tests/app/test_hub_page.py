@@ -7,6 +7,7 @@ import huggingface_hub.constants as client
 import huggingface_hub.utils._cache_manager
 import pytest
 from own_hub import FIRST, serving
+from playwright.sync_api import expect
 
 from medsegdiff.checkpoint import CONFIG, WEIGHTS
 
@@ -65,7 +66,7 @@ def test_a_repository_is_fetched_listed_chosen_and_run(page):
     ask(page, NAME)
     page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
     digest = re.search("[0-9a-f]{64}", page.locator("#loaded").inner_text())[0]
-    assert page.locator("#checkpoint input").input_value() == f"{NAME}@main"
+    expect(page.locator("#checkpoint input")).to_have_value(f"{NAME}@main")
     page.locator("#hub-list").click()
     page.wait_for_selector("#held table")
     cells = page.locator("#held td").all_inner_texts()
@@ -81,7 +82,7 @@ def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watche
     page.wait_for_selector("#compare", state="visible")
     ask(page, "someone/plain")
     page.wait_for_selector("#loaded >> text=someone/plain@main is loaded: a plain U-Net, which has no steps to watch")
-    assert page.locator("#checkpoint input").input_value() == "tiny"
+    expect(page.locator("#checkpoint input")).to_have_value("tiny")
     page.locator("#b-checkpoint input").click()
     page.locator("[role=option]", has_text="someone/plain@main · plain U-Net").click()
     page.wait_for_selector("#b-plain >> text=A plain U-Net looks at the picture once")

@@ -5,6 +5,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import TimeoutError as Late
+from playwright.sync_api import expect
 
 from app import links
 from app.settings import CONTROLS
@@ -24,8 +26,6 @@ def asked_for(page, members):
 
 
 def enter(page, room):
-    from playwright.sync_api import TimeoutError as Late
-
     # Not `check`: a page that is just being greeted may lay its rooms anew under the pointer, and be asked once more.
     for _ in range(3):
         page.locator(f"#rooms input[value={room}]").click(force=True)
@@ -44,10 +44,9 @@ def test_one_part_is_changed_on_the_same_noise(page):
     told = page.locator("#told-anchor").inner_text()
     assert told.startswith("Dice between the two masks: ")
     assert "against the drawn truth" in told
-    assert page.locator("#film-pair-anchor canvas").count() == 3
-    assert (
-        page.locator("#film-pair-anchor input[type=range]").get_attribute("max") == "11"
-    )  # the opening and the result
+    expect(page.locator("#film-pair-anchor canvas")).to_have_count(3)
+    steps = page.locator("#film-pair-anchor input[type=range]")
+    expect(steps).to_have_attribute("max", "11")  # ten steps between the opening and the result
 
 
 def test_two_setups_meet_on_a_slider(page):
@@ -59,7 +58,7 @@ def test_two_setups_meet_on_a_slider(page):
     head = page.locator("#compared thead").inner_text()
     assert "steps: 2" in head
     assert "steps: 1" in head
-    assert page.locator("#slider img").count() == 2
+    expect(page.locator("#slider img")).to_have_count(2)
 
 
 def test_the_scores_on_the_screen_are_those_of_the_files(page):
@@ -107,9 +106,9 @@ def test_a_link_restores_the_settings_and_hides_what_a_class_shall_not_see(page,
     page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
     page.wait_for_function("document.querySelector('#scores')?.textContent.includes('请先')")  # 7 has no run yet
     page.locator("#settings button").first.click()
-    assert page.locator("#set-steps input[type=number]").input_value() == "3"
-    assert not page.locator("#upload").is_visible()
-    assert not page.locator("#share").is_visible()
+    expect(page.locator("#set-steps input[type=number]")).to_have_value("3")
+    expect(page.locator("#upload")).to_be_hidden()
+    expect(page.locator("#share")).to_be_hidden()
 
 
 def test_a_picture_of_another_kind_is_spoken_of_before_it_is_run(page, tmp_path):

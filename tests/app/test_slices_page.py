@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
+from playwright.sync_api import expect
 
 from app.session import Session
 
@@ -52,7 +53,7 @@ def save(page, selector, folder):
 
 
 def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, nifti, tmp_path):
-    assert not page.locator("#slices").is_visible()
+    expect(page.locator("#slices")).to_be_hidden()
     bring(page, nifti)
     page.wait_for_selector("#slices")
     page.wait_for_selector("text=slice 8 of 14")
@@ -84,7 +85,7 @@ def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path):
     few(page)
     page.locator("#all-slices").click()
     page.wait_for_selector("text=All 14 slices in")
-    assert page.locator("#film-volume canvas").count() == 1
+    expect(page.locator("#film-volume canvas")).to_have_count(1)
     mask = sitk.ReadImage(str(save(page, "#get-volume-nifti", tmp_path)))
     assert mask.GetSize() == (10, 12, 14)
     page.locator("#set-steps input[type=number]").fill("50")
@@ -93,7 +94,7 @@ def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path):
     page.wait_for_selector("#all-slices-line progress")
     page.locator("#all-slices-stop").click()
     page.wait_for_selector("#all-slices:enabled")
-    assert page.locator("#all-slices-line progress").count() == 0
+    expect(page.locator("#all-slices-line progress")).to_have_count(0)
 
 
 def choose(page, checkpoint):
@@ -110,15 +111,15 @@ def test_another_slice_and_another_checkpoint_are_judged_and_cut_anew(page, tmp_
     bring(page, tmp_path / "a.nii.gz")
     page.wait_for_selector("text=slice 11 of 20")
     page.wait_for_selector("#domain .fine")
-    assert page.locator("#slice-axis input").first.is_checked()
+    expect(page.locator("#slice-axis input").first).to_be_checked()
     page.locator("#slice-index input[type=number]").fill("1")
     page.locator("#slice-index input[type=number]").press("Enter")
     page.wait_for_selector("#domain .doubt >> text=nearly uniform")
     choose(page, "tiny")
     page.wait_for_selector("text=slice 11 of 20")
     page.wait_for_selector("#domain .doubt >> text=training was in colour")
-    assert page.locator("#slice-axis input").nth(2).is_checked()
-    assert page.locator("#slice-index input[type=number]").input_value() == "11"
+    expect(page.locator("#slice-axis input").nth(2)).to_be_checked()
+    expect(page.locator("#slice-index input[type=number]")).to_have_value("11")
     few(page)
     page.locator("#run").click()
     with page.expect_download() as offered:
@@ -139,4 +140,4 @@ def test_an_ordinary_picture_has_no_slices(page, nifti, tmp_path):
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "flat.png")
     bring(page, tmp_path / "flat.png")
     page.wait_for_selector("text=40 × 60 pixels")
-    assert not page.locator("#slices").is_visible()
+    expect(page.locator("#slices")).to_be_hidden()
