@@ -1,6 +1,6 @@
 """Who is compared, each with its own loss, its own recipe and its own way from a picture to masks.
 
-    unet        MONAI's plain residual U-Net, Dice and cross-entropy
+    unet        MONAI's plain residual U-Net and a 1 x 1 convolution to logits, Dice and cross-entropy
     condition   the condition network of our V2, alone, widened to the size of the others; the same loss
     lucidrains  V1 as in the package med-seg-diff-pytorch: noise loss, cosine schedule, its driver's optimiser
     v1, v2      the tiny presets of this project
@@ -170,10 +170,12 @@ class Ours(Peer):
 def _unet(size: int, classes: int) -> Peer:
     widths = (32, 64, 128, 256, 256)
     out = 1 if classes == 1 else classes + 1
-    network = UNet(
-        spatial_dims=2, in_channels=3, out_channels=out, channels=widths, strides=(2, 2, 2, 2), num_res_units=2
+    # Without a head the network ends in an instance norm over its answer: one channel of mean 0 and variance 1 in every
+    # picture, which can call no picture empty and is never sure of a background.
+    features = UNet(
+        spatial_dims=2, in_channels=3, out_channels=16, channels=widths, strides=(2, 2, 2, 2), num_res_units=2
     )
-    return Plain("plain U-Net (MONAI)", network, classes)
+    return Plain("plain U-Net (MONAI)", nn.Sequential(features, nn.Conv2d(16, out, 1)), classes)
 
 
 def _condition(size: int, classes: int) -> Peer:
