@@ -197,6 +197,7 @@ class TrainConfig:
     beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
     dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
     unroll: float = 0.0  # share of samples whose x_t is made from the network's own belief; 0 is the papers (F28)
+    anchor_first: int = 0  # iterations at the start in which V2's condition network learns alone; 0 is the paper (F30)
     frozen: bool = False  # V2's condition network stays as it began and the denoiser learns alone
     augment: bool = True
     phantoms: float = 0.0  # share of drawn phantoms among the training pictures
@@ -207,6 +208,11 @@ class TrainConfig:
         _require(0 <= self.unroll <= 1, f"unroll is {self.unroll}; it is a share of the samples, 0 to 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
         _require(min(self.iterations, self.batch, self.draws) >= 1, "iterations, batch and draws must be at least 1")
+        _require(
+            0 <= self.anchor_first < self.iterations,
+            f"anchor_first is {self.anchor_first} of {self.iterations} iterations; leave some to the denoiser",
+        )
+        _require(not (self.frozen and self.anchor_first), "a frozen condition network cannot learn first; choose one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,8 @@ class Objective(nn.Module):
         network still looks at it once. A sample with a walk, falling times above its t, is unrolled (F28): its x_t is where
         the network itself gets to by DDIM from eps, and the truth only judges it. A row of -1 is no walk.
 
-        Without t and eps the network is asked for its opinion of the image alone: a plain U-Net, which has no other.
+        Without t and eps the network is asked for its opinion of the image alone: a plain U-Net, which has no other, and
+        V2 while its anchor is learnt first (F30).
         """
         condition = self.model.encode(image)
         if t is None or eps is None:

@@ -61,7 +61,8 @@ class Run:
         accelerator: device, precision, processes and gradient accumulation.
 
     Raises:
-        ValueError: the batch cannot be cut into as many equal pieces, or another network than V2's is to be frozen.
+        ValueError: the batch cannot be cut into as many equal pieces, or a network without an anchor is to learn it first, or
+            to keep it.
     """
 
     def __init__(self, objective: Objective, draws: Draws, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -76,9 +77,9 @@ class Run:
         self.accelerator = accelerator
         self.objective = channels_last(objective)
         self.ema: Network = deepcopy(objective.model).requires_grad_(False).eval().to(accelerator.device)
+        if (config.frozen or config.anchor_first) and not isinstance(objective.model, MedSegDiffV2):
+            raise ValueError("only V2 has a condition network with an anchor; train this one whole")
         if config.frozen:
-            if not isinstance(objective.model, MedSegDiffV2):
-                raise ValueError("only V2 has a condition network that can be frozen; train this one whole")
             objective.model.condition.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
@@ -226,7 +227,8 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
             group["lr"] = rate
         run.wrapped.train()
         run.optimizer.zero_grad(set_to_none=True)
-        noise = () if run.plain else noise_of(i, labels, run.objective.diffusion, config, rank, world)
+        alone = run.plain or i < config.anchor_first
+        noise = () if alone else noise_of(i, labels, run.objective.diffusion, config, rank, world)
         parts = _gradients(run, image, labels, *noise)
         gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)
         if not torch.isfinite(gradient):

@@ -50,11 +50,16 @@ class Contest:
         )
         self.done, self.spent = 0, 0.0
 
+    @property
+    def share(self) -> float:
+        """How much of the budget is spent, 0 to 1."""
+        return min(self.spent / (60 * self.minutes), 1.0)
+
     def learning_rate(self) -> float:
         """Warm-up by iterations, then constant or a cosine over the budget."""
         recipe = self.peer.recipe
         rise = min(1.0, (self.done + 1) / recipe.warmup) if recipe.warmup else 1.0
-        fall = 0.5 * (1 + math.cos(math.pi * min(self.spent / (60 * self.minutes), 1.0))) if recipe.falling else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * self.share)) if recipe.falling else 1.0
         return recipe.learning_rate * rise * (0.01 + 0.99 * fall if recipe.falling else 1.0)
 
     def save(self, path: Path) -> None:
@@ -99,7 +104,7 @@ def race(contest: Contest) -> Iterator[Progress]:
         peer.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(contest.seed * 1_000_003 + contest.done)
-            loss = peer(image, labels, contest.done)
+            loss = peer(image, labels, contest.done, contest.share)
         contest.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gradient = nn.utils.clip_grad_norm_(peer.parameters(), recipe.clip)

@@ -56,8 +56,10 @@ class Peer(nn.Module, ABC):
     draws_members = True  # several noises give several masks
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "b 3 s s"], labels: Integer[Tensor, "b s s"], i: int) -> Float[Tensor, ""]:
-        """Return the loss; torch's generator is seeded anew before every call."""
+    def forward(
+        self, image: Float[Tensor, "b 3 s s"], labels: Integer[Tensor, "b s s"], i: int, share: float
+    ) -> Float[Tensor, ""]:
+        """Return the loss when that share of the budget is spent; torch's generator is seeded anew before every call."""
 
     @abstractmethod
     def masks(
@@ -92,7 +94,7 @@ class Plain(Peer):
         answer = self.network(image)
         return answer if isinstance(answer, Tensor) else answer.anchor_logits[0]
 
-    def forward(self, image: Tensor, labels: Tensor, i: int) -> Tensor:
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
         return self.loss(self.logits(image), labels[:, None].float())
 
     def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
@@ -120,7 +122,7 @@ class Lucidrains(Peer):
         unet = Unet(dim=16, image_size=size, mask_channels=self.channels, input_img_channels=3)
         self.diffusion = MedSegDiff(unet, timesteps=1000)
 
-    def forward(self, image: Tensor, labels: Tensor, i: int) -> Tensor:
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
         if self.channels == 1:
             return self.diffusion((labels[:, None] > 0).float(), image)
         return self.diffusion(nn.functional.one_hot(labels.long(), self.channels).movedim(-1, 1).float(), image)
@@ -138,11 +140,20 @@ class Lucidrains(Peer):
 class Ours(Peer):
     """A tiny preset, trained by this project's loss and recipe."""
 
-    def __init__(self, preset: str, size: int, classes: int, title: str = "", model: ModelConfig | None = None) -> None:
+    def __init__(
+        self,
+        preset: str,
+        size: int,
+        classes: int,
+        title: str = "",
+        model: ModelConfig | None = None,
+        anchor_first: float = 0.0,  # share of the budget in which V2's condition network learns alone
+    ) -> None:
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"
         self.config: TrainConfig = replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)  # as those shipped
+        self.anchor_first = anchor_first
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
         self.diffusion = Diffusion(chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
@@ -150,8 +161,9 @@ class Ours(Peer):
             network, self.diffusion, alpha=self.config.alpha, beta=self.config.beta, dice=self.config.dice
         )
 
-    def forward(self, image: Tensor, labels: Tensor, i: int) -> Tensor:
-        return self.objective(image, labels, *noise_of(i, labels, self.diffusion, self.config)).total
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
+        noise = () if share < self.anchor_first else noise_of(i, labels, self.diffusion, self.config)
+        return self.objective(image, labels, *noise).total
 
     def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
         model, timesteps = self.objective.model, self.diffusion.schedule.timesteps
@@ -188,7 +200,7 @@ PEERS: dict[str, Callable[[int, int], Peer]] = {
     "condition": _condition,
     "lucidrains": Lucidrains,
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
-    "v2": lambda size, classes: Ours("v2-tiny", size, classes),
+    "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.5),
 }
 
 

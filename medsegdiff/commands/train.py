@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from PIL import Image
 from tqdm import tqdm
 
@@ -74,6 +75,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
     )
     verb.add_argument(
+        "--anchor-first",
+        type=int,
+        help="V2: iterations at the start in which the condition network learns alone; default the preset's",
+    )
+    verb.add_argument(
         "--frozen",
         action="store_true",
         default=None,
@@ -88,7 +94,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Train, save every few minutes, leave a checkpoint."""
     preset, domain = _recipe(arguments)
-    accelerator = Accelerator(mixed_precision=_mixed_precision(), gradient_accumulation_steps=arguments.accumulate)
+    accelerator = Accelerator(
+        mixed_precision=_mixed_precision(),
+        gradient_accumulation_steps=arguments.accumulate,
+        # A denoiser that waits for its anchor has no gradients for processes to share.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=preset.training.anchor_first > 0)],
+    )
     torch.manual_seed(arguments.seed)
     model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
@@ -170,7 +181,7 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice", "frozen")
+    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice", "anchor_first", "frozen")
     wishes = {k: getattr(arguments, k) for k in recipe}
     if task not in PAINTED and arguments.phantoms is None:
         wishes["phantoms"] = 0.0
@@ -276,7 +287,7 @@ def _checkpoint(
 def _command(arguments: argparse.Namespace, task: str) -> str:
     """Write the command that makes this checkpoint again; folders are the reader's own."""
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
-    names = "task size iterations batch draws learning_rate phantoms unroll dice empty seed init"
+    names = "task size iterations batch draws learning_rate phantoms unroll dice anchor_first empty seed init"
     for name in names.split():
         value = getattr(arguments, name)
         if value is not None:

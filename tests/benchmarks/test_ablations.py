@@ -23,7 +23,7 @@ def test_every_variant_lacks_what_its_name_says() -> None:
         parts[name] = {key for key in WHOLE.__slots__ if not getattr(config.switches, key)}
         if name == "v2-sine":
             assert getattr(config, "band", "") == "sine"
-        loss = peer(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0)
+        loss = peer(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0, 1.0)
         loss.backward()
         assert loss.isfinite()
     assert parts == {

@@ -51,7 +51,7 @@ def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: i
     image = torch.linspace(-1, 1, 2 * 3 * SIZE * SIZE).view(2, 3, SIZE, SIZE)
     labels = torch.zeros(2, SIZE, SIZE, dtype=torch.uint8)
     labels[:, 16:40, 16:40] = classes
-    loss = peer(image, labels, 0)
+    loss = peer(image, labels, 0, 1.0)
     loss.backward()
     assert loss.isfinite()
     with torch.no_grad():

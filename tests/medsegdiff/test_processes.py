@@ -112,6 +112,7 @@ def launched(processes: int, *words: str) -> str:
 def test_two_processes_train_evaluate_and_segment_as_one_does(tmp_path):
     data = folder(tmp_path / TASK, train=4, val=3)
     recipe = ["--preset", "v2-tiny", "--size", "64", "--batch", "4", "--workers", "0", "--phantoms", "0"]
+    recipe += ["--anchor-first", "1"]
     train_on = ["train", *recipe, "--data", str(data), "--out"]
     launched(1, *train_on, str(tmp_path / "one"), "--iterations", "3")
     launched(2, *train_on, str(tmp_path / "two"), "--iterations", "2")

@@ -111,6 +111,28 @@ def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, worker
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
+def test_the_anchor_is_learnt_first_and_then_everything_and_an_interrupted_run_is_the_same_run(
+    begun, v2_config, tmp_path
+):
+    recipe = replace(RECIPE, anchor_first=2, alpha=1)
+    run = begun(v2_config, recipe)
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    steps, moved = [], []
+    for step in train(run, workers=0):
+        steps.append(step)
+        moved.append({name.partition(".")[0] for name, p in run.model.named_parameters() if not p.equal(before[name])})
+        if step.index == 1:
+            run.save(tmp_path)
+    assert moved[0] == moved[1] == {"condition"}
+    assert moved[-1] == {name.partition(".")[0] for name in before}
+    assert [step.noise > 0 for step in steps] == [False] * 2 + [True] * 4
+    resumed = begun(v2_config, recipe)
+    resumed.resume(tmp_path)
+    assert list(train(resumed, workers=0)) == steps[1:]
+    expected, found = state(run), state(resumed)
+    assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
+
+
 def test_every_iteration_draws_its_own_times_one_from_each_stretch_of_the_schedule(begun, v1_config):
     run, seen = begun(v1_config), []
     run.objective.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2:]))
@@ -312,6 +334,11 @@ def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(
         ({"phantoms": "1"}, r"phantoms"),
         ({"batch": "0"}, r"batch"),
         ({"iterations": "0"}, r"iterations"),
+        ({"anchor-first": "1"}, r"anchor_first is 1 of 1 iterations; leave some to the denoiser"),
+        (
+            {"anchor-first": "1", "iterations": "2", "preset": "v1-tiny"},
+            r"only V2 has a condition network with an anch",
+        ),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_one_sentence_and_status_2(tmp_path, capsys, options, words):
