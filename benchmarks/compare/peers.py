@@ -200,7 +200,7 @@ PEERS: dict[str, Callable[[int, int], Peer]] = {
     "condition": _condition,
     "lucidrains": Lucidrains,
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
-    "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.5),
+    "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.25),
 }
 
 
