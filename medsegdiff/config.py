@@ -234,6 +234,7 @@ class RunSettings:
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
     spacing: str = "trailing"  # one of sampling.SPACINGS: which training steps are visited
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
+    anchor_weight: float = 0.0  # V2: the anchor's share in x_0 at every step (F31); 0 is the paper
     fuse: Literal["staple", "mean", "vote"] = "staple"
     seed: int = 0
     size: int = 0  # network resolution in pixels; 0 is the size trained at
@@ -245,6 +246,7 @@ class RunSettings:
         _require(0 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000, or 0 for no denoising")
         _require(0 <= self.tolerance < 1, f"tolerance is {self.tolerance}; it is a change in 1 - Dice, 0 to 1")
         _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
+        _require(0 <= self.anchor_weight <= 1, f"anchor_weight is {self.anchor_weight}; choose 0 to 1")
         _require(self.fuse in ("staple", "mean", "vote"), f"fuse is {self.fuse!r}; choose staple, mean or vote")
         _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")
 

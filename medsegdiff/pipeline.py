@@ -127,7 +127,8 @@ class Segmenter:
     def settings(self, settings: RunSettings) -> RunSettings:
         """Fill in what the checkpoint decides, and refuse what it cannot run.
 
-        A plain U-Net takes no steps, whatever is asked; without steps there is one member, since nothing is drawn.
+        A plain U-Net takes no steps, whatever is asked; without steps there is one member, since nothing is drawn. Where
+        nothing is denoised, or there is no anchor (V1), the anchor has no weight.
 
         Raises:
             ValueError: the size is no multiple of the network's stride, or too small to hold one token; no steps are
@@ -138,6 +139,8 @@ class Segmenter:
             settings = replace(settings, members=1, steps=0)
         if isinstance(config, V1Config) and settings.steps == 0:
             raise ValueError("this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint")
+        if isinstance(config, V1Config) or settings.steps == 0:
+            settings = replace(settings, anchor_weight=0.0)
         size = settings.size or config.image_size
         if size % config.stride or not config.stride * 2 <= size <= 1024:
             raise ValueError(
@@ -225,6 +228,7 @@ class Segmenter:
             (self.diffusion.channels, settings.size, settings.size),
             sampler=settings.sampler,
             eta=settings.eta,
+            anchor_weight=settings.anchor_weight,
             trace=settings.trace,
             switches=settings.switches,
         )

@@ -160,7 +160,10 @@ class Diffusion:
                 return self.schedule.x_0_from_eps(x_t, t, output).clamp(-scale, scale)
             case "v":
                 return self.schedule.x_0_from_v(x_t, t, output).clamp(-scale, scale)
-            case _ if self.classes == 1:
-                return scale * torch.tanh(output / 2)
             case _:
-                return scale * (2 * output.softmax(1) - 1)
+                return self.x_0_of_logits(output)
+
+    def x_0_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """The clean mask that raw logits (a network's or the anchor's) speak for, within [-scale, scale]."""
+        scale = self.config.scale
+        return scale * torch.tanh(logits / 2) if self.classes == 1 else scale * (2 * logits.softmax(1) - 1)

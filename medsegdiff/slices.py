@@ -161,5 +161,6 @@ def _walk(segmenter: Segmenter, condition: Condition, settings: RunSettings) -> 
         (diffusion.channels, settings.size, settings.size),
         sampler=settings.sampler,
         eta=settings.eta,
+        anchor_weight=settings.anchor_weight,
         switches=settings.switches,
     )

@@ -4,6 +4,7 @@
     condition   the condition network of our V2, alone, widened to the size of the others; the same loss
     lucidrains  V1 as in the package med-seg-diff-pytorch: noise loss, cosine schedule, its driver's optimiser
     v1, v2      the tiny presets of this project
+    v2-pooled   v2, its anchor learnt alone for half of the budget and given half of the say in every step (F31)
 
 All have 2.7 to 3.9 million parameters. A name carries the size a network is trained at: unet@256, lucidrains@64.
 
@@ -148,12 +149,14 @@ class Ours(Peer):
         title: str = "",
         model: ModelConfig | None = None,
         anchor_first: float = 0.0,  # share of the budget in which V2's condition network learns alone
+        anchor_weight: float = 0.0,  # the anchor's share in the mask of every step
     ) -> None:
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"
         self.config: TrainConfig = replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)  # as those shipped
         self.anchor_first = anchor_first
+        self.anchor_weight = anchor_weight
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
         self.diffusion = Diffusion(chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
@@ -174,6 +177,7 @@ class Ours(Peer):
             spaced(timesteps, steps),
             MemberNoise(seed, members),
             (self.diffusion.channels, image.shape[-2], image.shape[-1]),
+            anchor_weight=self.anchor_weight,
         )
         *_, last = walk
         return self.diffusion.probability(last.x_0)
@@ -201,6 +205,9 @@ PEERS: dict[str, Callable[[int, int], Peer]] = {
     "lucidrains": Lucidrains,
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
     "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.25),
+    "v2-pooled": lambda size, classes: Ours(
+        "v2-tiny", size, classes, "this project's v2-tiny, pooled with its anchor", anchor_first=0.5, anchor_weight=0.5
+    ),
 }
 
 

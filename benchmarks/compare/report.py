@@ -9,6 +9,7 @@ __all__ = ["table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
+    "5x10-half": "5 members, 10 steps, the anchor's weight 0.5",
     "1x10": "1 member, 10 steps",
     "anchor": "anchor alone",
     "1x0": "one pass",

@@ -60,7 +60,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Write it."""
     checkpoint = load(arguments.folder)
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.results]
+    results = [_read(path) for path in arguments.results]
     curve = arguments.curve.read_text(encoding="utf-8").splitlines() if arguments.curve else []
     text = _card(checkpoint, results, [json.loads(line) for line in curve])
     (arguments.folder / CARD).write_text(text, encoding="utf-8")
@@ -76,32 +76,38 @@ def main(arguments: argparse.Namespace) -> None:
 def _summary(checkpoints: Path, measured: Path) -> str:
     """Lay out what each checkpoint reaches with 5 members of 10 steps, a plain U-Net in its one pass, and others' U-Net."""
     rows = [
-        "| checkpoint | minutes | Dice | 95 % interval | anchor alone | ECE | N | MONAI U-Net: minutes, Dice, ECE |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor alone | both at half weight: Dice, ECE | N "
+        "| MONAI U-Net: minutes, Dice, ECE |",
+        f"|---{'|---:' * 8}|",
     ]
     for config in sorted(checkpoints.glob("*/config.json")):
         folder = measured / config.parent.name
         found = next((path for path in (folder / "5x10.json", folder / "1x0.json") if path.exists()), None)
         if found is None:
             continue
-        result = json.loads(found.read_text(encoding="utf-8"))
-        anchor = folder / "anchor.json"
-        alone = f"{json.loads(anchor.read_text(encoding='utf-8'))['mean_dice']:.3f}" if anchor.exists() else ""
+        result = _read(found)
+        anchor, half = folder / "anchor.json", folder / "5x10-half.json"
+        alone = f"{_read(anchor)['mean_dice']:.3f}" if anchor.exists() else ""
+        both = f"{_read(half)['mean_dice']:.3f}, {_read(half)['ece']:.4f}" if half.exists() else ""
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
-        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts = _read(config)
         took = f"{minutes:.0f}" if (minutes := facts["training"].get("cpu_minutes")) else ""
         rows.append(
-            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {alone} | {result['ece']:.4f} | {n} "
-            f"| {_plain(measured / 'compare' / facts['domain']['task'])} |"
+            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {result['ece']:.4f} | {alone} | {both} "
+            f"| {n} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
         )
     return "\n".join(rows)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _plain(compared: Path) -> str:
     """Say what the best plain U-Net of `make compare` reached on a task, where one was trained."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in compared.glob("unet-*.json")]
+    found = [_read(path) for path in compared.glob("unet-*.json")]
     if not found:
         return ""
     best = max(found, key=lambda result: result["mean_dice"])
@@ -155,7 +161,8 @@ def _setting(settings: dict[str, Any]) -> str:
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
-    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}"
+    weight = f", the anchor's weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}"
 
 
 def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
@@ -168,7 +175,8 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
         return f"{words} --anchor"
     if settings["steps"] == 0:
         return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
-    return f"{words} --members {settings['members']} --steps {settings['steps']}"
+    weight = f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    return f"{words} --members {settings['members']} --steps {settings['steps']}{weight}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
@@ -200,10 +208,11 @@ def _row(settings: dict[str, Any]) -> str:
     return f" in the row of {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
 
-def _standing(result: dict[str, Any]) -> tuple[int, int]:
-    """Order evaluations by how near they are to the setting that is quoted: most members, ten steps."""
+def _standing(result: dict[str, Any]) -> tuple[float, ...]:
+    """Order evaluations by how near they are to the setting that is quoted: most members, ten steps, as in the paper."""
     settings = result["settings"]
-    return (0 if settings["anchor"] else settings["members"], -abs(settings["steps"] - 10))
+    members = 0 if settings["anchor"] else settings["members"]
+    return (members, -abs(settings["steps"] - 10), -settings.get("anchor_weight", 0.0))
 
 
 def _use(checkpoint: Checkpoint) -> str:

@@ -27,6 +27,12 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
     verb.add_argument("--sampler", choices=sorted(SAMPLERS), default=_DEFAULT.sampler)
     verb.add_argument("--spacing", choices=SPACINGS, default=_DEFAULT.spacing, help="which training steps are visited")
     verb.add_argument("--eta", type=float, default=_DEFAULT.eta, help="DDIM: 0 deterministic, 1 as noisy as DDPM")
+    verb.add_argument(
+        "--anchor-weight",
+        type=float,
+        default=_DEFAULT.anchor_weight,
+        help="V2: the anchor's share in the mask of every step, 0 (the paper) to 1",
+    )
     verb.add_argument("--fuse", choices=sorted(FUSIONS), default=_DEFAULT.fuse, help="how members become one mask")
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed)
     verb.add_argument("--size", type=int, default=_DEFAULT.size, help="network resolution; 0 is the size trained at")
@@ -35,7 +41,7 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
 
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Read the run settings."""
-    names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "fuse", "seed", "size")
+    names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "anchor_weight", "fuse", "seed", "size")
     return RunSettings(**{name: getattr(arguments, name) for name in names})
 
 

@@ -65,6 +65,7 @@ def denoise(
     *,
     sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim",
     eta: float = 0.0,
+    anchor_weight: float = 0.0,
     trace: bool = False,
     switches: Switches = Switches(),
     x_T: Float[Tensor, "members k h w"] | None = None,
@@ -82,12 +83,13 @@ def denoise(
         shape: (k, h, w) of one mask.
         sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
         eta: fresh noise in DDIM, 0 to 1; other samplers have no such thing.
+        anchor_weight: the anchor's share in x_0 at every step, 0 to 1 (F31); 0 is the paper, and V1 has no anchor.
         trace: ask the network what its parts did.
         switches: parts of the network to bypass.
         x_T: where to begin instead of drawn float32 noise; its dtype is the run's.
 
-    Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, or an
-    x_T of another shape than members and `shape` make.
+    Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, an
+    x_T of another shape than members and `shape` make, or an anchor_weight without an anchor.
     """
     if not times or any(t <= s for t, s in pairwise([diffusion.schedule.timesteps, *times, -1])):
         raise ValueError(f"times is {times}; give a list descending within {diffusion.schedule.timesteps - 1} ... 0")
@@ -95,6 +97,9 @@ def denoise(
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
     if x_T is not None and x_T.shape != (noise.members, *shape):
         raise ValueError(f"x_T is {tuple(x_T.shape)}; {noise.members} members need {(noise.members, *shape)}")
+
+    if anchor_weight and not condition.anchor_logits:
+        raise ValueError(f"anchor_weight is {anchor_weight}; this network has no anchor, so leave it at 0")
 
     begin = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     run = begin(diffusion.schedule, times, eta)
@@ -106,6 +111,8 @@ def denoise(
     def step(index: int, x_t: Tensor, t: int, s: int) -> Step:
         prediction = model(x_t, torch.tensor([t], device=x_t.device), condition, trace=trace, switches=switches)
         x_0 = diffusion.x_0(prediction.output.to(x_t), x_t, t)
+        if anchor_weight:
+            x_0 = x_0.lerp(diffusion.x_0_of_logits(condition.anchor_logits[0].to(x_t)), anchor_weight)
         variance = None if prediction.variance is None else prediction.variance.to(x_t)
         x_s = run.step(x_t, x_0, variance, t, s, noise)
         return Step(index, len(run.times), t, s, x_t, x_s, x_0, prediction.trace)

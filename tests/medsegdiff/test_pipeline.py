@@ -77,6 +77,15 @@ def test_the_anchor_alone_is_the_condition_networks_mask(segmenter: Segmenter, p
     assert np.array_equal(segmenter(picture, alone.settings).probability, alone.probability)
 
 
+def test_a_run_that_leaves_all_to_the_anchor_ends_at_it(segmenter: Segmenter, picture: Picture) -> None:
+    alone = segmenter.anchor(picture, SETTINGS)
+    told = segmenter(picture, replace(SETTINGS, anchor_weight=1.0))
+    np.testing.assert_allclose(told.probability, alone.probability, atol=1e-6)  # float32, by way of x_0 and back
+    assert alone.settings.anchor_weight == 0  # nothing was denoised, so nothing was weighed
+    v1 = Segmenter.from_pretrained("skin-lesion-v1", device="cpu")
+    assert v1.settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
+
+
 def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:
     with pytest.raises(ValueError, match=r"size is 33; this checkpoint runs at multiples of 4 from 8 to 1024"):
         segmenter(picture, replace(SETTINGS, size=33))

@@ -9,7 +9,7 @@ from medsegdiff import RunSettings, Segmenter
 from medsegdiff.geometry import Volume
 from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
 
-SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean")  # two slices in a batch
+SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3)  # two slices in a batch
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ CHAPTER = Chapter(
         "medsegdiff.nn.anchor:GaussianSpatialAttention.gate",
         "medsegdiff.nn.anchor:GaussianSpatialAttention.forward",
     ),
-    fidelity=("F14", "F15", "F27"),
+    fidelity=("F14", "F15", "F27", "F31"),
     minutes=15,
     log=("case", "sigma", "gate", "spread_with", "spread_without", "spread_v1", "dice"),
     kind="v2",

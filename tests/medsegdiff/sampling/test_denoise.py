@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-from oracles import Gaussian, Oracle, TwoRaters
+from oracles import Gaussian, OneTruth, Oracle, TwoRaters
 from torch import Tensor
 
 from medsegdiff.config import DiffusionConfig
@@ -98,6 +99,37 @@ def test_trace_and_switches_reach_the_network_and_its_answer_comes_back():
     assert next(walk(LEARNED)).trace == Trace()
     assert next(walk(LEARNED, trace=True)).trace.spectra[0].before.mean() == 1
     assert next(walk(LEARNED, trace=True, switches=Switches(ff_parser=False))).trace.spectra[0].before.mean() == 0
+
+
+@every_sampler
+@pytest.mark.parametrize("classes", [1, 3])
+def test_two_who_are_sure_and_disagree_are_heard_by_their_weights(sampler, classes):
+    diffusion = Diffusion(DiffusionConfig(scale=0.5), classes)
+    network, anchor = (diffusion.from_labels(torch.full((1, 4, 4), label)) for label in (0, 1))
+    oracle = OneTruth(diffusion, network)
+    condition = Condition((IMAGE,), (100 * anchor,))
+    noise, shape = MemberNoise(0, 5), (diffusion.channels, 4, 4)
+    for weight in (0.0, 0.25, 1.0):
+        *_, last = denoise(oracle, condition, diffusion, TIMES, noise, shape, sampler=sampler, anchor_weight=weight)
+        foreground = diffusion.probability(last.x_s)[:, 1]
+        torch.testing.assert_close(foreground, torch.full_like(foreground, weight), rtol=0, atol=1e-6)  # float32
+
+
+def test_raters_come_round_to_an_anchor_that_sides_with_one_of_them():
+    def sides(weight: float) -> float:
+        condition = Condition((IMAGE,), (100 * RATERS.masks[:1],))
+        noise = MemberNoise(0, 400)
+        *_, last = denoise(RATERS, condition, DIFFUSION, TIMES, noise, SHAPE, anchor_weight=weight)
+        return float((last.x_s.mean((1, 2, 3)) < 0).float().mean())
+
+    shares = [sides(weight) for weight in (0.0, 0.1, 0.2, 0.4)]
+    assert shares[0] == pytest.approx(0.5, abs=0.075)  # three standard deviations of 400 draws
+    assert np.all(np.diff(shares) > 0.05)
+
+
+def test_a_weight_is_refused_where_there_is_no_anchor():
+    with pytest.raises(ValueError, match=r"anchor_weight is 0\.5; this network has no anchor"):
+        next(walk(RATERS, anchor_weight=0.5))
 
 
 @pytest.mark.parametrize("times", [[], [5, 5], [1, 2], [1000, 3], [4, -1]])
