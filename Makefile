@@ -44,18 +44,21 @@ fix: $(VENV)/dev.stamp
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# Members x steps; results/CHECKPOINT/MEMBERSxSTEPS.json, and the anchor alone where there is one (V2).
-GRID ?= 5x10 1x10 5x1 5x2 5x5 5x50
+# Members x steps; results/CHECKPOINT/MEMBERSxSTEPS.json, and where there is an anchor (V2) the anchor alone and -half, with
+# half of the weight its own.
+GRID ?= 5x10 5x10-half 1x10 5x1 5x2 5x5 5x50
 OUT   = results/$(CHECKPOINT)
 
 results: $(VENV)/dev.stamp
 	@mkdir -p $(OUT)
 	-$(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --anchor --json $(OUT)/anchor.json
 	@for run in $(GRID); do \
+	    weight=0; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight=0.5;; esac; grid=$${run%-half}; \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
-	        --members $${run%x*} --steps $${run#*x} || exit 1; done
-	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md \
-	    --results $(wildcard $(OUT)/anchor.json) $(GRID:%=$(OUT)/%.json) --summary README.md $(if $(CURVE),--curve $(CURVE))
+	        --members $${grid%x*} --steps $${grid#*x} --anchor-weight $$weight || exit 1; done
+	@for run in anchor $(GRID); do [ ! -e $(OUT)/$$run.json ] || echo $(OUT)/$$run.json; done | xargs \
+	    $(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary README.md \
+	    $(if $(CURVE),--curve $(CURVE)) --results
 
 # Others' code of V1, installed without its logging service.
 LUCIDRAINS = $(PY) -c 'import einops, med_seg_diff_pytorch' 2>/dev/null || \

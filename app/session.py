@@ -266,6 +266,7 @@ def _facts(name: str, subject: Subject, result: "Segmentation") -> dict[str, Any
 
 def write(folder: Path | str, finished: Finished) -> dict[str, Path]:
     """Write the result without loss, at the picture's own size: label image, 16-bit maps, JSON."""
+    from medsegdiff.evaluation import plain
     from medsegdiff.imaging import write_labels, write_probability
 
     result, folder = finished.result, Path(folder)
@@ -278,6 +279,6 @@ def write(folder: Path | str, finished: Finished) -> dict[str, Path]:
     write_labels(paths["mask"], result.labels)
     write_probability(paths["probability"], np.clip(1 - result.probability[0], 0, 1))
     write_probability(paths["disagreement"], np.clip(result.disagreement, 0, 1))
-    report = result.sidecar() | {"run": finished.recording.facts}
+    report = plain(result.sidecar() | {"run": finished.recording.facts})  # of a class that the truth lacks: null
     paths["report"].write_text(json.dumps(report, indent=2, allow_nan=False), encoding="utf-8")
     return paths

@@ -18,7 +18,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, energy_distance, mean, reliability, score
 
-__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "table"]
+__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "plain", "table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,32 +119,33 @@ class Evaluation:
         pixels = self.reliability
         bins = zip(self.class_names, pixels.confidence, pixels.frequency, pixels.count, strict=True)
         return {
-            "mean_dice": _plain(mean([c.dice for c in classes])),
-            "interval": _plain(self.interval),
-            "mean_iou": _plain(mean([c.iou for c in classes])),
-            "mean_hd95": _plain(mean([c.hd95 for c in classes])),
+            "mean_dice": plain(mean([c.dice for c in classes])),
+            "interval": plain(self.interval),
+            "mean_iou": plain(mean([c.iou for c in classes])),
+            "mean_hd95": plain(mean([c.hd95 for c in classes])),
             "hd95_unit": self.unit,
-            "ece": _plain(mean([c.ece for c in classes])),
-            "seconds_per_image": _plain(mean(self.seconds)),
-            "empty_truth": _plain(self.empty_truth),
-            "energy_distance": _plain(mean(self.energy)),
-            "per_class": {c.name: _plain(asdict(c)) for c in classes},
+            "ece": plain(mean([c.ece for c in classes])),
+            "seconds_per_image": plain(mean(self.seconds)),
+            "empty_truth": plain(self.empty_truth),
+            "energy_distance": plain(mean(self.energy)),
+            "per_class": {c.name: plain(asdict(c)) for c in classes},
             "worst": list(self.worst),
-            "settings": _plain(self.settings),
+            "settings": plain(self.settings),
             "reliability": {
-                name: _plain({"confidence": p.tolist(), "frequency": f.tolist(), "pixels": n.tolist()})
+                name: plain({"confidence": p.tolist(), "frequency": f.tolist(), "pixels": n.tolist()})
                 for name, p, f, n in bins
             },
-            "cases": [_plain(asdict(s)) for s in self.scores],
+            "cases": [plain(asdict(s)) for s in self.scores],
         }
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Turn nested mappings, lists and tuples into JSON types; what is not known (nan) or has no bound is None."""
     match value:
         case Mapping():
-            return {str(k): _plain(v) for k, v in value.items()}
+            return {str(k): plain(v) for k, v in value.items()}
         case list() | tuple():
-            return [_plain(v) for v in value]
+            return [plain(v) for v in value]
         case float() if not math.isfinite(value):
             return None
         case _:

@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 from app.files_out import FILES, write, write_volume
 from app.i18n import words
+from app.session import Session
 from app.settings import CONTROLS, read
 from app.subjects import phantom
 from app.volumes import Shelf, segment, take
@@ -25,6 +26,17 @@ def settings(**chosen):
 def finished(session):
     *_, end = session.run("tiny", phantom(3), settings(steps=3, members=2))
     return end
+
+
+@pytest.mark.parametrize("name", sorted(Session().sources))
+def test_every_shipped_checkpoint_gives_its_files_for_a_drawn_picture(name, tmp_path):
+    shipped = Session(device="cpu")
+    subject = phantom(3, shipped.task(name))
+    *_, end = shipped.run(name, subject, settings(steps=1, members=2))
+    report = json.loads(write(tmp_path, end, None, words("en"))["report"].read_text(encoding="utf-8"))
+    (dice,) = report["run"]["dice"]
+    there = [label in subject.truth[0] for label in range(1, len(dice) + 1)]
+    assert [value is not None for value in dice] == there  # of thirteen organs no slice has all
 
 
 def test_a_film_has_a_frame_for_every_position_and_rests_at_its_end(finished, tmp_path):
