@@ -9,7 +9,7 @@ import numpy as np
 
 from app import paint
 from app.charts import Curve, Figure, curves
-from app.experiments import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement
+from app.experiments import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement, mean
 from app.frames import Recording
 from app.i18n import Words
 from app.scrubber import Bar, Position, View, film
@@ -135,17 +135,19 @@ def masks(sides: Sequence[Side], subject: Subject, words: Words) -> str:
 def side_words(sides: Sequence[Side], words: Words) -> str:
     """Lay sides out as a table, and say how alike two are, as HTML."""
     names = list(sides[0].areas)
+    shown = [words.known(f"class.{name}", name) for name in names]
+    known = all(side.dice for side in sides)
+
+    def cell(side: Side, label: int) -> str:
+        area = f"{100 * side.areas[names[label]]['share']:.1f} %"
+        return f"{area}, Dice {each([''], [side.dice[label]])}" if known and len(names) > 1 else area
+
     heads = ["", *(setup_words(side.setup, words) for side in sides)]
     rows = [
-        [
-            words("compare.area", label=words.known(f"class.{name}", name)),
-            *(f"{100 * side.areas[name]['share']:.1f} %" for side in sides),
-        ]
-        for name in names
+        [words("compare.area", label=name), *(cell(side, label) for side in sides)] for label, name in enumerate(shown)
     ]
-    shown = [words.known(f"class.{name}", name) for name in names]
-    if any(side.dice for side in sides):
-        rows.append([words("compare.dice"), *(each(shown, side.dice) for side in sides)])
+    if known:
+        rows.append([words("compare.dice"), *(each([""], [mean(side.dice)]) for side in sides)])
     rows.append([words("compare.seconds"), *(f"{side.seconds:.2f} s" for side in sides)])
     millions = [f"{side.parameters / 1e6:.1f}" for side in sides]
     rows.append([words("compare.parameters"), *(words("compare.millions", count=m) for m in millions)])

@@ -243,6 +243,8 @@ def compare(
     Raises:
         ValueError: a checkpoint without a condition network is asked for it (V1), or one that is not there.
     """
+    from medsegdiff.metrics import dice
+
     setups = [Setup(s.checkpoint, PLAIN, 0) if s.checkpoint in session.plain else s for s in setups]
     total, done = sum(1 if s.sampler in (ANCHOR, PLAIN) else s.steps for s in setups), 0
     clock = Clock()
@@ -262,15 +264,9 @@ def compare(
                     case Finished():
                         result = event.result
             assert result is not None
-        dice, parameters = _against_truth(result.labels, subject), session.card(setup.checkpoint).parameters
-        yield Side(setup, result.labels, result.seconds, dice, result.areas(), parameters)
-
-
-def _against_truth(labels: UInt8[ndarray, "h w"], subject: Subject) -> tuple[float, ...]:
-    from medsegdiff.metrics import dice
-
-    classes = int(max((t.max() for t in subject.truth), default=0))
-    return dice(labels, subject.truth[0], classes) if subject.truth else ()
+        areas, parameters = result.areas(), session.card(setup.checkpoint).parameters
+        scores = dice(result.labels, subject.truth[0], len(areas)) if subject.truth else ()
+        yield Side(setup, result.labels, result.seconds, scores, areas, parameters)
 
 
 @dataclass(frozen=True, slots=True)
