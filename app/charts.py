@@ -25,7 +25,7 @@ _CYCLE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 class Curve:
     """One line of a chart."""
 
-    __slots__ = ("mode", "name", "panel", "width", "x", "y")
+    __slots__ = ("color", "mode", "name", "panel", "width", "x", "y")
 
     def __init__(
         self,
@@ -36,8 +36,10 @@ class Curve:
         panel: int = 0,
         width: float = 2.5,
         mode: Literal["", "lines", "markers", "dots"] = "",
+        color: str = "",
     ) -> None:
         self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
+        self.color = color  # else one of the cycle's, by name
         self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots" is a dotted line
 
 
@@ -94,7 +96,7 @@ def curves(
             mode="lines" if line.mode == "dots" else line.mode,
             line={
                 "width": line.width,
-                "color": _CYCLE[names.index(line.name) % len(_CYCLE)],
+                "color": line.color or _CYCLE[names.index(line.name) % len(_CYCLE)],
                 "dash": "dot" if line.mode == "dots" else "solid",
             },
             marker={"size": 9 if line.mode == "markers" else 4 + line.width},
@@ -111,7 +113,7 @@ def curves(
         if low is not None:
             lowest = min(value for line in lines if line.panel == i for value in line.y)
             figure.update_yaxes(range=[min(low, lowest) - 0.01, 1.01], col=i + 1)
-    rows = min(len(names), 3) if len(titles) == 1 else 1  # of a legend that has little room
+    rows = max(min(len(names), 3), -(-len(names) // 3)) if len(titles) == 1 else 1  # of a legend that has little room
     figure = _dressed(figure, 300 + 20 * rows)
     return figure.update_layout(margin={"b": 64 + 20 * rows})
 

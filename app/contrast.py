@@ -17,6 +17,7 @@ from app.subjects import Subject
 from app.views import cut, legend, share, spread, tile_size
 
 __all__ = [
+    "brief",
     "each",
     "layers",
     "masks",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _ALIKE = 0.99  # Dice from which two masks look the same
+_FEW = 4  # classes that a cell has room for, one by one
 _LEAST = 0.05  # a smaller change of probability than this is not blown up to a strong colour
 
 
@@ -98,6 +100,15 @@ def each(names: Sequence[str], values: Sequence[float]) -> str:
     """Say one number for every class, named where there are several."""
     told = ["–" if math.isnan(v) else f"{v:.3f}" for v in values]
     return told[0] if len(told) == 1 else ", ".join(f"{n} {v}" for n, v in zip(names, told, strict=False))
+
+
+def brief(names: Sequence[str], values: Sequence[float], words: Words) -> str:
+    """Say the same in one cell: of many classes the mean, and which is lowest."""
+    known = [(v, n) for v, n in zip(values, names, strict=True) if not math.isnan(v)]
+    if len(names) <= _FEW or not known:
+        return each(names, values)
+    least, name = min(known)
+    return words("pair.brief", mean=f"{mean(values):.3f}", name=name, least=f"{least:.3f}")
 
 
 # ---------------------------------------------------------------------------------------------- setups side by side

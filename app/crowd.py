@@ -71,14 +71,16 @@ class Enough:
 
 def enough(recording: Recording) -> tuple[Enough, ...]:
     """Measure small ensembles against the truth, or where it is unknown against the vote of all members."""
+    from medsegdiff.metrics import dice
+
     members, classes = recording.outcome.members, len(recording.facts["labels"])
     known = recording.opening.truth
-    target = known[0] if known else _vote(members, classes)
+    compared, target = (dice, known[0]) if known else (agreement, _vote(members, classes))
     rng = np.random.default_rng(0)
     rows = []
     for size in range(1, len(members) + 1):
         drawn = {tuple(sorted(rng.permutation(len(members))[:size].tolist())) for _ in range(_SUBSETS)}
-        scores = [mean(agreement(_vote(members[list(few)], classes), target, classes)) for few in drawn]
+        scores = [mean(compared(_vote(members[list(few)], classes), target, classes)) for few in drawn]
         scores = [s for s in scores if not math.isnan(s)] or [math.nan]
         rows.append(Enough(size, math.fsum(scores) / len(scores), min(scores), max(scores)))
     return tuple(rows)

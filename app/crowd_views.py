@@ -8,7 +8,7 @@ import numpy as np
 
 from app import crowd, paint
 from app.charts import Curve, Figure, curves
-from app.contrast import each, table
+from app.contrast import brief, table
 from app.crowd import Areas, Calibration, Enough
 from app.experiments import agreement
 from app.frames import Recording
@@ -43,6 +43,8 @@ def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
 
 def fusion_words(recording: Recording, words: Words) -> str:
     """Compare the rules in a table, as HTML."""
+    from medsegdiff.metrics import dice
+
     fused, names = crowd.fusions(recording), recording.facts["labels"]
     shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
     truth = recording.opening.truth
@@ -51,8 +53,8 @@ def fusion_words(recording: Recording, words: Words) -> str:
         [
             words(f"settings.fuse.{rule}"),
             f"{100 * float((labels > 0).mean()):.2f} %",
-            each(shown, agreement(labels, fused["staple"], classes)),
-            *(each(shown, agreement(labels, known, classes)) for known in truth),
+            brief(shown, agreement(labels, fused["staple"], classes), words),
+            *(brief(shown, dice(labels, known, classes), words) for known in truth),
         ]
         for rule, labels in fused.items()
     ]
@@ -89,9 +91,11 @@ def enough_chart(rows: Sequence[Enough], words: Words, *, truth: bool) -> Figure
 def calibration_chart(known: Calibration, words: Words) -> Figure:
     """Draw how often a class is there over the probability it was given; the diagonal is what one would wish for."""
     lines = [Curve(words("crowd.ideal"), [0, 1], [0, 1], mode="dots", width=1.5)]
-    for name, bins in known.classes.items():
+    for i, (name, bins) in enumerate(known.classes.items()):
         said, true = [b[0] for b in bins], [b[1] for b in bins]
-        lines.append(Curve(words.known(f"class.{name}", name), said, true, mode="" if len(said) < 16 else "lines"))
+        color = paint.CLASSES[i % len(paint.CLASSES)] if len(known.classes) > 1 else ""
+        mode = "" if len(said) < 16 else "lines"
+        lines.append(Curve(words.known(f"class.{name}", name), said, true, mode=mode, color=color))
     return curves(lines, [words("crowd.reliability")], words("crowd.said"), [words("crowd.true")])
 
 
@@ -112,6 +116,8 @@ def calibration_words(known: Calibration | None, words: Words) -> str:
 
 def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
     """Show every member's mask, to choose the best."""
+    from medsegdiff.metrics import dice
+
     opening, outcome = recording.opening, recording.outcome
     size = tile_size(opening.picture, 40, most=144)
     picture, truth = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.truth]
@@ -121,7 +127,7 @@ def members(recording: Recording, words: Words, chosen: int | None) -> dict[str,
         tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), truth))
         told = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
         if opening.truth:
-            told.append(f"Dice {each(names, agreement(labels, opening.truth[0], len(names)))}")
+            told.append(f"Dice {brief(names, dice(labels, opening.truth[0], len(names)), words)}")
         captions.append(" · ".join(told))
         alts.append(", ".join(told))
     return gallery(tiles, captions, alts, chosen, words("crowd.pick"))

@@ -72,7 +72,8 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         known = paint.fit(truth, kept[0].mean.shape, smooth=False) > 0
         area.append(Curve(words("film.truth"), steps, [100 * float((truth > 0).mean())] * len(steps), width=1.5))
         second.append(Curve(members, steps, [_dice(together(f) > 0, known) for f in kept]))
-    title, axis, least = words("chart.dice"), "Dice", (0.8,)
+    several = len(recording.facts["labels"]) > 1
+    title, axis, least = words("chart.dice_together" if several else "chart.dice"), "Dice", (0.8,)
     if not second:
         second.append(Curve(members, steps, [float(f.spread.mean()) / 510 for f in kept]))
         title, axis, least = words("film.disagreement"), words("chart.deviation"), ()

@@ -1,11 +1,15 @@
 """Changes, comparisons and ladders without a page, and what is read off an ensemble."""
 
+import math
+
 import numpy as np
 import pytest
 
 from app import crowd, domain, experiments, links
 from app.catalogue import Card
+from app.contrast import brief
 from app.experiments import ANCHOR, CHANGES, Pair, Progress, Rung, Setup, Side
+from app.i18n import words
 from app.session import Finished
 from app.settings import CONTROLS, read
 from app.subjects import Subject, phantom
@@ -149,3 +153,10 @@ def test_a_picture_like_those_of_training_raises_no_doubt_and_others_do():
     dark = np.repeat(np.random.default_rng(0).integers(0, 60, (256, 256, 1), np.uint8), 3, 2)
     assert findings(dark) == {"grey", "far"}
     assert "flat" in findings(np.full((256, 256, 3), (178, 147, 135), np.uint8))
+
+
+def test_a_cell_names_few_classes_and_sums_up_many():
+    w, names = words("en"), ["liver", "spleen", "aorta", "stomach", "pancreas"]
+    assert brief(names[:2], (0.9, math.nan), w) == "liver 0.900, spleen –"
+    assert brief(names, (0.9, math.nan, 0.5, 1.0, 0.8), w) == "0.800 on average, aorta 0.500 at the lowest"
+    assert brief(names, (math.nan,) * 5, w).count("–") == 5
