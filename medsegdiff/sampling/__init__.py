@@ -83,7 +83,8 @@ def denoise(
         shape: (k, h, w) of one mask.
         sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
         eta: fresh noise in DDIM, 0 to 1; other samplers have no such thing.
-        anchor_weight: the anchor's share in x_0 at every step, 0 to 1 (F31); 0 is the paper, and V1 has no anchor.
+        anchor_weight: w, 0 to 1, of the anchor's opinion a in (1 - w) x_0 + w a, which takes the place of x_0 at every
+            step (F31); 0 is the paper, and V1 has no anchor.
         trace: ask the network what its parts did.
         switches: parts of the network to bypass.
         x_T: where to begin instead of drawn float32 noise; its dtype is the run's.
@@ -97,7 +98,6 @@ def denoise(
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
     if x_T is not None and x_T.shape != (noise.members, *shape):
         raise ValueError(f"x_T is {tuple(x_T.shape)}; {noise.members} members need {(noise.members, *shape)}")
-
     if anchor_weight and not condition.anchor_logits:
         raise ValueError(f"anchor_weight is {anchor_weight}; this network has no anchor, so leave it at 0")
 
