@@ -61,6 +61,7 @@ def lay(session: Session, callers: Callers) -> None:
         seed: float,
         sampler: str,
         fuse: str,
+        anchor_weight: float,
         _request: gr.Request,
     ) -> Iterator[tuple[str | None, str | None, str | None, dict[str, Any]]]:
         """Segment a medical picture: label image, probability and disagreement (16-bit PNG) at its size, and a report.
@@ -75,8 +76,10 @@ def lay(session: Session, callers: Callers) -> None:
             seed: of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
             fuse: staple, mean or vote.
+            anchor_weight: of V2, the anchor's share in the mask of every step, 0 (the paper) to 1.
         """
-        given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler, "fuse": fuse}
+        given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
+        given |= {"fuse": fuse, "anchor_weight": anchor_weight}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for event in events:
                 if isinstance(event, Frame):
@@ -94,6 +97,7 @@ def lay(session: Session, callers: Callers) -> None:
         steps: float,
         seed: float,
         sampler: str,
+        anchor_weight: float,
         _request: gr.Request,
     ) -> Iterator[tuple[dict[str, Any], str]]:
         """Watch a medical picture being segmented: for every denoising step a report and the label image so far.
@@ -109,10 +113,12 @@ def lay(session: Session, callers: Callers) -> None:
             steps: denoising steps of each, 1 to 50.
             seed: of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
+            anchor_weight: of V2, the anchor's share in the mask of every step, 0 (the paper) to 1.
         """
         from medsegdiff.imaging import write_labels
 
-        given = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
+        given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
+        given |= {"anchor_weight": anchor_weight}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for frame in (event for event in events if isinstance(event, Frame)):
                 with TemporaryDirectory() as folder:
@@ -125,18 +131,23 @@ def lay(session: Session, callers: Callers) -> None:
         return {name: session.card(name).facts() for name in session.sources}
 
     by_field: dict[str, Any] = {control.field: control for control in CONTROLS}
+
+    def asked(widget: Any, field: str) -> Any:
+        return widget(value=by_field[field].default, label=field, visible=False)
+
     inputs: list[Any] = [
         gr.File(label="picture", visible=False),
         gr.Textbox(value=next(iter(session.sources), None), label="checkpoint", visible=False),
-        *(gr.Number(value=by_field[f].default, label=f, visible=False) for f in ("members", "steps", "seed")),
-        *(gr.Textbox(value=by_field[f].default, label=f, visible=False) for f in ("sampler", "fuse")),
+        *(asked(gr.Number, field) for field in ("members", "steps", "seed")),
+        asked(gr.Textbox, "sampler"),
     ]
+    fuse, weight = asked(gr.Textbox, "fuse"), asked(gr.Number, "anchor_weight")
     steps: list[Any] = [gr.JSON(label="step", visible=False), gr.File(label="labels", visible=False)]
     outputs: list[Any] = [gr.File(label=name, visible=False) for name in _OUTPUTS]
     outputs.append(gr.JSON(label="report", visible=False))
     heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-    gr.Button(visible=False).click(segment, inputs, outputs, api_name="segment", **heavy)
-    gr.Button(visible=False).click(segment_trace, inputs[:-1], steps, api_name="segment_trace", **heavy)
+    gr.Button(visible=False).click(segment, [*inputs, fuse, weight], outputs, api_name="segment", **heavy)
+    gr.Button(visible=False).click(segment_trace, [*inputs, weight], steps, api_name="segment_trace", **heavy)
     gr.api(model_info, api_name="model_info", queue=False)
 
 

@@ -21,8 +21,9 @@ def test_a_client_finds_three_endpoints_and_segments_a_picture(address, lesion):
     }
     assert client.predict(api_name="/model_info")["tiny"]["labels"] == ["lesion"]
     mask, probability, _, report = client.predict(
-        handle_file(lesion), "tiny", 2, 3, 0, "ddim", "mean", api_name="/segment"
+        handle_file(lesion), "tiny", 2, 3, 0, "ddim", "mean", anchor_weight=0.5, api_name="/segment"
     )
+    assert report["settings"]["anchor_weight"] == 0.5
     labels = np.asarray(Image.open(mask))
     assert labels.shape == np.asarray(Image.open(probability)).shape == (192, 256)
     assert (labels > 0).sum() == report["areas"]["lesion"]["pixels"]
