@@ -138,7 +138,8 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     if warning:
         st.html(warning)
     if go:
-        subject = _subject(file) if file is not None else phantom(case)
+        task = bench.session.task(name)
+        subject = _subject(file, task) if file is not None else phantom(case, task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
         state["result"] = _run(bench, name, subject, values, w)
         visit.facts[chapter.key] = own_chapter.facts_of(state["result"]["recording"], file is not None)
@@ -148,7 +149,7 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     return _shown(state["result"], chapter, visit, w)
 
 
-def _subject(file: Any) -> Subject:
+def _subject(file: Any, task: str) -> Subject:
     """Read an upload by way of a file that is deleted at once."""
     suffix = next((f".{s}" for s in sorted(_SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(s)), "")
     if file.name.lower().endswith(".nii.gz"):
@@ -156,7 +157,7 @@ def _subject(file: Any) -> Subject:
     with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
         copy.write(file.getvalue())
         copy.flush()
-        return upload(copy.name)
+        return upload(copy.name, task)
 
 
 def _run(bench: Bench, name: str, subject: Subject, values: list[Any], w: Words) -> dict[str, Any]:

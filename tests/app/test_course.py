@@ -221,6 +221,15 @@ def test_no_picture_of_a_visitor_is_among_what_all_visitors_share(visit, server)
     assert all(recording is not at.session_state["own"]["result"]["recording"] for recording in shared)
 
 
+def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
+    at = visit(chapter="own")
+    monkeypatch.setattr("app.session.Session.task", lambda self, name: "hippocampus")
+    at.button(key="own.run").click()
+    looked(at)
+    (truth,) = at.session_state["own"]["result"]["recording"].opening.truth
+    assert truth.max() == 2  # a drawn lesion has one class
+
+
 # --------------------------------------------------------------------------------------------- languages, links, modes
 
 
