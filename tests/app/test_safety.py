@@ -146,7 +146,7 @@ def test_a_client_that_is_gone_frees_its_place(address, lesion, ended):
 
     with lesion.open("rb") as held:
         (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": held}, **PATIENT).json()
-    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG]
+    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG, 0.0]  # and the weight of the anchor
     asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT).json()
     with httpx.stream("GET", f"{address}gradio_api/call/segment/{asked['event_id']}", **PATIENT) as answer:
         told = next(line for line in answer.iter_lines() if line.startswith("data: ["))
