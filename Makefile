@@ -2,8 +2,8 @@
 # make course  open the course on a local port: ten chapters on diffusion segmentation, in Streamlit
 # make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
 # make check   run the linters            make fix: let ruff repair what it can
-# make results CHECKPOINT=skin-lesion-v2 DATA=folder [CURVE=run/curve.jsonl]   measure a checkpoint, write card and tables;
-#              GRID=1x0 for a plain U-Net
+# make results CHECKPOINT=skin-lesion-v2 DATA=folder   measure a checkpoint, write its card and the tables; the card also
+#              shows results/CHECKPOINT/curve.jsonl; GRID="5x10 1x10": some rows again, GRID=1x0: a plain U-Net
 # make bench   measure speed and memory on this machine beside peers, into README.md; ARGS=--quick: a trial
 # make compare TASK=skin-lesion DATA=folder MINUTES=60 [PEERS="unet@256 lucidrains@64"]   train others on one budget of
 #              processor time each, score them like ours, put the table into README.md; again: continue where it stopped
@@ -56,9 +56,7 @@ results: $(VENV)/dev.stamp
 	    weight=0; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight=0.5;; esac; grid=$${run%-half}; \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
 	        --members $${grid%x*} --steps $${grid#*x} --anchor-weight $$weight || exit 1; done
-	@for run in anchor $(GRID); do [ ! -e $(OUT)/$$run.json ] || echo $(OUT)/$$run.json; done | xargs \
-	    $(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary README.md \
-	    $(if $(CURVE),--curve $(CURVE)) --results
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary README.md --results $(OUT)
 
 # Others' code of V1, installed without its logging service.
 LUCIDRAINS = $(PY) -c 'import einops, med_seg_diff_pytorch' 2>/dev/null || \

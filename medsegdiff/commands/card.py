@@ -1,6 +1,7 @@
 """Write a checkpoint's model card from what was recorded and measured: nothing in it is typed by hand.
 
-The facts are those of config.json; the results are the JSON files of `evaluate`; the curve is the training's own.
+The facts are those of config.json; the results are the JSON files of `evaluate`, the curve is the training's own, and
+both lie in one folder per checkpoint.
 """
 
 import argparse
@@ -44,7 +45,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     verb.add_argument("folder", type=Path, help="the checkpoint")
-    verb.add_argument("--results", type=Path, nargs="*", default=[], help="JSON files of evaluate --json")
+    verb.add_argument(
+        "--results",
+        type=Path,
+        help="what was measured: a folder with the JSON files of evaluate --json and the training's curve.jsonl, if any",
+    )
     verb.add_argument(
         "--readme", type=Path, help="also put the results into this file's block named after the checkpoint"
     )
@@ -53,24 +58,41 @@ def add(verbs: argparse._SubParsersAction) -> None:
         type=Path,
         help="also list every checkpoint that was measured, this one and its neighbours, in this file's block `results`",
     )
-    verb.add_argument("--curve", type=Path, help="curve.jsonl of the training run")
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write it."""
     checkpoint = load(arguments.folder)
-    results = [_read(path) for path in arguments.results]
-    curve = arguments.curve.read_text(encoding="utf-8").splitlines() if arguments.curve else []
-    text = _card(checkpoint, results, [json.loads(line) for line in curve])
-    (arguments.folder / CARD).write_text(text, encoding="utf-8")
+    results, curve = _measured(arguments.results, checkpoint) if arguments.results else ([], [])
+    if not results and (arguments.readme or arguments.summary):
+        raise ValueError("--readme and --summary show what was measured; name its folder with --results")
+    (arguments.folder / CARD).write_text(_card(checkpoint, results, curve), encoding="utf-8")
     if arguments.readme:
         fill(arguments.readme, f"results {checkpoint.folder.name}", _table(results))
     if arguments.summary:
-        measured = {path.parent.parent for path in arguments.results}
-        if len(measured) != 1:
-            raise ValueError("--summary needs --results/NAME/FILE.json beside those of the other checkpoints; name one")
-        fill(arguments.summary, "results", _summary(checkpoint.folder.resolve().parent, measured.pop()))
+        fill(arguments.summary, "results", _summary(checkpoint.folder.resolve().parent, arguments.results.parent))
+
+
+def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read a checkpoint's evaluations, the anchor's first and then from the quoted setting on, and its curve.
+
+    Raises:
+        ValueError: there is no evaluation, or one is of other weights than these.
+    """
+    results = {path: _read(path) for path in folder.glob("*.json")}
+    if not results:
+        raise ValueError(f"{folder} holds no JSON file of `evaluate --json`; measure the checkpoint first")
+    for path, result in results.items():
+        if (measured := result["settings"]["sha256"]) != checkpoint.digest:
+            raise ValueError(
+                f"{path} was measured on weights {measured[:8]}, those of {checkpoint.folder} are {checkpoint.digest[:8]}; "
+                "measure again or delete it"
+            )
+    curve = folder / "curve.jsonl"
+    rows = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
+    ordered = sorted(results.values(), key=lambda found: (found["settings"]["anchor"], _standing(found)), reverse=True)
+    return ordered, [json.loads(row) for row in rows]
 
 
 def _summary(checkpoints: Path, measured: Path) -> str:

@@ -164,24 +164,32 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
         "settings",
     } <= set(result)
     assert "| lesion |" in capsys.readouterr().out
-    assert main(["card", checkpoint, "--results", str(report)]) == 0
-    card = (Path(checkpoint) / "README.md").read_text()
-    assert f"{result['mean_dice']:.4f}" in card
-    assert "license: cc0-1.0" in card
-    assert "Not a medical device" in card
 
     measured, page = tmp_path / "results" / Path(checkpoint).name, tmp_path / "page.md"
     measured.mkdir(parents=True)
     shutil.copy(report, measured / "5x10.json")
-    page.write_text("before <!-- results --> old <!-- end --> after")
+    assert main([*arguments, "--anchor", "--json", str(measured / "anchor.json")]) == 0
+    (measured / "curve.jsonl").write_text('{"iteration": 3, "dice_steps_1": 0.123}\n')
     (compared := measured.parent / "compare" / load(checkpoint).domain.task).mkdir(parents=True)
     for size, dice in ((64, 0.7), (128, 0.8)):  # the better of two plain U-Nets stands beside
         plain = {"mean_dice": dice, "ece": 0.1, "settings": {"minutes": 10.2}}
         (compared / f"unet-{size}.json").write_text(json.dumps(plain))
-    assert main(["card", checkpoint, "--results", str(measured / "5x10.json"), "--summary", str(page)]) == 0
+    page.write_text("before <!-- results --> old <!-- end --> after")
+    write = ["card", checkpoint, "--results", str(measured), "--summary", str(page)]
+    assert main(write) == 0
+    card = (Path(checkpoint) / "README.md").read_text()
+    assert card.index("| anchor alone") < card.index(f"{result['mean_dice']:.4f}")
+    assert {"license: cc0-1.0", "| 3 | 0.123 |"} <= set(card.splitlines())
+    assert "Not a medical device" in card
     assert f"| `{Path(checkpoint).name}` |  | {result['mean_dice']:.3f} |" in page.read_text()
     assert "| 10, 0.800, 0.1000 |" in page.read_text()
     assert page.read_text().endswith("<!-- end --> after")
+
+    result["settings"]["sha256"] = "0" * 64
+    (measured / "5x10.json").write_text(json.dumps(result))
+    assert main(write) == 2
+    assert "was measured on weights 00000000" in capsys.readouterr().err
+    assert (Path(checkpoint) / "README.md").read_text() == card
 
 
 def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(

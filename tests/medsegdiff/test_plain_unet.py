@@ -145,7 +145,7 @@ def test_the_command_line_trains_scores_segments_and_describes_it(folder, data, 
     with Image.open(tmp_path / "run" / "previews" / "000002.png") as preview:
         assert preview.size == (3 * 64, 3 * 64)  # picture, truth, mask; three pictures
 
-    chosen, report = ["--checkpoint", str(folder), "--device", "cpu"], tmp_path / "report.json"
+    chosen, report = ["--checkpoint", str(folder), "--device", "cpu"], tmp_path / "measured" / "1x0.json"
     assert main(["evaluate", "--data", str(data), "--json", str(report), *chosen]) == 0
     result = json.loads(report.read_text())
     assert (result["settings"]["members"], result["settings"]["steps"]) == (1, 0)
@@ -155,7 +155,7 @@ def test_the_command_line_trains_scores_segments_and_describes_it(folder, data, 
         main(["segment", image, "--out", str(tmp_path / "b"), "--replay", str(tmp_path / "a" / "0.json"), *chosen]) == 0
     )
     assert "the same mask" in capsys.readouterr().out
-    assert main(["card", str(folder), "--results", str(report)]) == 0
+    assert main(["card", str(folder), "--results", str(report.parent)]) == 0
     card = (folder / "README.md").read_text()
     assert "# Plain U-Net" in card
     assert "one pass, no steps" in card
