@@ -86,7 +86,7 @@ def _faders(control: Faders, chapter: Chapter, visit: Visit, w: Words) -> tuple[
         visit.values[chapter.key][control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
         visit.places.pop(chapter.key, None)
 
-    st.caption(f"{label_of(control.field, w)}. {_help(control.field, w)}")
+    st.caption(f"{label_of(control.field, w)}  \n{_help(control.field, w)}")
     bridge.faders(value, label_of(control.field, w), f"{chapter.key}.{control.field}", drawn)
     return value
 
