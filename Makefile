@@ -70,7 +70,7 @@ bench: $(VENV)/dev.stamp
 PEERS ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
 compare: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md $(if $(DATA),--data $(DATA)) \
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md --overview docs/results.md $(if $(DATA),--data $(DATA)) \
 	    $(if $(MINUTES),--minutes $(MINUTES)) --peers $(PEERS) $(ARGS)
 
 # Ablations of the papers' kind; VARIANTS, SEEDS and SIZE have defaults.

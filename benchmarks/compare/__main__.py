@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.compare.entry import Terms, enter
 from benchmarks.compare.peers import PEERS, Peer, named
-from benchmarks.compare.report import table
+from benchmarks.compare.report import overview, table
 from medsegdiff.commands.card import fill
 from medsegdiff.config import PRESETS
 from medsegdiff.data.tasks import TASKS
@@ -55,6 +55,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--peers", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(PEERS)}"
     )
+    parser.add_argument(
+        "--overview", type=Path, help="put V2 beside the plain U-Net on every task into this file's block `compare`"
+    )
     arguments = parser.parse_args(words)
 
     def entries() -> list[Entry]:
@@ -63,7 +66,10 @@ def main(words: list[str] | None = None) -> int:
     def tabulated() -> str:
         return table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
 
-    return hold(arguments, entries, tabulated, "compare")
+    status = hold(arguments, entries, tabulated, "compare")
+    if arguments.overview and status == 0:
+        fill(arguments.overview, "compare", overview(arguments.out, Path("results"), Path("checkpoints")))
+    return status
 
 
 def hold(

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.contest import Contest, race
 from benchmarks.compare.peers import PEERS, named
-from benchmarks.compare.report import table
+from benchmarks.compare.report import overview, table
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import draw
 
@@ -127,32 +127,53 @@ def test_a_name_that_is_no_peer_is_refused_in_a_sentence(name: str) -> None:
         named(name)
 
 
-def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(tmp_path: Path) -> None:
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A plain U-Net and a shipped V2 scored on the same six cases, V2 two points above on each; and a task alike in name."""
+
     def result(dice: float, **settings: object) -> str:
-        scores = {"dice": dice, "interval": [dice - 0.1, dice + 0.1], "n": 7}
+        scores = {"dice": dice, "interval": [dice - 0.1, dice + 0.1], "n": 6}
+        cases = [
+            {"name": str(i), "dice": [dice + spread]} for i, spread in enumerate((-0.3, -0.2, -0.1, 0.1, 0.2, 0.3))
+        ]
         return json.dumps(
             {"mean_dice": dice, "mean_iou": dice / 2, "mean_hd95": 3.0, "hd95_unit": "pixels", "ece": 0.01}
-            | {"per_class": {"lesion": scores}, "settings": settings}
+            | {
+                "per_class": {"lesion": scores},
+                "settings": settings,
+                "cases": [*cases, {"name": "empty", "dice": [None]}],
+            }
         )
 
-    facts = {"title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2, "size": 256, "seed": 1}
-    for folder in (
-        "peers",
-        *(f"{kind}/{name}-v2" for kind in ("results", "checkpoints") for name in ("lung", "lung-tip")),
-    ):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "peers" / "unet.json").write_text(result(0.8, **facts, steps=0, members=1))
+    facts = {"peer": "unet@256", "title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2}
     config = {"weights": {"parameters": 3_900_000}, "model": {"image_size": 256}, "training": {"iterations_done": 5}}
-    for task in ("lung", "lung-tip"):  # the second is another task, whose name begins alike
-        (tmp_path / "results" / f"{task}-v2" / "5x10.json").write_text(result(0.9))
-        (tmp_path / "checkpoints" / f"{task}-v2" / "config.json").write_text(
-            json.dumps(config | {"domain": {"task": task}})
-        )
-    text = table(tmp_path / "peers", tmp_path / "results", tmp_path / "checkpoints", "lung")
-    assert text.splitlines()[2:] == [
-        "| **`lung-v2`** as shipped, at 256; 5 members, 10 steps | 3.9 M | 5 |  | 0.900 | 0.800 to 1.000 "
-        "| 0.450 | 3.0 pixels | 0.0100 | 7 |",
-        "| plain U-Net at 256, seed 1 | 3.7 M | 9 | 60 | 0.800 | 0.700 to 0.900 | 0.400 | 3.0 pixels | 0.0100 | 7 |",
+    (tmp_path / "compare" / "lung").mkdir(parents=True)
+    (tmp_path / "compare" / "lung" / "unet.json").write_text(result(0.6, **facts, size=256, seed=1, steps=0, members=1))
+    for task in ("lung", "lung-tip"):
+        for kind, file, text in (
+            ("results", "5x10.json", result(0.62)),
+            ("checkpoints", "config.json", json.dumps(config | {"domain": {"task": task}})),
+        ):
+            (tmp_path / kind / f"{task}-v2").mkdir(parents=True)
+            (tmp_path / kind / f"{task}-v2" / file).write_text(text)
+    return tmp_path
+
+
+def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(measured: Path) -> None:
+    places = (measured / "results", measured / "checkpoints")
+    assert table(measured / "compare" / "lung", *places, "lung").splitlines()[2:] == [
+        "| **`lung-v2`** as shipped, at 256; 5 members, 10 steps | 3.9 M | 5 |  | 0.620 | 0.520 to 0.720 "
+        "| +2.0 (+2.0 to +2.0) | 0.310 | 3.0 pixels | 0.0100 | 6 |",
+        "| plain U-Net at 256, seed 1 | 3.7 M | 9 | 60 | 0.600 | 0.500 to 0.700 |  | 0.300 | 3.0 pixels | 0.0100 | 6 |",
     ]
     with pytest.raises(ValueError, match="hold no results"):
-        table(tmp_path / "nothing", tmp_path, tmp_path, "lung")
+        table(measured / "nothing", *places, "heart")
+
+
+def test_two_networks_are_held_against_each_other_on_the_same_cases(measured: Path) -> None:
+    path = measured / "results" / "lung-v2" / "5x10.json"
+    result = json.loads(path.read_text())
+    result["cases"][3:] = [{"name": "another picture", "dice": [0.0]}]  # scored on fewer, and on another
+    path.write_text(json.dumps(result))
+    (row,) = overview(measured / "compare", measured / "results", measured / "checkpoints").splitlines()[2:]
+    assert row == "| lung | 6 | +2.0 |  |  |  | 0.0100, 0.0100, -, -, - | 60, not noted |"  # no interval of three
