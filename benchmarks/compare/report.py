@@ -1,19 +1,21 @@
 """The table of a task, every peer measured and the shipped checkpoints beside them; and V2 beside a plain U-Net on all tasks.
 
 Two networks are held against each other on the same cases: their difference is that of each case, and its interval is drawn
-from cases, so what makes a picture hard for both does not widen it.
+from cases, so what makes a picture hard for both does not widen it. Who was trained with several seeds has one row, the
+mean of them, and his interval is drawn from his seeds as well.
 """
 
 import json
 import math
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from medsegdiff.metrics import bootstrap_interval
+from jaxtyping import Float
 
 __all__ = ["overview", "table"]
 
@@ -40,11 +42,24 @@ class _Entrant:
     parameters: int
     iterations: int
     minutes: float | None  # of processor time; older checkpoints did not note it
-    result: dict[str, Any]  # of `evaluate`
+    results: Sequence[dict[str, Any]]  # of `evaluate`, one a seed
+
+    def of(self, name: str) -> list[float]:
+        """Look up what the results have under that name, one a seed."""
+        return [result[name] for result in self.results]
+
+    def mean(self, name: str) -> float:
+        """Average it over the seeds."""
+        return float(np.mean(self.of(name)))
 
     @property
     def dice(self) -> float:
-        return self.result["mean_dice"]
+        return self.mean("mean_dice")
+
+    @property
+    def cases(self) -> set[str]:
+        """Name those that every seed was scored on."""
+        return set.intersection(*({case["name"] for case in result["cases"]} for result in self.results))
 
 
 def table(peers: Path, results: Path, checkpoints: Path, task: str) -> str:
@@ -84,7 +99,7 @@ def overview(compared: Path, results: Path, checkpoints: Path) -> str:
         ours = [of.get(key) for key in _OF_V2]
         shipped = _minutes(of["v2/5x10"]) if "v2/5x10" in of else ""
         cells = [folder.name, str(_n(plain)), *(_ahead(entrant, plain) if entrant else "" for entrant in ours)]
-        cells += [", ".join(f"{entrant.result['ece']:.4f}" if entrant else "-" for entrant in (plain, *ours))]
+        cells += [", ".join(f"{entrant.mean('ece'):.4f}" if entrant else "-" for entrant in (plain, *ours))]
         cells += [f"{_minutes(plain)}, {shipped or 'not noted'}"]
         best = max((entrant.dice - plain.dice for entrant in ours if entrant), default=-math.inf)
         rows.append((best, f"| {' | '.join(cells)} |"))
@@ -97,18 +112,22 @@ def _entrants(peers: Path, results: Path, checkpoints: Path, task: str) -> list[
 
 
 def _peers(folder: Path) -> Iterator[_Entrant]:
+    seeds: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
         result = _read(path)
-        facts = result["settings"]
+        seeds[result["settings"]["peer"]].append(result)
+    for peer, results in seeds.items():
+        settings = [result["settings"] for result in results]
+        facts = settings[0]
         drawn = f"; {facts['members']} members, {facts['steps']} steps" if facts["steps"] else ""
-        seed = f", seed {facts['seed']}" if facts["seed"] else ""
+        one = f", seed {facts['seed']}" if facts["seed"] else ""
         yield _Entrant(
-            key=facts["peer"].partition("@")[0],
-            what=f"{facts['title']} at {facts['size']}{seed}{drawn}",
+            key=peer.partition("@")[0],
+            what=f"{facts['title']} at {facts['size']}{one if len(results) == 1 else f', {len(results)} seeds'}{drawn}",
             parameters=facts["parameters"],
-            iterations=facts["iterations"],
-            minutes=facts["minutes"],
-            result=result,
+            iterations=round(np.mean([each["iterations"] for each in settings])),
+            minutes=float(np.mean([each["minutes"] for each in settings])),
+            results=results,
         )
 
 
@@ -126,7 +145,7 @@ def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entrant]:
                     parameters=facts["weights"]["parameters"],
                     iterations=facts["training"]["iterations_done"],
                     minutes=facts["training"].get("cpu_minutes"),
-                    result=_read(path),
+                    results=[_read(path)],
                 )
 
 
@@ -141,28 +160,59 @@ def _plain(entrants: Sequence[_Entrant]) -> _Entrant | None:
 
 def _ahead(entrant: _Entrant, plain: _Entrant) -> str:
     """Say by how many points of Dice one is above the other on the cases both were scored on, with a 95 % interval."""
-    theirs = {case["name"]: case["dice"] for case in plain.result["cases"]}
-    pairs = [(case["dice"], theirs[case["name"]]) for case in entrant.result["cases"] if case["name"] in theirs]
-    points = 100 * (np.array([p[0] for p in pairs], float) - np.array([p[1] for p in pairs], float))
-    known = points[~np.isnan(points).all(1)]  # a class that a case lacks has no Dice
-    if not len(known):
+    shared = entrant.cases & plain.cases
+    ours, theirs = (100 * _dice(each, shared) for each in (entrant, plain))
+    if not ours.size:
         return ""
-    said = f"{np.nanmean(np.nanmean(known, 0)):+.1f}"
-    if len(known) < _FEW:
+    said = f"{_mean(ours) - _mean(theirs):+.1f}"
+    if ours.shape[1] < _FEW:
         return said
-    low, high = bootstrap_interval(known.tolist(), seed=0)
+    low, high = _interval(ours, theirs)
     return f"{said} ({low:+.1f} to {high:+.1f})"
 
 
+def _dice(entrant: _Entrant, names: set[str]) -> Float[np.ndarray, "seeds cases classes"]:
+    """Lay out its Dice, without cases that lack every class: a class that the truth lacks has none."""
+    by_name = [{case["name"]: case["dice"] for case in result["cases"]} for result in entrant.results]
+    dice = np.array([[of[name] for name in sorted(names)] for of in by_name], float)
+    return dice[:, ~np.isnan(dice).all((0, 2))] if dice.size else dice
+
+
+def _mean(dice: Float[np.ndarray, "seeds cases classes"]) -> float:
+    """Average over seeds, then cases, then classes."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be in no case of a resample
+        return float(np.nanmean(np.nanmean(np.nanmean(dice, 0), 0)))
+
+
+def _interval(
+    ours: Float[np.ndarray, "seeds cases classes"], theirs: Float[np.ndarray, "_ cases classes"], resamples: int = 1000
+) -> tuple[float, float]:
+    """Bound the difference of the two means by the percentile bootstrap over cases, and over the seeds of each."""
+    generator = np.random.default_rng(0)
+
+    def again(dice: np.ndarray, cases: np.ndarray) -> float:
+        return _mean(dice[generator.integers(0, len(dice), len(dice))][:, cases])
+
+    count = ours.shape[1]
+    drawn = (generator.integers(0, count, count) for _ in range(resamples))
+    low, high = np.quantile([again(ours, cases) - again(theirs, cases) for cases in drawn], [0.025, 0.975])
+    return float(low), float(high)
+
+
 def _row(entrant: _Entrant, plain: _Entrant | None) -> str:
-    result = entrant.result
-    low, high = result.get("interval") or next(iter(result["per_class"].values()))["interval"]
+    first, *others = entrant.results
+    low, high = first.get("interval") or next(iter(first["per_class"].values()))["interval"]
+    dice = f"{entrant.dice:.3f}"
+    if others:
+        dice += f" ({', '.join(f'{of_seed:.3f}' for of_seed in entrant.of('mean_dice'))})"
+        cases = _dice(entrant, entrant.cases)
+        low, high = _interval(cases, np.zeros_like(cases))
     interval = f"{low:.3f} to {high:.3f}" if _n(entrant) >= _FEW else ""
     ahead = _ahead(entrant, plain) if plain and entrant is not plain else ""
     return (
         f"| {entrant.what} | {entrant.parameters / 1e6:.1f} M | {entrant.iterations} | {_minutes(entrant)} "
-        f"| {entrant.dice:.3f} | {interval} | {ahead} | {result['mean_iou']:.3f} "
-        f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {_n(entrant)} |"
+        f"| {dice} | {interval} | {ahead} | {entrant.mean('mean_iou'):.3f} "
+        f"| {entrant.mean('mean_hd95'):.1f} {first['hd95_unit']} | {entrant.mean('ece'):.4f} | {_n(entrant)} |"
     )
 
 
@@ -171,4 +221,4 @@ def _minutes(entrant: _Entrant) -> str:
 
 
 def _n(entrant: _Entrant) -> int:
-    return max(scores["n"] for scores in entrant.result["per_class"].values())
+    return max(scores["n"] for scores in entrant.results[0]["per_class"].values())
