@@ -1,13 +1,12 @@
 """The left side: a drawn picture or one's own, the checkpoint, the settings."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app import catalogue, thumbs, volumes, wording
 from app.gradio_ui import hub, picker
-from app.gradio_ui.desk import QUICK, Desk, Update, refusing
+from app.gradio_ui.desk import QUICK, Desk, Update, Wish, refusing
 from app.i18n import Words, words
 from app.settings import CONTROLS, Choice, Control, Flags, Number, Slide, read
 from app.subjects import Subject
@@ -32,14 +31,6 @@ class Act:
     domain: Any
     estimate: Any
     slices: picker.Picker
-
-
-@dataclass(slots=True)
-class Wish:
-    """What one visitor chose last. Choices overlap on their way, and the one that ends last need not be the last one made."""
-
-    checkpoint: str | None = None
-    pictures: int = 0  # brought so far
 
 
 def lay(desk: Desk) -> Act:
@@ -132,7 +123,6 @@ def _control(desk: Desk, control: Control) -> Any:
 
 def wire(desk: Desk, act: Act) -> None:
     """Let a choice change the scene; called when every room is laid."""
-    wished = gr.State(Wish(), time_to_live=3600)  # never replaced: what one event notes in it, those under way see
 
     def present(room: str, subject: object, name: str | None, w: Words) -> Update:
         """Show a picture's recorded run in the room on the screen, or in the first room that it waits to be run."""
@@ -168,7 +158,7 @@ def wire(desk: Desk, act: Act) -> None:
         told = present(room, turned, name, w) | said(desk, act, turned, name, w)
         if (wish.checkpoint, wish.pictures) != (name, before):  # chosen since, and shown
             return {act.domain: gr.skip()}
-        return told if turned is subject else told | act.slices.shown(turned)
+        return told | (act.slices.cleared() if turned is subject else act.slices.shown(turned))
 
     def show_slice(subject: Subject, name: str | None, w: Words) -> Update:
         spoken = wording.domain(desk.session.card_of(name), subject, w)
@@ -187,13 +177,13 @@ def wire(desk: Desk, act: Act) -> None:
     everything = [*desk.shown, *act.slices.widgets, *spoken(act)]
     act.examples.click(
         choose_example,
-        [desk.room, desk.checkpoint, desk.language, wished],
+        [desk.room, desk.checkpoint, desk.language, desk.wish],
         everything,
         trigger_mode="once",
         **QUICK,
     )
     chosen = [desk.room, desk.subject, desk.checkpoint, desk.language]
-    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named, wished], everything, **QUICK)
+    desk.checkpoint.change(choose_checkpoint, [*chosen, desk.named, desk.wish], everything, **QUICK)
 
     def foretell(name: str | None, language: str, *values: object) -> str:
         try:
@@ -207,7 +197,7 @@ def wire(desk: Desk, act: Act) -> None:
         widget.change(foretell, counting, act.estimate, trigger_mode="always_last", **QUICK)
     act.upload.upload(
         read_upload,
-        [act.upload, desk.checkpoint, desk.language, wished],
+        [act.upload, desk.checkpoint, desk.language, desk.wish],
         [*everything, act.upload],
         api_visibility="private",
         show_progress="minimal",

@@ -5,7 +5,7 @@ somebody looks at it and not before, so a run sends one room's pictures, not all
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.session import Session, Stage
 from app.subjects import Subject, phantom
 from app.volumes import Shelf
 
-__all__ = ["BUSY", "QUICK", "Desk", "Room", "Scene", "Speech", "Texts", "Update", "refusal", "refusing"]
+__all__ = ["BUSY", "QUICK", "Desk", "Room", "Scene", "Speech", "Texts", "Update", "Wish", "refusal", "refusing"]
 
 Update = dict[Any, Any]
 Texts = Callable[[Words], dict[str, Any]]
@@ -85,6 +85,35 @@ class Speech:
 
 
 @dataclass(slots=True)
+class Wish:
+    """What one visitor chose last. Choices overlap on their way, and the one that ends last need not be the last one made."""
+
+    checkpoint: str | None = None  # None: none has been chosen yet
+    pictures: int = 0  # brought so far
+    slices: int = 0  # of volumes, looked at so far
+    language: str | None = None  # None: still that of the greeting
+
+    def words(self, language: str) -> Words:
+        """Speak the language that has been chosen since, or this one."""
+        return words(self.language or language)
+
+    def until_another(
+        self, name: str | None, updates: Iterator[Update], *, of_volume: bool = False
+    ) -> Iterator[Update]:
+        """Pass on what a run shows, and end it when another picture, slice or checkpoint is chosen.
+
+        What it would still show is not of what is on the screen. A run of all slices outlasts the choice of one.
+        """
+        pictures, slices = self.pictures, self.slices
+        with closing(updates):  # pyright: ignore[reportArgumentType]  generators are
+            for update in updates:
+                moved = self.slices != slices and not of_volume
+                if self.pictures != pictures or moved or self.checkpoint not in (None, name):
+                    return
+                yield update
+
+
+@dataclass(slots=True)
 class Desk:
     """The widgets that more than one room looks at, and the words of all."""
 
@@ -98,6 +127,7 @@ class Desk:
     stage: Any = None  # the visitor's own finished run, or None
     shelf: Shelf = field(default_factory=Shelf)  # visitors' volumes
     named: Any = None  # the checkpoint of the scene on the screen
+    wish: Any = None  # never replaced: what one event notes in it, those under way see
     fetched: Any = None  # the event that a checkpoint came from the Hub
     drawn: Any = None  # keys of the rooms that already show the scene
     rooms: dict[str, Room] = field(default_factory=dict)
@@ -107,6 +137,7 @@ class Desk:
         """Lay the states; they forget after an hour."""
         self.subject, self.stage = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
         self.drawn = gr.State((), time_to_live=3600)
+        self.wish = gr.State(Wish(), time_to_live=3600)
         self.named = gr.State(self.opening.checkpoint, time_to_live=3600)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.experiments import Progress
-from app.gradio_ui.desk import BUSY, QUICK, Desk, Texts, Update
+from app.gradio_ui.desk import BUSY, QUICK, Desk, Texts, Update, Wish
 from app.i18n import Words
 
 __all__ = ["Go", "lay", "status"]
@@ -17,27 +17,38 @@ __all__ = ["Go", "lay", "status"]
 class Go:
     """The three widgets, and how a run is wired to them."""
 
-    __slots__ = ("_run", "_stop", "line")
+    __slots__ = ("_desk", "_run", "_stop", "line")
 
-    def __init__(self, run: Any, stop: Any, line: Any) -> None:
-        self._run, self._stop, self.line = run, stop, line
+    def __init__(self, desk: Desk, run: Any, stop: Any, line: Any) -> None:
+        self._desk, self._run, self._stop, self.line = desk, run, stop, line
 
     @property
     def widgets(self) -> list[Any]:
         """All that a run of it may change."""
         return [self._run, self._stop, self.line]
 
-    def does(self, handler: Callable[..., Iterator[Update]], inputs: list[Any], outputs: list[Any]) -> None:
-        """Run a generator of updates when the button is pressed; Stop or a closed tab ends it at its next step."""
+    def does(
+        self,
+        handler: Callable[..., Iterator[Update]],
+        inputs: list[Any],
+        outputs: list[Any],
+        *,
+        of_volume: bool = False,
+    ) -> None:
+        """Run a generator of updates when the button is pressed.
 
-        def going(*values: Any) -> Iterator[Update]:
+        Stop, a closed tab or the choice of another picture or checkpoint ends it at its next step.
+        """
+
+        def going(wish: Wish, name: str | None, *values: Any) -> Iterator[Update]:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
-            yield from handler(*values)
+            yield from wish.until_another(name, handler(*values), of_volume=of_volume)
             yield {self.line: ""}  # Gradio sends the last word twice, so let that be a short one
 
         def idle() -> Update:
             return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}
 
+        inputs = [self._desk.wish, self._desk.checkpoint, *inputs]
         event = self._run.click(going, inputs, [*outputs, *self.widgets], **BUSY)
         event.then(idle, None, self.widgets, **QUICK)
         # After the cancelling, or the run's last word may come after this one.
@@ -58,7 +69,7 @@ def lay(desk: Desk, label: Texts, name: str) -> Go:
             scale=0,
         )
         line = gr.HTML("", elem_classes="line", elem_id=f"{name}-line")
-    return Go(run, stop, line)
+    return Go(desk, run, stop, line)
 
 
 def status(progress: Progress, w: Words, what: str = "") -> str:

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from app import equaliser, gallery, links, scrubber
 from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
 from app.gradio_ui.callers import Callers
-from app.gradio_ui.desk import QUICK, Desk, Update
+from app.gradio_ui.desk import QUICK, Desk, Update, Wish
 from app.gradio_ui.far import MOST, Page
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
@@ -183,6 +183,10 @@ def _wire_language(desk: Desk, act: choose.Act) -> None:
         told[desk.language] = gr.update(value=language, **desk.texts[desk.language](w))
         return told | choose.said(desk, act, subject, name, w)
 
+    def switch(wish: Wish, language: str, subject: object, name: str | None) -> Update:
+        wish.language = language
+        return relabel(language, subject, name)
+
     def greet(subject: object, name: str | None, request: gr.Request) -> Update:
         """Answer the address: its language, and what a link asks for; the rest may have been chosen meanwhile."""
         query = dict(request.query_params)
@@ -210,7 +214,7 @@ def _wire_language(desk: Desk, act: choose.Act) -> None:
     told = [*desk.texts, *choose.spoken(act)]
     widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
     hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_HIDE, **QUICK)
-    again = desk.language.input(relabel, [desk.language, desk.subject, desk.checkpoint], told, **QUICK)
+    again = desk.language.input(switch, [desk.wish, desk.language, desk.subject, desk.checkpoint], told, **QUICK)
     for event in (hello, again):
         event.then(redraw, [desk.room, *desk.seen], [*widgets, desk.drawn, *choose.spoken(act)], **QUICK)
     desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

@@ -16,7 +16,7 @@ import gradio as gr
 from app import files_out, scrubber, volumes
 from app.experiments import Progress
 from app.gradio_ui import go
-from app.gradio_ui.desk import QUICK, Desk, Update, refusal, refusing
+from app.gradio_ui.desk import QUICK, Desk, Update, Wish, refusal, refusing
 from app.i18n import Words, words
 from app.settings import read
 from app.subjects import Cut, Subject
@@ -47,15 +47,25 @@ class Picker:
     @property
     def widgets(self) -> list[Any]:
         """All that `shown` may change."""
-        return [self.group, self.axis, self.index, self.preset, self.low, self.high, self.whole]
+        return [self.group, self.axis, self.index, self.preset, self.low, self.high, self.whole, *self.results]
+
+    @property
+    def results(self) -> list[Any]:
+        """What shows all slices segmented."""
+        return [self.film, self.sizes, *self.buttons.values()]
+
+    def cleared(self) -> Update:
+        """Show nothing of them: what they showed was of another volume or checkpoint."""
+        hidden = {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
+        return {self.film: None, self.sizes: ""} | hidden
 
     def shown(self, subject: object) -> Update:
         """Offer what there is to choose for this picture; of a picture that is no volume, nothing."""
         cut = subject.cut if isinstance(subject, Subject) else None
         if cut is None or not (cut.slices > 1 or cut.window):
-            return {self.group: gr.update(visible=False)}
+            return self.cleared() | {self.group: gr.update(visible=False)}
         low, high = _ends(cut)
-        return {
+        return self.cleared() | {
             self.group: gr.update(visible=True),
             self.axis: gr.update(value=cut.axis, visible=len(cut.axes) > 1),
             self.index: gr.update(value=cut.index + 1, minimum=1, maximum=max(cut.slices, 2), visible=cut.slices > 1),
@@ -98,7 +108,7 @@ def lay(desk: Desk) -> Picker:
         with gr.Column() as picker.whole:
             picker.every = go.lay(desk, lambda w: {"value": w("volume.all")}, "all-slices")
             picker.film = gr.HTML(
-                None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume", visible=False
+                None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume"
             )
             picker.sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")
             with gr.Row(elem_classes="files"):
@@ -121,7 +131,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
     """Let a choice cut and show another slice, and the button segment all of them; called when every room is laid."""
 
     def cuts(change: Callable[[Cut, Any], Cut]) -> Callable[..., Update]:
-        def choose(value: Any, subject: object, name: str | None, language: str) -> Update:
+        def choose(value: Any, wish: Wish, subject: object, name: str | None, language: str) -> Update:
             cut = subject.cut if isinstance(subject, Subject) else None
             try:
                 wished = None if cut is None else change(cut, value)
@@ -132,6 +142,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
             w = words(language)
             with refusing(w, "errors.picture"):
                 fresh = volumes.look(desk.shelf, wished)
+            wish.slices += 1
             return show(fresh, name, w) | _changed(picker, cut, wished)
 
         return choose
@@ -144,7 +155,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
         (picker.low, lambda cut, low: _window(cut, low, None)),
         (picker.high, lambda cut, high: _window(cut, None, high)),
     ):
-        widget.input(cuts(change), [widget, *seen], outputs, trigger_mode="always_last", **QUICK)
+        widget.input(cuts(change), [widget, desk.wish, *seen], outputs, trigger_mode="always_last", **QUICK)
 
     def whole(subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
         w = words(language)
@@ -167,8 +178,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
                         at = Progress(round(event.fraction * event.of), event.of, left)
                         yield {picker.every.line: go.status(at, w)}
 
-    shown = [picker.film, picker.sizes, *picker.buttons.values()]
-    picker.every.does(whole, [*seen, *desk.controls], shown)
+    picker.every.does(whole, [*seen, *desk.controls], picker.results, of_volume=True)
 
 
 def _ends(cut: Cut) -> tuple[float, float]:
@@ -205,7 +215,7 @@ def _told(desk: Desk, picker: Picker, held: Any, cut: Cut, result: Any, w: Words
         lines.append(w("volume.size_mm3" if known else "volume.size", ml=f"{size.get('mm3', 0) / 1000:.2f}", **named))
     lines.append(w("volume.done", slices=cut.slices, seconds=f"{result.seconds:.1f}"))
     update: Update = {
-        picker.film: gr.update(value=volumes.watch(held, cut, result, w), visible=True),
+        picker.film: volumes.watch(held, cut, result, w),
         picker.sizes: "".join(f"<p>{html.escape(line)}</p>" for line in lines),
     }
     with TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +13,7 @@ from app.experiments import Clock
 from app.frames import Frame, Opening
 from app.gradio_ui import files, film
 from app.gradio_ui.choose import Act
-from app.gradio_ui.desk import BUSY, QUICK, Desk, Room, Scene, Update, refusal, refusing
+from app.gradio_ui.desk import BUSY, QUICK, Desk, Room, Scene, Update, Wish, refusal, refusing
 from app.i18n import Words, words
 from app.session import Finished, Stage
 from app.settings import read
@@ -39,8 +39,12 @@ def lay(desk: Desk, act: Act) -> Room:
         told = {facts: wording.facts(scene.recording, w, live=scene.stage is not None)}
         return film.show(shown, scene, w) | told | ({} if scene.stage else downloads.hidden())
 
-    def run(subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
-        w = words(language)
+    def run(wish: Wish, subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+        yield from wish.until_another(name, going(wish, subject, name, language, *values))
+        yield idle()  # Gradio sends a run's last word twice, so let that be a short one
+
+    def going(wish: Wish, subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+        w = wish.words(language)
         yield {act.run: gr.update(interactive=False), act.stop: gr.update(interactive=True)} | {
             desk.room: "try",
             desk.drawn: ("try",),
@@ -54,16 +58,19 @@ def lay(desk: Desk, act: Act) -> Room:
                 yield {shown.film: loading, facts: ""} | downloads.hidden()
                 desk.session.segmenter(name)
                 with closing(desk.session.run(name, scene.target, settings)) as events:
-                    yield from watched(events, subject, name, w)
+                    yield from watched(events, subject, name, lambda: wish.words(language))
         except gr.Error:
-            yield desk.draw("try", desk.scene(subject, None, name), w) | idle()
+            yield desk.draw("try", desk.scene(subject, None, name), wish.words(language)) | idle()
             raise
 
-    def watched(events: Iterator[Opening | Frame | Finished], subject: object, name: str, w: Words) -> Iterator[Update]:
-        """Show what arrives, ten pictures a second at most."""
+    def watched(
+        events: Iterator[Opening | Frame | Finished], subject: object, name: str, speak: Callable[[], Words]
+    ) -> Iterator[Update]:
+        """Show what arrives, ten pictures a second at most, in the language of that moment."""
         opening: Opening | None = None
         clock, painted = Clock(), 0.0
         for event in events:
+            w = speak()
             match event:
                 case Opening():
                     opening = event
@@ -83,23 +90,22 @@ def lay(desk: Desk, act: Act) -> Room:
                     took = wording.estimate(desk.session.estimate(name, event.result.settings), w)
                     drawn = desk.draw("try", desk.scene(subject, stage, name), w)
                     yield drawn | downloads.offered(event, subject, w) | {desk.stage: stage, act.estimate: took}
-                    yield idle()  # Gradio sends a run's last word twice, so let that be a short one
 
     def idle() -> Update:
         return {act.run: gr.update(interactive=True), act.stop: gr.update(interactive=False)}
 
-    going = act.run.click(
+    event = act.run.click(
         run,
-        [desk.subject, desk.checkpoint, desk.language, *desk.controls],
+        [desk.wish, desk.subject, desk.checkpoint, desk.language, *desk.controls],
         [*widgets, desk.room, desk.subject, desk.stage, desk.drawn, act.run, act.stop, act.estimate],
         **BUSY,
     )
-    going.then(idle, None, [act.run, act.stop], **QUICK)
+    event.then(idle, None, [act.run, act.stop], **QUICK)
     act.stop.click(
         idle,
         None,
         [act.run, act.stop],
-        cancels=[going],
+        cancels=[event],
         js="() => window.dispatchEvent(new Event('film-stop'))",
         **QUICK,
     )

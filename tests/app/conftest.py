@@ -98,6 +98,23 @@ def ended(monkeypatch) -> list[int]:
     return counts
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Lets every step of a run take a while, or a tiny network is done before a busy browser has looked."""
+    import time
+
+    from app.session import Session
+
+    run = Session.run
+
+    def slowly(self, *arguments):
+        for event in run(self, *arguments):
+            yield event
+            time.sleep(0.2)
+
+    monkeypatch.setattr(Session, "run", slowly)
+
+
 @pytest.fixture(scope="module")
 def browser(chromium):
     from playwright.sync_api import expect, sync_playwright

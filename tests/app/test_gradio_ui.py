@@ -124,7 +124,7 @@ def test_no_event_lays_its_failure_over_what_it_would_have_changed(address):
     assert {names[i] for event in loud for i in event["show_progress_on"] or event["outputs"]} == {"upload"}
 
 
-def test_stop_stops_within_a_step_and_the_next_run_works(page):
+def test_stop_stops_within_a_step_and_the_next_run_works(page, unhurried):
     page.locator("#settings button").first.click()
     page.locator("#set-steps input[type=number]").fill("50")
     page.locator("#set-members input[type=number]").fill("25")

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from app import volumes
+from app.gradio_ui.desk import Wish
 from app.session import Session
 
 
@@ -44,3 +45,59 @@ def test_a_picture_brought_while_a_checkpoint_is_being_chosen_stays(page, lesion
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
     assert "Dice" not in page.locator("#facts").inner_text()  # of a drawn picture the truth is known
+
+
+@pytest.mark.parametrize(
+    ("choice", "of_volume", "ends"),
+    [
+        ({"pictures": 1}, False, True),
+        ({"pictures": 1}, True, True),
+        ({"slices": 1}, False, True),
+        ({"slices": 1}, True, False),  # one may look at slices while all are being segmented
+        ({"checkpoint": "other"}, True, True),
+        ({"checkpoint": "tiny"}, False, False),  # a link has chosen it again
+        ({"language": "zh"}, False, False),
+    ],
+)
+def test_a_run_is_of_what_was_chosen_when_it_began(choice, of_volume, ends):
+    wish, closed = Wish(), threading.Event()
+
+    def run():
+        try:
+            yield from ({"step": i} for i in range(3))
+        finally:
+            closed.set()
+
+    shown = wish.until_another("tiny", run(), of_volume=of_volume)
+    next(shown)
+    for name, value in choice.items():
+        setattr(wish, name, value)
+    assert [update["step"] for update in shown] == ([] if ends else [1, 2])
+    assert closed.is_set()
+
+
+def begin(page, steps):
+    page.locator("#settings > button").click()
+    page.locator("#set-steps input[type=number]").fill(str(steps))
+    page.locator("#set-steps input[type=number]").press("Enter")
+    page.locator("#run").click()
+    page.wait_for_selector(f"#film-steps >> text=/of {steps} ·/")
+
+
+def test_a_picture_brought_while_another_is_being_segmented_ends_that_run_and_stays(page, lesion, ended, unhurried):
+    begin(page, 50)
+    page.set_input_files("#upload input[type=file]", lesion)
+    page.wait_for_selector("text=192 × 256 pixels")
+    page.wait_for_selector("#run:enabled")
+    page.wait_for_timeout(500)  # what was on its way has come
+    assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
+    assert page.locator("#get-mask").is_hidden()
+    assert ended[0] < 52  # the opening, every step, the end
+
+
+def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
+    begin(page, 25)
+    page.locator(".language label", has_text="中文").click()
+    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#film-steps >> text=结果")
+    assert "刚刚" in page.locator("#facts").inner_text()

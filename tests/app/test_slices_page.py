@@ -62,8 +62,8 @@ def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, 
     page.locator("#slice-index input[type=number]").fill("4")
     page.locator("#slice-index input[type=number]").press("Enter")
     page.wait_for_selector("text=slice 4 of 10")
-    page.locator("#window-low input").fill("-1")
-    page.wait_for_timeout(500)
+    with page.expect_response("**/run/predict"):  # another window makes another picture, which ends a run begun before
+        page.locator("#window-low input").fill("-1")
     few(page)
     page.locator("#run").click()
     page.wait_for_selector("#get-nifti")
@@ -95,6 +95,10 @@ def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path):
     page.locator("#all-slices-stop").click()
     page.wait_for_selector("#all-slices:enabled")
     expect(page.locator("#all-slices-line progress")).to_have_count(0)
+    expect(page.locator("#film-volume canvas")).to_have_count(1)  # still of the first run
+    bring(page, shutil.copy(nifti, tmp_path / "another.nii.gz"))
+    expect(page.locator("#film-volume canvas")).to_have_count(0)  # of another volume nothing is known
+    expect(page.locator("#get-volume-nifti")).to_be_hidden()
 
 
 def choose(page, checkpoint):
