@@ -128,12 +128,16 @@ def wire(desk: Desk, act: Act) -> None:
         """Show a picture's recorded run in the room on the screen, or in the first room that it waits to be run."""
         scene = desk.scene(subject, None, name)
         room = room if scene.recording else "try"
-        return desk.draw(room, scene, w) | {
-            desk.subject: subject,
-            desk.stage: None,
-            desk.named: name,
-            desk.room: room,
-        }
+        return (
+            {desk.kept: {}}
+            | desk.draw(room, scene, w)
+            | {
+                desk.subject: subject,
+                desk.stage: None,
+                desk.named: name,
+                desk.room: room,
+            }
+        )
 
     def bring(room: str, subject: object, name: str | None, w: Words, wish: Wish) -> Update:
         """Present a new picture, with the checkpoint chosen last."""

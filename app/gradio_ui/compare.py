@@ -114,7 +114,11 @@ def lay(desk: Desk) -> Room:
 
     def show(scene: Scene, w: Words) -> Update:
         """A comparison is of a picture: of another one, nothing is known yet."""
-        return {box: gr.update(choices=_choices(desk, w)) for box in boxes} | {
+        offered: Update = {box: gr.update(choices=_choices(desk, w)) for box in boxes}
+        if scene.kept.get("compare") == (scene.target, scene.checkpoint):
+            return offered
+        return offered | {
+            desk.kept: scene.kept | {"compare": (scene.target, scene.checkpoint)},
             everyone: "",
             slider: gr.update(value=None, visible=False),
             told: "",

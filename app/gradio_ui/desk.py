@@ -18,9 +18,12 @@ from app.session import Session, Stage
 from app.subjects import Subject, phantom
 from app.volumes import Shelf
 
-__all__ = ["BUSY", "QUICK", "Desk", "Room", "Scene", "Speech", "Texts", "Update", "Wish", "refusal", "refusing"]
+__all__ = ["BUSY", "QUICK", "Desk", "Kept", "Room", "Scene", "Speech", "Texts", "Update", "Wish", "refusal", "refusing"]
 
 Update = dict[Any, Any]
+Kept = dict[str, object]
+"""By room, what its painting or comparison was made of; where the scene is of that still, the room keeps it."""
+
 Texts = Callable[[Words], dict[str, Any]]
 
 QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
@@ -44,6 +47,7 @@ class Scene:
     checkpoint: str | None
     recording: Recording | None
     stage: Stage | None  # None: `recording` is a shipped one
+    kept: Kept = field(default_factory=dict)
 
     @property
     def labels(self) -> Any:
@@ -130,6 +134,7 @@ class Desk:
     wish: Any = None  # never replaced: what one event notes in it, those under way see
     fetched: Any = None  # the event that a checkpoint came from the Hub
     drawn: Any = None  # keys of the rooms that already show the scene
+    kept: Any = None  # what a new run of the same picture takes away from no room
     rooms: dict[str, Room] = field(default_factory=dict)
     say: Speech = field(default_factory=Speech)
 
@@ -137,6 +142,7 @@ class Desk:
         """Lay the states; they forget after an hour."""
         self.subject, self.stage = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
         self.drawn = gr.State((), time_to_live=3600)
+        self.kept = gr.State({}, time_to_live=3600)
         self.wish = gr.State(Wish(), time_to_live=3600)
         self.named = gr.State(self.opening.checkpoint, time_to_live=3600)
 
@@ -159,9 +165,9 @@ class Desk:
     def shown(self) -> list[Any]:
         """All widgets that show a scene, and the states that hold it."""
         widgets = [widget for room in self.rooms.values() for widget in room.widgets]
-        return [self.room, *widgets, self.subject, self.stage, self.named, self.drawn]
+        return [self.room, *widgets, self.subject, self.stage, self.named, self.drawn, self.kept]
 
-    def scene(self, subject: object, stage: Stage | None, name: str | None) -> Scene:
+    def scene(self, subject: object, stage: Stage | None, name: str | None, kept: Kept | None = None) -> Scene:
         """Turn what the session holds into a scene."""
         if isinstance(subject, Subject):
             target, seed = subject, None
@@ -170,19 +176,26 @@ class Desk:
             target = phantom(seed, self.session.task(name))
         path = None if stage or seed is None else catalogue.recordings().get((name or "", seed))
         recording = stage.recording if stage else catalogue.recording(path) if path else None
-        return Scene(target, name, recording, stage)
+        return Scene(target, name, recording, stage, kept or {})
 
     def draw(self, key: str, scene: Scene, w: Words) -> Update:
         """Show a scene in one room, and note that the others have not seen it yet."""
         return self.rooms[key].show(scene, w) | {self.drawn: (key,)}
 
     def enter(
-        self, key: str, drawn: tuple[str, ...], language: str, subject: object, stage: Stage | None, name: str | None
+        self,
+        key: str,
+        drawn: tuple[str, ...],
+        kept: Kept,
+        language: str,
+        subject: object,
+        stage: Stage | None,
+        name: str | None,
     ) -> Update:
         """Show the scene in a room that somebody looks at, unless it does already."""
         if key in drawn or key not in self.rooms:
             return {self.drawn: gr.skip()}
-        shown = self.rooms[key].show(self.scene(subject, stage, name), words(language))
+        shown = self.rooms[key].show(self.scene(subject, stage, name, kept), words(language))
         return shown | {self.drawn: (*drawn, key)}
 
 

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from app import equaliser, gallery, links, scrubber
 from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
 from app.gradio_ui.callers import Callers
-from app.gradio_ui.desk import QUICK, Desk, Update, Wish
+from app.gradio_ui.desk import QUICK, Desk, Kept, Update, Wish
 from app.gradio_ui.far import MOST, Page
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
@@ -171,7 +171,8 @@ def _stage(desk: Desk, act: choose.Act) -> None:
             desk.rooms[key] = laid[key]()
     desk.room.change(None, [desk.room], None, js=_SHOW_ROOM, **QUICK)
     widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
-    desk.room.change(desk.enter, [desk.room, desk.drawn, *desk.seen], [*widgets, desk.drawn], **QUICK)
+    seen = [desk.room, desk.drawn, desk.kept, *desk.seen]
+    desk.room.change(desk.enter, seen, [*widgets, desk.drawn, desk.kept], **QUICK)
 
 
 def _wire_language(desk: Desk, act: choose.Act) -> None:
@@ -207,14 +208,17 @@ def _wire_language(desk: Desk, act: choose.Act) -> None:
         states = {desk.subject: asked.example, desk.named: asked.checkpoint}
         return told | given | {state: value for state, value in states.items() if value is not None}
 
-    def redraw(key: str, language: str, subject: object, stage: Stage | None, name: str | None) -> Update:
+    def redraw(key: str, kept: Kept, language: str, subject: object, stage: Stage | None, name: str | None) -> Update:
         w = words(language)
-        return desk.draw(key, desk.scene(subject, stage, name), w) | choose.said(desk, act, subject, name, w)
+        painted = {room: of for room, of in kept.items() if room == "truth"}  # what is compared was told in words
+        drawn = {desk.kept: painted} | desk.draw(key, desk.scene(subject, stage, name, painted), w)
+        return drawn | choose.said(desk, act, subject, name, w)
 
     told = [*desk.texts, *choose.spoken(act)]
     widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
     hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_HIDE, **QUICK)
     again = desk.language.input(switch, [desk.wish, desk.language, desk.subject, desk.checkpoint], told, **QUICK)
     for event in (hello, again):
-        event.then(redraw, [desk.room, *desk.seen], [*widgets, desk.drawn, *choose.spoken(act)], **QUICK)
+        shown = [*widgets, desk.drawn, desk.kept, *choose.spoken(act)]
+        event.then(redraw, [desk.room, desk.kept, *desk.seen], shown, **QUICK)
     desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

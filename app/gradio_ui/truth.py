@@ -93,10 +93,10 @@ def lay(desk: Desk) -> Room:
         small = paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
         names = _names(desk, scene)
         canvas = {"background": small, "layers": [], "composite": None}
-        update: Update = {
-            editor: gr.update(value=canvas, visible=True, brush=_brush(names)),
-            classes: truth_views.class_words(names, w),
-        }
+        update: Update = {classes: truth_views.class_words(names, w)}
+        if scene.kept.get("truth") != (scene.target, names):  # else what is painted on it stays
+            update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
+            update[desk.kept] = scene.kept | {"truth": (scene.target, names)}
         if scene.recording is None:
             return update | {told: f"<p>{w('truth.not_run')}</p>", film: None, row: gr.update(visible=False)}
         for known in scene.target.truth:

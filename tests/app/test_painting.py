@@ -69,6 +69,25 @@ def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
     assert "Error" not in page.locator("#scores").inner_text()  # nor where only a screen reader finds it
 
 
+def test_what_is_painted_stays_while_the_picture_does(page):
+    page.locator("#rooms input[value=truth]").check(force=True)
+    page.wait_for_selector("#scores table")
+    page.wait_for_selector("#editor button[aria-label=Pan]:enabled")
+    stroke(page, (0.3, 0.3), (0.7, 0.7))
+    _, painted = on_screen(page, "you painted")
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+    page.locator("#rooms input[value=truth]").check(force=True)
+    page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
+    _, again = on_screen(page, "you painted")
+    np.testing.assert_array_equal(again, painted)
+    page.locator("#examples img").nth(1).click()
+    page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
+    page.wait_for_timeout(2000)  # a canvas takes its picture after the scores are on the screen
+    page.locator("#score").click()
+    page.wait_for_selector(".toast-body >> text=nothing is painted")
+
+
 @pytest.mark.parametrize(("name", "legend"), [("skin-lesion-v2", []), ("optic-disc-cup-v2", ["盘沿", "视杯"])])
 def test_the_brush_has_the_colours_of_the_checkpoints_classes_and_no_other(page, address, name, legend):
     if name not in catalogue.shipped():

@@ -59,6 +59,13 @@ def test_two_setups_meet_on_a_slider(page):
     assert "steps: 2" in head
     assert "steps: 1" in head
     expect(page.locator("#slider img")).to_have_count(2)
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+    enter(page, "compare")
+    page.wait_for_timeout(500)
+    assert page.locator("#compared thead").inner_text() == head  # it is still of this picture
+    page.locator("#examples img").nth(1).click()
+    page.wait_for_selector("#compared table", state="hidden")
 
 
 def test_the_scores_on_the_screen_are_those_of_the_files(page):
