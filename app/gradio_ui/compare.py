@@ -8,7 +8,7 @@ import gradio as gr
 from app import contrast, experiments, wording
 from app.experiments import ANCHOR, Progress, Rung, Setup, Side
 from app.gradio_ui import go
-from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, refusal, refusing
+from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, Wish, refusal, refusing
 from app.i18n import Words, words
 from app.settings import CONTROLS, Choice, read
 from app.subjects import Subject
@@ -58,33 +58,35 @@ def lay(desk: Desk) -> Room:
             for checkpoint, sampler, steps in chosen
         ]
 
-    def compare(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
-        w, scene = words(language), desk.scene(subject, None, name)
+    def compare(wish: Wish, subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+        w, scene = wish.words(language), desk.scene(subject, None, name)
         with refusing(w, "errors.settings"):
             settings = read(values[6:], trace=False)
             sides = yield from _sides(desk, scene.target, settings, setups(name, values), runs.line, w)
-            pictures = tuple(contrast.layers(side, scene.target) for side in sides)
+            pictures, w = tuple(contrast.layers(side, scene.target) for side in sides), wish.words(language)
             yield {
                 slider: gr.update(value=pictures, visible=True),
                 told: contrast.side_words(sides, w),
                 hint: f"<p>{w('compare.slider')}</p>",
             }
 
-    def compare_all(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
-        w, scene = words(language), desk.scene(subject, None, name)
+    def compare_all(wish: Wish, subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+        w, scene = wish.words(language), desk.scene(subject, None, name)
         with refusing(w, "errors.settings"):
             settings, names = read(values, trace=False), experiments.peers(desk.session, desk.session.task(name))
             chosen = [Setup(one, settings.sampler, settings.steps) for one in names]
             sides = yield from _sides(desk, scene.target, settings, chosen, runs_all.line, w)
+            w = wish.words(language)
             if not sides:
                 raise refusal(w("model.none"), w)
             yield {everyone: contrast.masks(sides, scene.target, w) + contrast.side_words(sides, w)}
 
-    def climb(subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
-        w, scene = words(language), desk.scene(subject, None, name)
+    def climb(wish: Wish, subject: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+        w, scene = wish.words(language), desk.scene(subject, None, name)
         with refusing(w, "errors.settings"):
             settings, found = read(values, trace=False), []
             for event in experiments.ladder(desk.session, name or "", scene.target, settings):
+                w = wish.words(language)
                 match event:
                     case Progress():
                         yield {climbs.line: _status(event, w)}

@@ -35,14 +35,14 @@ class Go:
         *,
         of_volume: bool = False,
     ) -> None:
-        """Run a generator of updates when the button is pressed.
+        """Run a generator of updates, of the visitor's wish and the inputs, when the button is pressed.
 
         Stop, a closed tab or the choice of another picture or checkpoint ends it at its next step.
         """
 
         def going(wish: Wish, name: str | None, *values: Any) -> Iterator[Update]:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
-            yield from wish.until_another(name, handler(*values), of_volume=of_volume)
+            yield from wish.until_another(name, handler(wish, *values), of_volume=of_volume)
             yield {self.line: ""}  # Gradio sends the last word twice, so let that be a short one
 
         def idle() -> Update:

@@ -9,7 +9,7 @@ import gradio as gr
 from app import contrast, equaliser, experiments, panels, scrubber, wording
 from app.experiments import CHANGES, Change, Pair, Progress
 from app.gradio_ui import film, go
-from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, refusal, refusing
+from app.gradio_ui.desk import QUICK, Desk, Room, Scene, Update, Wish, refusal, refusing
 from app.i18n import Words, words
 from app.session import Stage
 
@@ -105,9 +105,9 @@ def _lay_change(desk: Desk, panel: str) -> _Changed:
     turned = [widget for widgets in dials.values() for widget in widgets]
 
     def again(
-        key: str, language: str, subject: object, stage: Stage | None, name: str | None, *values: Any
+        wish: Wish, key: str, language: str, subject: object, stage: Stage | None, name: str | None, *values: Any
     ) -> Iterator[Update]:
-        w, scene = words(language), desk.scene(subject, stage, name)
+        w, scene = wish.words(language), desk.scene(subject, stage, name)
         if scene.recording is None:
             raise refusal(w("inside.empty"), w)
         given = dict(zip(turned, values, strict=True))
@@ -117,6 +117,7 @@ def _lay_change(desk: Desk, panel: str) -> _Changed:
             fields = experiments.change(row.key, [] if row.drawn else numbers, numbers[0] if row.drawn else [])
             events = experiments.intervene(desk.session, scene.target, scene.recording, scene.labels, row.key, fields)
             for event in events:
+                w = wish.words(language)
                 match event:
                     case Progress():
                         yield {runs.line: go.status(event, w)}

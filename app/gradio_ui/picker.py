@@ -157,8 +157,8 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
     ):
         widget.input(cuts(change), [widget, desk.wish, *seen], outputs, trigger_mode="always_last", **QUICK)
 
-    def whole(subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
-        w = words(language)
+    def whole(wish: Wish, subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+        w = wish.words(language)
         cut = subject.cut if isinstance(subject, Subject) else None
         from medsegdiff.slices import VolumeSegmentation
 
@@ -170,7 +170,7 @@ def wire(desk: Desk, picker: Picker, show: Show, outputs: list[Any]) -> None:
             began = painted = time.perf_counter()
             with closing(volumes.segment(desk.session, name, held, cut, settings)) as events:
                 for event in events:
-                    now = time.perf_counter()
+                    now, w = time.perf_counter(), wish.words(language)
                     if isinstance(event, VolumeSegmentation):
                         yield _told(desk, picker, held, cut, event, w)
                     elif now - painted > 0.1:
