@@ -1,6 +1,7 @@
 """A button that runs a network, its Stop beside it, and a line that says how far it is."""
 
 import html
+import json
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,9 +10,19 @@ import gradio as gr
 
 from app.experiments import Progress
 from app.gradio_ui.desk import BUSY, QUICK, Desk, Texts, Update, Wish
-from app.i18n import Words
+from app.i18n import LANGUAGES, Words, words
 
-__all__ = ["Go", "lay", "status"]
+__all__ = ["LEAVE", "Go", "lay", "said_to_wait", "status"]
+
+# A run's first word disables its button; until then, and beyond what a reader would call at once, it waits for others'.
+_WAIT = """() => {
+    const button = document.getElementById(%s), words = %s;
+    const begun = new MutationObserver(() => { clearTimeout(late); delete button.dataset.waiting; begun.disconnect(); });
+    const late = setTimeout(() => { button.dataset.waiting = words[document.documentElement.lang] || words.en; }, 700);
+    begun.observe(button, { attributes: true, attributeFilter: ['disabled'] });
+    return { __type__: 'update', interactive: true, visible: true };
+}"""
+LEAVE = "() => { document.querySelectorAll('[data-waiting]').forEach((button) => delete button.dataset.waiting); }"
 
 
 class Go:
@@ -49,10 +60,20 @@ class Go:
             return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}
 
         inputs = [self._desk.wish, self._desk.checkpoint, *inputs]
+        said_to_wait(self._run, self._stop)
         event = self._run.click(going, inputs, [*outputs, *self.widgets], **BUSY)
-        event.then(idle, None, self.widgets, **QUICK)
+        event.then(idle, None, self.widgets, js=LEAVE, **QUICK)
         # After the cancelling, or the run's last word may come after this one.
-        self._stop.click(None, None, None, cancels=[event]).then(idle, None, self.widgets, **QUICK)
+        self._stop.click(None, None, None, cancels=[event]).then(idle, None, self.widgets, js=LEAVE, **QUICK)
+
+
+def said_to_wait(run: Any, stop: Any) -> None:
+    """Let a button say that its run waits in line, behind those of other visitors, and its Stop end that too.
+
+    Called before the run is wired: what is wired to a button is done in that order, each after the one before has ended.
+    """
+    spoken = {language: words(language)("run.waiting") for language in LANGUAGES}
+    run.click(None, None, [stop], js=_WAIT % (json.dumps(run.elem_id), json.dumps(spoken, ensure_ascii=False)), **QUICK)
 
 
 def lay(desk: Desk, label: Texts, name: str) -> Go:

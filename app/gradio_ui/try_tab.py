@@ -11,7 +11,7 @@ import gradio as gr
 from app import panels, views, wording
 from app.experiments import Clock
 from app.frames import Frame, Opening
-from app.gradio_ui import files, film
+from app.gradio_ui import files, film, go
 from app.gradio_ui.choose import Act
 from app.gradio_ui.desk import BUSY, QUICK, Desk, Room, Scene, Update, Wish, refusal, refusing
 from app.i18n import Words, words
@@ -40,15 +40,13 @@ def lay(desk: Desk, act: Act) -> Room:
         return film.show(shown, scene, w) | told | ({} if scene.stage else downloads.hidden())
 
     def run(wish: Wish, subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+        yield {act.run: gr.update(interactive=False), act.stop: gr.update(interactive=True)}
         yield from wish.until_another(name, going(wish, subject, name, language, *values))
         yield idle()  # Gradio sends a run's last word twice, so let that be a short one
 
     def going(wish: Wish, subject: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
         w = wish.words(language)
-        yield {act.run: gr.update(interactive=False), act.stop: gr.update(interactive=True)} | {
-            desk.room: "try",
-            desk.drawn: ("try",),
-        }
+        yield {desk.room: "try", desk.drawn: ("try",)}
         try:
             with refusing(w, "errors.settings"):
                 if name is None:
@@ -94,13 +92,14 @@ def lay(desk: Desk, act: Act) -> Room:
     def idle() -> Update:
         return {act.run: gr.update(interactive=True), act.stop: gr.update(interactive=False)}
 
+    go.said_to_wait(act.run, act.stop)
     event = act.run.click(
         run,
         [desk.wish, desk.subject, desk.checkpoint, desk.language, *desk.controls],
         [*widgets, desk.room, desk.subject, desk.stage, desk.drawn, act.run, act.stop, act.estimate],
         **BUSY,
     )
-    event.then(idle, None, [act.run, act.stop], **QUICK)
+    event.then(idle, None, [act.run, act.stop], js=go.LEAVE, **QUICK)
     act.stop.click(
         idle,
         None,
@@ -108,7 +107,7 @@ def lay(desk: Desk, act: Act) -> Room:
         cancels=[event],
         js="() => window.dispatchEvent(new Event('film-stop'))",
         **QUICK,
-    )
+    ).then(None, None, None, js=go.LEAVE, **QUICK)
     return Room("try", widgets, show)
 
 

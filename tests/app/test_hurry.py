@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from playwright.sync_api import expect
 
 from app import volumes
 from app.gradio_ui.desk import Wish
@@ -101,3 +102,24 @@ def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
     page.wait_for_selector("#get-mask", state="visible")
     page.wait_for_selector("#film-steps >> text=结果")
     assert "刚刚" in page.locator("#facts").inner_text()
+
+
+def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurried):
+    other = visit(address)
+    other.goto(f"{address}?lang=zh")
+    other.wait_for_function("document.documentElement.lang === 'zh'")
+    begin(page, 50)
+    run = other.locator("#run")
+    for _ in range(2):
+        run.click()
+        other.wait_for_selector("#run[data-waiting=排队中]")
+        assert "排队中" in run.evaluate("button => getComputedStyle(button, '::after').content")
+        other.locator("#stop").click()
+        other.wait_for_selector("#stop:disabled")
+        other.wait_for_selector("#run:not([data-waiting])")
+    run.click()
+    other.wait_for_selector("#run[data-waiting]")
+    page.locator("#stop").click()
+    other.wait_for_selector("#get-mask", state="visible")
+    expect(other.locator("[data-waiting]")).to_have_count(0)
+    expect(page.locator("[data-waiting]")).to_have_count(0)

@@ -65,8 +65,8 @@ def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: i
 @pytest.mark.parametrize("name", ["condition", "unet"])
 def test_a_plain_network_becomes_sure_of_four_pictures(name: str) -> None:
     walk = race(contest(minutes=100, name=name))
-    *_, last = (next(walk) for _ in range(100))
-    assert last.loss < 0.6  # Dice and cross-entropy: 0.3 for both; 1.25 for a U-Net that ends in an instance norm
+    *_, last = (next(walk) for _ in range(60))
+    assert last.loss < 0.9  # Dice and cross-entropy: 0.75 and 0.68; 1.25 for a U-Net that ends in an instance norm
 
 
 def test_a_contestant_learns_until_its_processor_time_is_spent_and_then_stops() -> None:
