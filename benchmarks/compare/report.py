@@ -2,7 +2,8 @@
 
 Two networks are held against each other on the same cases: their difference is that of each case, and its interval is drawn
 from cases, so what makes a picture hard for both does not widen it. Who was trained with several seeds has one row, the
-mean of them, and his interval is drawn from his seeds as well.
+mean of them, and his interval is drawn from his seeds as well; two who share seeds are held against each other on those,
+for a seed was run for both on the same day and machine.
 """
 
 import json
@@ -10,7 +11,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ class _Entrant:
     iterations: int
     minutes: float | None  # of processor time; older checkpoints did not note it
     results: Sequence[dict[str, Any]]  # of `evaluate`, one a seed
+    seeds: Sequence[int] = ()  # of the training, in the same order; a shipped checkpoint's do not matter
+
+    def on(self, seeds: set[int]) -> "_Entrant":
+        """Keep these seeds alone; without any of them, keep all."""
+        kept = [i for i, seed in enumerate(self.seeds) if seed in seeds] or range(len(self.results))
+        return replace(self, results=[self.results[i] for i in kept])
 
     def of(self, name: str) -> list[float]:
         """Look up what the results have under that name, one a seed."""
@@ -117,6 +124,7 @@ def _peers(folder: Path) -> Iterator[_Entrant]:
         result = _read(path)
         seeds[result["settings"]["peer"]].append(result)
     for peer, results in seeds.items():
+        results.sort(key=lambda result: result["settings"]["seed"])
         settings = [result["settings"] for result in results]
         facts = settings[0]
         drawn = f"; {facts['members']} members, {facts['steps']} steps" if facts["steps"] else ""
@@ -128,6 +136,7 @@ def _peers(folder: Path) -> Iterator[_Entrant]:
             iterations=round(np.mean([each["iterations"] for each in settings])),
             minutes=float(np.mean([each["minutes"] for each in settings])),
             results=results,
+            seeds=[each["seed"] for each in settings],
         )
 
 
@@ -160,8 +169,10 @@ def _plain(entrants: Sequence[_Entrant]) -> _Entrant | None:
 
 def _ahead(entrant: _Entrant, plain: _Entrant) -> str:
     """Say by how many points of Dice one is above the other on the cases both were scored on, with a 95 % interval."""
-    shared = entrant.cases & plain.cases
-    ours, theirs = (100 * _dice(each, shared) for each in (entrant, plain))
+    seeds = set(entrant.seeds) & set(plain.seeds)
+    pair = entrant.on(seeds), plain.on(seeds)
+    shared = set.intersection(*(each.cases for each in pair))
+    ours, theirs = (100 * _dice(each, shared) for each in pair)
     if not ours.size:
         return ""
     said = f"{_mean(ours) - _mean(theirs):+.1f}"

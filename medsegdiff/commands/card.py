@@ -6,7 +6,9 @@ both lie in one folder per checkpoint.
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -128,12 +130,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(compared: Path) -> str:
-    """Say what the best plain U-Net of `make compare` reached on a task, where one was trained."""
-    found = [_read(path) for path in compared.glob("unet-*.json")]
-    if not found:
+    """Say what the best plain U-Net of `make compare` reached on a task, where one was trained; the mean of its seeds."""
+    seeds: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in compared.glob("unet-*.json"):
+        result = _read(path)
+        seeds[result["settings"]["peer"]].append(result)
+    if not seeds:
         return ""
-    best = max(found, key=lambda result: result["mean_dice"])
-    return f"{best['settings']['minutes']:.0f}, {best['mean_dice']:.3f}, {best['ece']:.4f}"
+    best = max(seeds.values(), key=lambda results: fmean(result["mean_dice"] for result in results))
+    minutes = fmean(result["settings"]["minutes"] for result in best)
+    return f"{minutes:.0f}, {fmean(r['mean_dice'] for r in best):.3f}, {fmean(r['ece'] for r in best):.4f}"
 
 
 def _interval(result: dict[str, Any], digits: int) -> str:
