@@ -3,6 +3,7 @@
 import os
 import shutil
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in what is started: a second thread makes tiny networks slower
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
@@ -13,7 +14,7 @@ import torch
 
 from medsegdiff.config import V1Config, V2Config
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  # a busy machine is no failure
 hypothesis.settings.load_profile("house")
 
