@@ -5,6 +5,7 @@
     choose      picture, checkpoint, settings          uncertainty   members, fusion, how many are enough
     hub, files  weights from the Hub, results out      compare       two setups on the same noise
     api         the public endpoints                   truth         a mask of one's own
+    mended      where Gradio does otherwise            far, callers  addresses fetched, callers who hang up
 
 A room is a function `lay(desk) -> Room`: it lays its widgets where it is called, wires them, and says how it shows the
 scene, which is what the visitor has chosen and run.

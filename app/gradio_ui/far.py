@@ -1,7 +1,7 @@
 """Pictures given by address, as programs do: fetched from the open internet only, and within limits of size and time.
 
 Gradio would fetch whatever address stands in an event's data, of any length. So addresses are taken out before it sees
-them: `Page` fetches each into the cache that uploads lie in, and puts its path in the address's place. Which hosts may be
+them: each file is fetched into the cache that uploads lie in, and its path put in the address's place. Which hosts may be
 asked is safehttpx's to say, as in Gradio: none inside the server's own network, and of a redirect every hop is looked up
 anew. What is connected to is the address that was looked up.
 """
@@ -18,23 +18,23 @@ from gradio_client import utils
 
 from app.gradio_ui.desk import refusal
 
-__all__ = ["MOST", "Page", "fetch"]
+__all__ = ["MOST", "bring", "fetch"]
 
 MOST = 32 * 2**20  # bytes, as of an upload
 _LONGEST = 20.0  # seconds
 
 
-class Page(gr.Blocks):
-    """Blocks whose events fetch no address without a limit."""
+async def bring(inputs: list[Any], folder: Path) -> list[Any]:
+    """Put the paths of files fetched into a folder in the place of the addresses among an event's inputs.
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Bring what is far here, then do as Gradio does."""
+    Raises:
+        gr.Error: one cannot be had within the limits.
+    """
 
-        async def brought(file: dict[str, Any]) -> dict[str, Any]:
-            return file | {"path": str(await fetch(file["path"], Path(self.GRADIO_CACHE))), "url": None}
+    async def brought(file: dict[str, Any]) -> dict[str, Any]:
+        return file | {"path": str(await fetch(file["path"], folder)), "url": None}
 
-        inputs = await utils.async_traverse(inputs, brought, _is_far)
-        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+    return await utils.async_traverse(inputs, brought, _is_far)
 
 
 def _is_far(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """The page put together and served: the head, the left side, the rooms, the language."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from app import equaliser, gallery, links, scrubber
 from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
 from app.gradio_ui.callers import Callers
 from app.gradio_ui.desk import QUICK, Desk, Kept, Update, Wish
-from app.gradio_ui.far import MOST, Page
+from app.gradio_ui.far import MOST
+from app.gradio_ui.mended import Page, Strays
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
 from app.session import Session, Stage
@@ -30,10 +31,16 @@ _SHOW_ROOM = """(key) => {
     if (part) document.querySelector('.parts').dataset.part = part.value;
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
 }"""
-# What a link hides from a class stays in the page, out of sight.
-_HIDE = """(...given) => {
+# What a link hides from a class stays in the page, out of sight. What is shown on greeting would take away what somebody
+# has begun before, so nothing can be begun.
+_OPEN = """(...given) => {
     document.body.dataset.hide = (new URLSearchParams(location.search).get('hide') || '').replaceAll(',', ' ');
+    document.querySelector('.layout').inert = true;
     return given;
+}"""
+_GREETED = """() => {
+    document.querySelector('.layout').inert = false;
+    document.body.dataset.greeted = '';
 }"""
 _STYLE = Path(__file__).parents[1] / "page.css"
 
@@ -110,21 +117,9 @@ def build(session: Session, callers: Callers) -> gr.Blocks:
         _wire_language(desk, act)
         api.lay(session, callers)
     if _MCP:
-        demo.temp_file_sets.append(_Strays())
+        demo.temp_file_sets.append(Strays())
     demo.queue(max_size=20, default_concurrency_limit=4)
     return demo
-
-
-class _Strays(set[str]):
-    """Files that Gradio makes and does not note, for its own clearing up of the cache to find.
-
-    Its MCP server unpacks a picture that came as a data: address, and every file it hands over leaves an empty one.
-    """
-
-    def __iter__(self) -> Iterator[str]:
-        folder = Path(gr.mcp.DEFAULT_TEMP_DIR)
-        yield from (str(path) for path in folder.glob("*/file*"))
-        yield from (str(path) for path in folder.glob("tmp*") if path.is_file())
 
 
 def _head(desk: Desk) -> None:
@@ -216,9 +211,9 @@ def _wire_language(desk: Desk, act: choose.Act) -> None:
 
     told = [*desk.texts, *choose.spoken(act)]
     widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
-    hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_HIDE, **QUICK)
+    hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_OPEN, **QUICK)
     again = desk.language.input(switch, [desk.wish, desk.language, desk.subject, desk.checkpoint], told, **QUICK)
-    for event in (hello, again):
-        shown = [*widgets, desk.drawn, desk.kept, *choose.spoken(act)]
-        event.then(redraw, [desk.room, desk.kept, *desk.seen], shown, **QUICK)
+    seen, shown = [desk.room, desk.kept, *desk.seen], [*widgets, desk.drawn, desk.kept, *choose.spoken(act)]
+    hello.then(redraw, seen, shown, **QUICK).then(None, js=_GREETED, **QUICK)
+    again.then(redraw, seen, shown, **QUICK)
     desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

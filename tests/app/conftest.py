@@ -103,16 +103,19 @@ def unhurried(monkeypatch):
     """Lets every step of a run take a while, or a tiny network is done before a busy browser has looked."""
     import time
 
+    from app import volumes
     from app.session import Session
 
-    run = Session.run
+    def slowly(run):
+        def slow(*arguments):
+            for event in run(*arguments):
+                yield event
+                time.sleep(0.2)
 
-    def slowly(self, *arguments):
-        for event in run(self, *arguments):
-            yield event
-            time.sleep(0.2)
+        return slow
 
-    monkeypatch.setattr(Session, "run", slowly)
+    monkeypatch.setattr(Session, "run", slowly(Session.run))
+    monkeypatch.setattr(volumes, "segment", slowly(volumes.segment))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,5 @@ def page(visit, address):
     """The page in English, every room there."""
     page = visit(address)
     page.goto(address)
-    page.wait_for_selector("#rooms label:nth-child(3)")
-    page.wait_for_function("document.documentElement.lang === 'en'")
+    page.wait_for_selector("body[data-greeted]")
     return page

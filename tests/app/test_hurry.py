@@ -1,11 +1,12 @@
 """A visitor in a hurry: of two choices that overlap on their way, the one made last is the one that stays."""
 
+import copy
 import threading
 
 import pytest
 from playwright.sync_api import expect
 
-from app import volumes
+from app import links, volumes
 from app.gradio_ui.desk import Wish
 from app.session import Session
 
@@ -107,7 +108,7 @@ def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
 def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurried):
     other = visit(address)
     other.goto(f"{address}?lang=zh")
-    other.wait_for_function("document.documentElement.lang === 'zh'")
+    other.wait_for_selector("body[data-greeted]")
     begin(page, 50)
     run = other.locator("#run")
     for _ in range(2):
@@ -123,3 +124,61 @@ def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurr
     other.wait_for_selector("#get-mask", state="visible")
     expect(other.locator("[data-waiting]")).to_have_count(0)
     expect(page.locator("[data-waiting]")).to_have_count(0)
+
+
+def test_nothing_is_begun_that_the_greeting_would_take_away(visit, address, monkeypatch):
+    release, parse = threading.Event(), links.parse
+    monkeypatch.setattr(links, "parse", lambda *given: release.wait(60) and parse(*given))
+    page = visit(address)
+    page.goto(address)
+    page.wait_for_selector(".layout[inert]")
+    release.set()
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+
+
+def applied(values, edits):
+    """What Gradio's page makes of edits: it writes them into the very values that came before."""
+    for i, changes in enumerate(edits):
+        for action, path, new in changes:
+            holder = values if not path else values[i]
+            for key in path[:-1]:
+                holder = holder[key]
+            key = path[-1] if path else i
+            if action == "delete":
+                del holder[key]
+            elif action == "add" and isinstance(holder, list):
+                holder.insert(key, new)
+            else:
+                holder[key] = holder[key] + new if action == "append" else new
+    return list(values)
+
+
+def test_what_is_sent_later_changes_nothing_that_waits_to_be_shown():
+    import gradio as gr
+
+    from app.gradio_ui.mended import Page
+
+    with Page() as page:
+        widgets = [gr.HTML(), gr.HTML(), gr.HTML()]
+        event = gr.on(None, lambda: [None] * 3, None, widgets)
+    function = page.fns[event["id"]]
+    run = [
+        [{"shown": "live", "steps": [1]}, {"__type__": "update", "visible": False}, "a"],
+        [{"shown": "live", "steps": [1, 2]}, {"__type__": "update"}, "ab"],
+        [{"shown": "run", "steps": [3]}, {"__type__": "update", "visible": True}, "ab"],
+        [{"__type__": "update"}, {"__type__": "update"}, "c"],
+    ]
+    arrived, held = [], []
+    for values in copy.deepcopy(run):
+        sent = page.handle_streaming_diffs(function, values, session_hash="one", run="first", final=False)
+        held = applied(held, sent) if arrived else sent
+        arrived.append(list(held))
+    assert arrived == run  # though the browser has come to show none of them
+
+
+def test_a_slow_browser_shows_how_a_quick_run_ended(page):
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})  # a telephone
+    page.locator("#run").click()
+    page.wait_for_selector("#film-steps .film[data-shown=run]")
+    page.wait_for_selector("#get-mask", state="visible")

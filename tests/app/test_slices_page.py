@@ -79,7 +79,7 @@ def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, 
     assert "secret-name" not in page.content()
 
 
-def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path):
+def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path, unhurried):
     bring(page, nifti)
     page.wait_for_selector("#slices")
     few(page)
