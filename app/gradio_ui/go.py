@@ -12,7 +12,7 @@ from app.experiments import Progress
 from app.gradio_ui.desk import BUSY, QUICK, Desk, Texts, Update, Wish
 from app.i18n import LANGUAGES, Words, words
 
-__all__ = ["LEAVE", "Go", "lay", "said_to_wait", "status"]
+__all__ = ["Go", "lay", "left_line", "said_to_wait", "status"]
 
 # A run's first word disables its button; until then, and beyond what a reader would call at once, it waits for others'.
 _WAIT = """() => {
@@ -22,7 +22,7 @@ _WAIT = """() => {
     begun.observe(button, { attributes: true, attributeFilter: ['disabled'] });
     return { __type__: 'update', interactive: true, visible: true };
 }"""
-LEAVE = "() => { document.querySelectorAll('[data-waiting]').forEach((button) => delete button.dataset.waiting); }"
+_LEAVE = "() => { delete document.getElementById(%s)?.dataset.waiting; }"
 
 
 class Go:
@@ -62,9 +62,11 @@ class Go:
         inputs = [self._desk.wish, self._desk.checkpoint, *inputs]
         said_to_wait(self._run, self._stop)
         event = self._run.click(going, inputs, [*outputs, *self.widgets], **BUSY)
-        event.then(idle, None, self.widgets, js=LEAVE, **QUICK)
+        event.then(idle, None, self.widgets, js=left_line(self._run), **QUICK)
         # After the cancelling, or the run's last word may come after this one.
-        self._stop.click(None, None, None, cancels=[event]).then(idle, None, self.widgets, js=LEAVE, **QUICK)
+        self._stop.click(None, None, None, cancels=[event]).then(
+            idle, None, self.widgets, js=left_line(self._run), **QUICK
+        )
 
 
 def said_to_wait(run: Any, stop: Any) -> None:
@@ -74,6 +76,11 @@ def said_to_wait(run: Any, stop: Any) -> None:
     """
     spoken = {language: words(language)("run.waiting") for language in LANGUAGES}
     run.click(None, None, [stop], js=_WAIT % (json.dumps(run.elem_id), json.dumps(spoken, ensure_ascii=False)), **QUICK)
+
+
+def left_line(run: Any) -> str:
+    """Let a button say so no longer, in JavaScript."""
+    return _LEAVE % json.dumps(run.elem_id)
 
 
 def lay(desk: Desk, label: Texts, name: str) -> Go:

@@ -19,15 +19,23 @@ class Page(gr.Blocks):
         inputs = await far.bring(inputs, Path(self.GRADIO_CACHE))
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
-    def handle_streaming_diffs(self, block_fn: Any, data: list[Any], *of_run: Any, **options: Any) -> list[Any]:
+    def handle_streaming_diffs(
+        self,
+        block_fn: Any,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
         """Send every value that has changed whole, and of the others nothing.
 
         Gradio sends what differs within a value, and its page writes that into the value sent before. One that the
         browser has not come to show until then is lost: of a run that ends soon the result, on a telephone.
         """
         given = list(data)
-        sent = super().handle_streaming_diffs(block_fn, data, *of_run, **options)
-        if options.get("final") or options.get("simple_format"):
+        sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
+        if final or simple_format:
             return sent
         return [
             [["replace", [], new]] if edits and edits is not new else edits

@@ -99,7 +99,7 @@ def lay(desk: Desk, act: Act) -> Room:
         [*widgets, desk.room, desk.subject, desk.stage, desk.drawn, act.run, act.stop, act.estimate],
         **BUSY,
     )
-    event.then(idle, None, [act.run, act.stop], js=go.LEAVE, **QUICK)
+    event.then(idle, None, [act.run, act.stop], js=go.left_line(act.run), **QUICK)
     act.stop.click(
         idle,
         None,
@@ -107,7 +107,7 @@ def lay(desk: Desk, act: Act) -> Room:
         cancels=[event],
         js="() => window.dispatchEvent(new Event('film-stop'))",
         **QUICK,
-    ).then(None, None, None, js=go.LEAVE, **QUICK)
+    ).then(None, None, None, js=go.left_line(act.run), **QUICK)
     return Room("try", widgets, show)
 
 

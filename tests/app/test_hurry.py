@@ -118,10 +118,16 @@ def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurr
         other.locator("#stop").click()
         other.wait_for_selector("#stop:disabled")
         other.wait_for_selector("#run:not([data-waiting])")
+    other.locator("#rooms input[value=compare]").check(force=True)
+    other.locator("#compare").click()
+    other.wait_for_selector("#compare[data-waiting]")
     run.click()
     other.wait_for_selector("#run[data-waiting]")
+    other.locator("#stop").click()
+    other.wait_for_selector("#run:not([data-waiting])")
+    expect(other.locator("#compare[data-waiting]")).to_have_count(1)  # which waits on
     page.locator("#stop").click()
-    other.wait_for_selector("#get-mask", state="visible")
+    other.wait_for_selector("#compared table")
     expect(other.locator("[data-waiting]")).to_have_count(0)
     expect(page.locator("[data-waiting]")).to_have_count(0)
 
