@@ -10,10 +10,12 @@
 # make ablations TASK=skin-lesion DATA=folder MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]   leave parts out
 #
 # Variables: PYTHON=python3.12 to choose the interpreter (3.11 or newer), TORCH_INDEX=URL to choose torch's wheels,
-# TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest.
+# TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest, WORKERS=2 how many
+# processes share the tests.
 
 VENV  ?= .venv
 TORCH ?= 2.13.0
+WORKERS ?= 2
 PY    := $(VENV)/bin/python
 PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 
@@ -32,7 +34,7 @@ course: $(VENV)/demo.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m streamlit run app.py $(ARGS)
 
 test: $(VENV)/dev.stamp browser
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
