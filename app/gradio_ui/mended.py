@@ -31,7 +31,7 @@ class Page(gr.Blocks):
         """Send every value that has changed whole, and of the others nothing.
 
         Gradio sends what differs within a value, and its page writes that into the value sent before. One that the
-        browser has not come to show until then is lost: of a run that ends soon the result, on a telephone.
+        browser has not come to show until then is lost: on a slow machine the result of a run that ends soon.
         """
         given = list(data)
         sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
