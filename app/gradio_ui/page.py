@@ -32,10 +32,12 @@ _SHOW_ROOM = """(key) => {
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
 }"""
 # What a link hides from a class stays in the page, out of sight. What is shown on greeting would take away what somebody
-# has begun before, so nothing can be begun.
+# has begun before, so nothing can be begun; a greeting that fails is waited for no longer than ten seconds.
 _OPEN = """(...given) => {
     document.body.dataset.hide = (new URLSearchParams(location.search).get('hide') || '').replaceAll(',', ' ');
-    document.querySelector('.layout').inert = true;
+    const layout = document.querySelector('.layout');
+    layout.inert = true;
+    setTimeout(() => { layout.inert = false; }, 10000);
     return given;
 }"""
 _GREETED = """() => {

@@ -143,6 +143,17 @@ def test_nothing_is_begun_that_the_greeting_would_take_away(visit, address, monk
     page.wait_for_selector("#get-mask", state="visible")
 
 
+def test_a_greeting_that_fails_leaves_a_page_that_works(visit, address):
+    page = visit(address)
+    page.route("**/run/predict*", lambda route: route.fulfill(status=500, body="{}"))
+    page.goto(address)
+    page.wait_for_selector(".layout[inert]")
+    page.wait_for_selector(".layout:not([inert])")
+    page.unroute("**/run/predict*")
+    page.locator("#run").click()
+    page.wait_for_selector("#get-mask", state="visible")
+
+
 def applied(values, edits):
     """What Gradio's page makes of edits: it writes them into the very values that came before."""
     for i, changes in enumerate(edits):
