@@ -88,6 +88,8 @@ def read_source(path: str | PathLike[str], *, names: bool = False) -> "Dataset":
     for keyword in ("StudyDate", "StudyTime", "StudyID"):
         if keyword not in source:
             setattr(source, keyword, "")
+    if not source.get("SliceThickness"):  # may be absent or empty in a picture, but readers want it of a segmentation
+        source.SliceThickness = source.get("SpacingBetweenSlices") or 1.0  # what ITK takes for it, in the NIfTI too
     return source
 
 

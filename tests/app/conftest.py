@@ -14,6 +14,7 @@ def checkpoint(tmp_path_factory, v2_config):
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         model = build(v2_config)
     domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), source="none", licence="CC0")
     diffusion = DiffusionConfig(parametrization="x_0", scale=0.3)
@@ -31,6 +32,7 @@ def plain(tmp_path_factory):
 
     folder, config = tmp_path_factory.mktemp("checkpoints") / "plain", UNetConfig(image_size=64, widths=(8, 8))
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         model = build(config)
     domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), licence="CC0")
     save(folder, model, model_config=config, diffusion=DiffusionConfig(), domain=domain, training={})

@@ -39,6 +39,7 @@ def server(checkpoint, v1_config, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-v1"
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         model = build(v1_config)
     domain = Domain(task="skin-lesion", modality="dermoscopy, RGB", labels=("lesion",), source="none", licence="CC0")
     diffusion = DiffusionConfig(parametrization="x_0", scale=0.3)

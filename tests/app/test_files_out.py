@@ -107,7 +107,12 @@ def test_the_mask_of_a_slice_and_of_a_volume_lie_on_the_voxels_of_the_file(sessi
     assert json.loads(every["report"].read_text())["mask"]["sha256"]
 
 
-def test_a_dicom_gets_a_segmentation_that_refers_to_it_and_names_nobody(session, tmp_path):
+# SimpleITK places a slice or not depending on what it has read before; so both are said here.
+PLACE = {"ImagePositionPatient": [1, 2, 3], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("place", [{}, PLACE, PLACE | {"SliceThickness": None}, PLACE | {"SliceThickness": 3}])
+def test_a_dicom_gets_a_segmentation_that_refers_to_it_and_names_nobody(session, tmp_path, place):
     highdicom = pytest.importorskip("highdicom")
     path = tmp_path / "scan.dcm"
     sitk.WriteImage(sitk.GetImageFromArray(np.arange(30 * 40, dtype=np.uint16).reshape(1, 30, 40)), str(path))
@@ -115,6 +120,9 @@ def test_a_dicom_gets_a_segmentation_that_refers_to_it_and_names_nobody(session,
 
     before = pydicom.dcmread(path)
     before.PatientName, before.PatientID = "DOE^JANE", "4711"
+    for keyword in (*PLACE, "SliceThickness", "SpacingBetweenSlices"):
+        before.pop(keyword, None)
+    before.update(place)
     before.save_as(path)
     shelf = Shelf()
     subject = take(str(path), shelf, "skin-lesion")
