@@ -208,7 +208,7 @@ def wire(desk: Desk, act: Act) -> None:
         show_progress_on=act.upload,  # or a refusal leaves "Error" on everything that a picture would have changed
         concurrency_id="read",
         concurrency_limit=2,
-    ).failure(lambda: None, None, act.upload, **QUICK)
+    ).failure(lambda: None, None, act.upload, **QUICK | {"show_progress_on": act.upload})  # takes its "Error" away
     picker.wire(desk, act.slices, show_slice, [*desk.shown, *act.slices.widgets, act.domain])
 
 

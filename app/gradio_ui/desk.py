@@ -18,7 +18,21 @@ from app.session import Session, Stage
 from app.subjects import Subject, phantom
 from app.volumes import Shelf
 
-__all__ = ["BUSY", "QUICK", "Desk", "Kept", "Room", "Scene", "Speech", "Texts", "Update", "Wish", "refusal", "refusing"]
+__all__ = [
+    "BUSY",
+    "QUICK",
+    "SILENT",
+    "Desk",
+    "Kept",
+    "Room",
+    "Scene",
+    "Speech",
+    "Texts",
+    "Update",
+    "Wish",
+    "refusal",
+    "refusing",
+]
 
 Update = dict[Any, Any]
 Kept = dict[str, object]
@@ -26,12 +40,18 @@ Kept = dict[str, object]
 
 Texts = Callable[[Words], dict[str, Any]]
 
-QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+SILENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+"""Of events that show themselves how far they are.
+
+Left to itself, Gradio's page writes the state of an event on everything that it may change, at every step of a run, and
+copies the films and charts there for it: a browser at a sixth of a desk's speed did nothing else.
+"""
+
+QUICK: dict[str, Any] = {**SILENT, "queue": False}
 """Of events that only look something up: they never wait for a run."""
 
 BUSY: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
+    **SILENT,
     "concurrency_id": "model",
     "concurrency_limit": 1,
     "trigger_mode": "once",

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.gradio_ui.desk import QUICK, Desk, Update
+from app.gradio_ui.desk import QUICK, SILENT, Desk, Update
 from app.i18n import Words, words
 
 __all__ = ["lay"]
@@ -56,8 +56,7 @@ def lay(desk: Desk) -> None:
         fetch,
         [repository, revision, refresh, desk.language],
         [loaded, desk.checkpoint, load],
-        api_visibility="private",
-        show_progress="hidden",
+        **SILENT,
         concurrency_id="fetch",
         concurrency_limit=2,
         trigger_mode="once",

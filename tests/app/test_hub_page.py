@@ -6,6 +6,7 @@ import socket
 import huggingface_hub.constants as client
 import huggingface_hub.utils._cache_manager
 import pytest
+from hands import unfold
 from own_hub import FIRST, serving
 from playwright.sync_api import expect
 
@@ -38,8 +39,7 @@ def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
 
 @pytest.fixture
 def page(hub, page):
-    page.locator("#about > button").click()
-    page.wait_for_selector("#hub-load", state="visible")
+    unfold(page, "#about", "#hub-load")
     return page
 
 

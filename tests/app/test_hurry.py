@@ -4,6 +4,7 @@ import copy
 import threading
 
 import pytest
+from hands import turn
 from playwright.sync_api import expect
 
 from app import links, volumes
@@ -79,9 +80,7 @@ def test_a_run_is_of_what_was_chosen_when_it_began(choice, of_volume, ends):
 
 
 def begin(page, steps):
-    page.locator("#settings > button").click()
-    page.locator("#set-steps input[type=number]").fill(str(steps))
-    page.locator("#set-steps input[type=number]").press("Enter")
+    turn(page, steps=steps)
     page.locator("#run").click()
     page.wait_for_selector(f"#film-steps >> text=/of {steps} ·/")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hands import turn, unfold
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -92,7 +93,7 @@ def test_what_a_visitor_writes_stays_text(page, tmp_path):
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
     page.set_input_files("#upload input[type=file]", path)
     page.wait_for_selector("text=40 × 60 pixels")
-    page.locator("#about > button").click()
+    unfold(page, "#about", "#hub-load")
     page.locator("#hub-repository textarea, #hub-repository input").first.fill(f"{attack}/x")
     page.locator("#hub-load").click()
     page.wait_for_selector("#loaded [role=alert]")
@@ -103,9 +104,7 @@ def test_what_a_visitor_writes_stays_text(page, tmp_path):
 def test_a_closed_tab_leaves_its_place_to_the_next(page, address, lesion, ended, unhurried):
     from gradio_client import Client, handle_file
 
-    page.locator("#settings > button").click()
-    page.locator("#set-steps input[type=number]").fill("50")
-    page.locator("#set-steps input[type=number]").press("Enter")
+    turn(page, steps=50)
     page.locator("#run").click()
     page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.startsWith('Step ')")
     assert not ended

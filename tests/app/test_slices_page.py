@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hands import turn
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -39,10 +40,7 @@ def bring(page, path):
 
 def few(page):
     """Few members and steps."""
-    page.locator("#settings > button").click()
-    for name in ("members", "steps"):
-        page.locator(f"#set-{name} input[type=number]").fill("2")
-        page.locator(f"#set-{name} input[type=number]").press("Enter")
+    turn(page, members=2, steps=2)
 
 
 def save(page, selector, folder):

@@ -1,0 +1,25 @@
+"""What a visitor's hands do on the page, no quicker than hands are."""
+
+from typing import Any
+
+_TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def unfold(page: Any, accordion: str, held: str) -> None:
+    """Open an accordion and wait until one of the widgets in it can be used.
+
+    Gradio gives the widgets of an accordion their values once more in the frame after it is first shown, and takes away
+    what has been typed into them before.
+    """
+    page.locator(f"{accordion} > button").click()
+    page.wait_for_selector(held)
+    page.evaluate(_TWO_FRAMES)
+
+
+def turn(page: Any, **settings: int) -> None:
+    """Open the settings and type into some of them."""
+    unfold(page, "#settings", "#set-steps")
+    for name, value in settings.items():
+        field = page.locator(f"#set-{name} input[type=number]")
+        field.fill(str(value))
+        field.press("Enter")
