@@ -165,11 +165,11 @@ const pause = () => {
   if (parts.play) { icon(parts.play, 'play'); name(parts.play, film.words.play); }
 };
 const draw = () => {
-  if (!film || !sheet) return;
+  if (!film) return;
   const [w, h] = film.tile;
   parts.canvases.forEach((canvas, row) => {
-    canvas.getContext('2d').drawImage(sheet, at * w, row * h, w, h, 0, 0, w, h);
     canvas.setAttribute('aria-label', film.views[row].alts[at] || film.views[row].title);
+    if (sheet) canvas.getContext('2d').drawImage(sheet, at * w, row * h, w, h, 0, 0, w, h);
   });
 };
 const go = (to, tell = true) => {

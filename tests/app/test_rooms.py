@@ -153,6 +153,14 @@ def test_axe_finds_nothing_that_the_page_could_mend(page, address, look):
     assert found == []
 
 
+def test_a_film_says_what_it_shows_before_it_is_painted(visit, address):
+    page = visit(address)
+    page.add_init_script("Object.defineProperty(HTMLImageElement.prototype, 'onload', { set() {} })")  # it never is
+    page.goto(address)
+    page.wait_for_selector("#film-steps canvas")
+    expect(page.locator("#film-steps canvas:not([aria-label])")).to_have_count(0, timeout=5000)
+
+
 def test_nothing_needs_sideways_scrolling_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     for room in ("inside", "uncertainty", "compare", "truth"):
