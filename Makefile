@@ -1,11 +1,11 @@
 # make demo    open the page on a local port; the first run makes .venv and installs what it needs
 # make course  open the course on a local port: ten chapters on diffusion segmentation, in Streamlit
-# make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_house.py: some
+# make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_structure.py: some
 # make check   run the linters            make fix: let ruff repair what it can
 # make results CHECKPOINT=skin-lesion-v2 DATA=folder   measure a checkpoint, write its card and the tables; the card also
 #              shows results/CHECKPOINT/curve.jsonl; GRID="5x10 1x10": some rows again, GRID=1x0: a plain U-Net
-# make bench   measure speed and memory on this machine beside peers, into README.md; ARGS=--quick: a trial
-# make compare TASK=skin-lesion DATA=folder MINUTES=60 [PEERS="unet@256 lucidrains@64"]   train others on one budget of
+# make bench   measure speed and memory on this machine beside baselines, into README.md; ARGS=--quick: a trial
+# make compare TASK=skin-lesion DATA=folder MINUTES=60 [BASELINES="unet@256 lucidrains@64"]   train others on one budget of
 #              processor time each, score them like ours, put the table into README.md; again: continue where it stopped
 # make ablations TASK=skin-lesion DATA=folder MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]   leave parts out
 #
@@ -69,11 +69,11 @@ bench: $(VENV)/dev.stamp
 	@$(PY) -m benchmarks --readme README.md $(ARGS)
 
 # Other networks on the same pictures.
-PEERS ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
+BASELINES ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
 compare: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md --overview docs/results.md $(if $(DATA),--data $(DATA)) \
-	    $(if $(MINUTES),--minutes $(MINUTES)) --peers $(PEERS) $(ARGS)
+	    $(if $(MINUTES),--minutes $(MINUTES)) --baselines $(BASELINES) $(ARGS)
 
 # Ablations of the papers' kind; VARIANTS, SEEDS and SIZE have defaults.
 ablations: $(VENV)/dev.stamp

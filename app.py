@@ -30,8 +30,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args()
 
-    from app import catalogue, gradio_ui
-    from app.session import Session
+    from app import gradio_ui
+    from app.core import catalogue
+    from app.core.session import Session
 
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
     session = Session(own | catalogue.shipped(), arguments.device)

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as the page
 import torch
 
 from benchmarks import alone, measure, report, visitors
-from benchmarks.contenders import CONTENDERS
+from benchmarks.baselines import BASELINES
 from medsegdiff.commands.card import fill
 from medsegdiff.device import best_device
 
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9, help="times that every contender takes its turn")
-    parser.add_argument("--only", default="", help="contenders whose name contains this")
+    parser.add_argument("--rounds", type=int, default=9, help="times that every baseline takes its turn")
+    parser.add_argument("--only", default="", help="baselines whose name contains this")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     parser.add_argument("--threads", type=int, default=0, help="of one operation; 0: as torch finds right")
     parser.add_argument(
@@ -70,10 +70,10 @@ def _told(words: str) -> None:
 def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     quick = arguments.quick
     rounds = 1 if quick else arguments.rounds
-    wanted = [one for one in CONTENDERS if arguments.only in one.name]
+    wanted = [one for one in BASELINES if arguments.only in one.name]
     chosen = [one for one in wanted if measure.available(one)]
     if not chosen:
-        raise ValueError(f"no contender is called {arguments.only!r}, or what it needs is not installed; see --help")
+        raise ValueError(f"no baseline is called {arguments.only!r}, or what it needs is not installed; see --help")
     if quick:
         chosen = [replace(one, size=64, members=min(one.members, 2), steps=min(one.steps, 2)) for one in chosen]
     absent = [one.name for one in wanted if not measure.available(one)]
@@ -84,7 +84,7 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
     found |= measure.compare(chosen, device, rounds, _told)
     if quick:
         return found
-    for row in found["contenders"]:
+    for row in found["baselines"]:
         _told(f"{row['name']}, alone")
         row["alone"] = measure.fresh("serve", row["name"], device)
     found["training"] = []
@@ -92,10 +92,10 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
         if arguments.only in name and name not in absent:
             _told(f"{name}, training at {size}")
             found["training"].append({"name": name} | measure.fresh("train", name, size, batch, device))
-    if arguments.only in CONTENDERS[0].name:
+    if arguments.only in BASELINES[0].name:
         _told("many visitors")
         found["visitors"] = _crowds(device)
-        sizes = {5 * n: replace(CONTENDERS[0], members=5 * n) for n in _CROWDS[:2]}
+        sizes = {5 * n: replace(BASELINES[0], members=5 * n) for n in _CROWDS[:2]}
         loaded = {n: one.load(one, device) for n, one in sizes.items()}
         found["batching"] = visitors.batching(loaded, device, rounds)
     return found
@@ -106,7 +106,7 @@ def _crowds(device: torch.device) -> list[dict[str, Any]]:
     most, rows = torch.get_num_threads(), []
     for threads in sorted({1, most}):
         torch.set_num_threads(threads)
-        loaded = CONTENDERS[0].load(CONTENDERS[0], device)
+        loaded = BASELINES[0].load(BASELINES[0], device)
         visitors.simultaneous(loaded, 1)
         rows += [visitors.simultaneous(loaded, n) for n in _CROWDS]
     torch.set_num_threads(most)

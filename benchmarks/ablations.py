@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.compare.__main__ import Entry, hold, parser_of
-from benchmarks.compare.peers import Ours, Peer
+from benchmarks.compare.baselines import Baseline, Ours
 from medsegdiff.config import PRESETS, V2Config
 from medsegdiff.records import Switches
 
@@ -41,18 +41,18 @@ _V2 = {
 }
 
 
-def _v1(title: str, switches: Switches, size: int, classes: int) -> Peer:
+def _v1(title: str, switches: Switches, size: int, classes: int) -> Baseline:
     return Ours("v1-tiny", size, classes, title, replace(PRESETS["v1-tiny"].model, switches=switches))
 
 
-def _v2(title: str, switches: Switches, band: str, size: int, classes: int) -> Peer:
+def _v2(title: str, switches: Switches, band: str, size: int, classes: int) -> Baseline:
     model = PRESETS["v2-tiny"].model
     assert isinstance(model, V2Config)
     chosen = replace(model, switches=switches, band="sine" if band == "sine" else "nbp")
     return Ours("v2-tiny", size, classes, title, chosen)
 
 
-VARIANTS: dict[str, Callable[[int, int], Peer]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
+VARIANTS: dict[str, Callable[[int, int], Baseline]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
 VARIANTS |= {name: partial(_v2, *parts) for name, parts in _V2.items()}
 
 

@@ -1,6 +1,6 @@
 """One measurement in a process of its own; prints one line of JSON.
 
-    python -m benchmarks.alone serve NAME DEVICE             NAME of a contender
+    python -m benchmarks.alone serve NAME DEVICE             NAME of a baseline
     python -m benchmarks.alone train NAME SIZE BATCH DEVICE  NAME, SIZE, BATCH: a row of TRAINED
 
 serve    seconds to import and to load, until the first mask (our own) or step, and the largest memory
@@ -51,9 +51,9 @@ def _peak() -> int:
 
 
 def _serve(name: str, device: object, began: float) -> dict[str, float]:
-    from benchmarks.measure import contender
+    from benchmarks.measure import baseline
 
-    chosen = contender(name)
+    chosen = baseline(name)
     for package in chosen.packages:
         __import__(package)
     imported = time.perf_counter()

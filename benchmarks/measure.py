@@ -1,11 +1,11 @@
 """How it is measured: in turn, many times, medians with their quartiles; memory and loading in a fresh process each.
 
-A machine drifts, so contenders take turns within a round and share whatever disturbs it. Work is counted, not timed:
+A machine drifts, so baselines take turns within a round and share whatever disturbs it. Work is counted, not timed:
 
     share of the ceiling = FLOP of a step / its time / the machine's own convolution rate
 
 with FLOP as torch counts them (two for a multiplication and an addition; convolutions and matrix products, not FFTs), and
-the rate that of the fastest of a few 3 x 3 convolutions in the precision and layout that the contenders run in.
+the rate that of the fastest of a few 3 x 3 convolutions in the precision and layout that the baselines run in.
 """
 
 import json
@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.baselines import BASELINES, Baseline
 from medsegdiff.device import precision
 
 __all__ = ["available", "ceiling", "compare", "flops", "fresh", "machine", "seconds", "spread"]
@@ -30,9 +30,9 @@ __all__ = ["available", "ceiling", "compare", "flops", "fresh", "machine", "seco
 _SHAPES = ((64, 64), (128, 32), (256, 32))  # channels, side; 5 samples
 
 
-def available(contender: Contender) -> bool:
-    """Whether all that a contender needs is installed."""
-    return all(find_spec(package) for package in contender.packages)
+def available(baseline: Baseline) -> bool:
+    """Whether all that a baseline needs is installed."""
+    return all(find_spec(package) for package in baseline.packages)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -98,36 +98,36 @@ def ceiling(device: torch.device) -> Callable[[], float]:
 
 
 def compare(
-    contenders: list[Contender], device: torch.device, rounds: int, told: Callable[[str], None]
+    baselines: list[Baseline], device: torch.device, rounds: int, told: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure contenders in turn: milliseconds of a step, seconds to a first picture and to a finished mask."""
-    told(f"loading {len(contenders)} contenders")
-    loaded = [contender.load(contender, device) for contender in contenders]
+    """Measure baselines in turn: milliseconds of a step, seconds to a first picture and to a finished mask."""
+    told(f"loading {len(baselines)} baselines")
+    loaded = [baseline.load(baseline, device) for baseline in baselines]
     work = [flops(one.work) for one in loaded]
     rate, rates = ceiling(device), []
     for one in loaded:
         one.step()  # a first call, that no clock sees
-    samples: list[dict[str, list[float]]] = [{"step": [], "mask": [], "first": []} for _ in contenders]
+    samples: list[dict[str, list[float]]] = [{"step": [], "mask": [], "first": []} for _ in baselines]
     for i in range(rounds):
         told(f"round {i + 1} of {rounds}")
         rates.append(rate())
-        for contender, one, sample in zip(contenders, loaded, samples, strict=True):
-            if contender.heavy and i > 0:
+        for baseline, one, sample in zip(baselines, loaded, samples, strict=True):
+            if baseline.heavy and i > 0:
                 continue
             for name, call in (("step", one.step), ("mask", one.mask), ("first", one.first)):
                 if call is not None:
                     sample[name].append(seconds(call, device))
     rows = []
-    for contender, one, sample, n in zip(contenders, loaded, samples, work, strict=True):
+    for baseline, one, sample, n in zip(baselines, loaded, samples, work, strict=True):
         step = spread(sample["step"])
-        mask = spread(sample["mask"]) if sample["mask"] else {k: v * contender.steps for k, v in step.items()}
+        mask = spread(sample["mask"]) if sample["mask"] else {k: v * baseline.steps for k, v in step.items()}
         rows.append(
             {
-                "name": contender.name,
+                "name": baseline.name,
                 "parameters": sum(p.numel() for p in one.network.parameters()),
-                "size": contender.size,
-                "members": contender.members,
-                "steps": contender.steps,
+                "size": baseline.size,
+                "members": baseline.members,
+                "steps": baseline.steps,
                 "flop_of_a_step": n,
                 "step_s": step,
                 "mask_s": mask | {"n": len(sample["mask"]) or step["n"], "measured": bool(sample["mask"])},
@@ -135,16 +135,16 @@ def compare(
                 "share": n / step["median"] / spread(rates)["median"],
             }
         )
-    return {"ceiling_flop_per_s": spread(rates), "contenders": rows}
+    return {"ceiling_flop_per_s": spread(rates), "baselines": rows}
 
 
 def fresh(*words: object) -> dict[str, float]:
-    """Measure in a process of its own, so that memory and loading are this contender's alone (see `benchmarks.alone`)."""
+    """Measure in a process of its own, so that memory and loading are this baseline's alone (see `benchmarks.alone`)."""
     command = [sys.executable, "-m", "benchmarks.alone", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def contender(name: str) -> Contender:
-    """Find a contender by name."""
-    return next(one for one in CONTENDERS if one.name == name)
+def baseline(name: str) -> Baseline:
+    """Find a baseline by name."""
+    return next(one for one in BASELINES if one.name == name)

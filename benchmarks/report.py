@@ -11,7 +11,7 @@ _OURS, _PEER = "#2b6cb0", "#a0aec0"
 
 
 def table(found: dict[str, Any]) -> str:
-    """Lay out the contenders, then the training."""
+    """Lay out the baselines, then the training."""
     machine = found["machine"]
     rate = found["ceiling_flop_per_s"]["median"] / 1e9
     lines = [
@@ -21,7 +21,7 @@ def table(found: dict[str, Any]) -> str:
         "| what | size | members x steps | GFLOP a step | ms a step | of the ceiling | seconds a mask | memory | start |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in found["contenders"]:
+    for row in found["baselines"]:
         step, mask, alone = row["step_s"], row["mask_s"], row.get("alone")
         estimated = "" if mask["measured"] or row["steps"] == 1 else " *"
         memory = f"{alone['peak_bytes'] / 2**20:.0f} MB" if alone else ""
@@ -67,7 +67,7 @@ def _number(value: float) -> str:
 
 def figure(found: dict[str, Any]) -> str:
     """Draw the seconds of a finished mask as bars on a logarithmic scale."""
-    rows = found["contenders"]
+    rows = found["baselines"]
     values = [row["mask_s"]["median"] for row in rows]
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
     high = max(high, low + 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders import Loaded
+from benchmarks.baselines import Loaded
 from benchmarks.measure import seconds, spread
 
 __all__ = ["batching", "simultaneous"]
@@ -19,7 +19,7 @@ __all__ = ["batching", "simultaneous"]
 
 def simultaneous(loaded: Loaded, visitors: int) -> dict[str, Any]:
     """Let `visitors` ask for a mask at the same moment, and time each until it has one."""
-    assert loaded.mask is not None, "only our own contenders make masks"
+    assert loaded.mask is not None, "only our own baselines make masks"
     make = loaded.mask
     together, latencies = threading.Barrier(visitors + 1), []
 

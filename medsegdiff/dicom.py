@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff.geometry import PictureError, Volume, check_sides, robust_window
+from medsegdiff.image_ref import PictureError, Volume, check_sides, robust_window
 
 __all__ = ["as_header_means", "check_elements"]
 

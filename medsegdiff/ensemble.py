@@ -26,7 +26,7 @@ import SimpleITK as sitk
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-__all__ = ["FUSIONS", "Fusion", "MemberQuality", "change", "fuse", "likeliest"]
+__all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse"]
 
 _ITERATIONS = 1000  # of EM; both filters stop by themselves long before, but promise it nowhere
 _UNDECIDED = 255  # no class has this label
@@ -90,12 +90,12 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
     variance = sum(np.square(member - mean).sum(0) for member in p) / len(p)  # a loop: m copies in double are too many
 
     probability = mean.astype(np.float32)
-    members = likeliest(p)
+    members = argmax_labels(p)
     labels, quality = (members[0], ()) if (members == members[0]).all() else FUSIONS[rule](members, probability)
     return Fusion(labels, probability, np.sqrt(variance / 2).astype(np.float32), quality)
 
 
-def likeliest(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:
+def argmax_labels(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:
     """Return the first of the most probable classes at each pixel: an argmax over classes, which numpy does slowly."""
     best, labels = p[..., 0, :, :], np.zeros((*p.shape[:-3], *p.shape[-2:]), np.uint8)
     for c in range(1, p.shape[-3]):
@@ -108,13 +108,13 @@ def likeliest(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:
 
 def change(before: Float[np.ndarray, "m k h w"], after: Float[np.ndarray, "m k h w"]) -> float:
     """Compare the masks that the members' mean makes of two steps: 1 - Dice of the class that changed most."""
-    a, b = (likeliest(p.mean(0)) for p in (before, after))
+    a, b = (argmax_labels(p.mean(0)) for p in (before, after))
     pairs = ((a == c, b == c) for c in range(1, before.shape[1]))
     return max(1 - 2 * float((x & y).sum()) / int(x.sum() + y.sum()) if (x | y).any() else 0.0 for x, y in pairs)
 
 
 def _mean(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality, ...]]:
-    return likeliest(mean), ()
+    return argmax_labels(mean), ()
 
 
 def _vote(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality, ...]]:
@@ -130,12 +130,12 @@ def _staple(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQualit
         several.SetLabelForUndecidedPixels(_UNDECIDED)
         several.SetMaximumNumberOfIterations(_ITERATIONS)
         labels = sitk.GetArrayFromImage(several.Execute(images))
-        return np.where(labels == _UNDECIDED, likeliest(mean), labels).astype(np.uint8), ()
+        return np.where(labels == _UNDECIDED, argmax_labels(mean), labels).astype(np.uint8), ()
     binary = sitk.STAPLEImageFilter()
     binary.SetForegroundValue(1)
     binary.SetMaximumIterations(_ITERATIONS)
     foreground = sitk.GetArrayFromImage(binary.Execute(images))
-    labels = np.where(np.abs(foreground - 0.5) < _TIE, likeliest(mean), foreground > 0.5)
+    labels = np.where(np.abs(foreground - 0.5) < _TIE, argmax_labels(mean), foreground > 0.5)
     quality = zip(binary.GetSensitivity(), binary.GetSpecificity(), strict=True)
     return labels.astype(np.uint8), tuple(MemberQuality(q, r) for q, r in quality)
 

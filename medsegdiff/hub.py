@@ -35,6 +35,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from medsegdiff.aliases import CHECKPOINTS
 from medsegdiff.checkpoint import CARD, CONFIG, PICKLES, WEIGHTS, CheckpointError, load
 
 __all__ = ["Held", "HubError", "State", "begun", "cached", "find", "push", "resolve", "shipped"]
@@ -103,6 +104,7 @@ def resolve(
     if revision is None:
         if Path(source).is_dir():
             return Path(source)
+        source = CHECKPOINTS.get(source, source)
         if source in shipped():
             return _SHIPPED / source
     match = _REPOSITORY.fullmatch(source)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from medsegdiff.geometry import (
+from medsegdiff.image_ref import (
     Geometry,
     Picture,
     PictureError,
@@ -32,7 +32,7 @@ from medsegdiff.geometry import (
     to_network,
     to_original,
 )
-from medsegdiff.volumes import MAX_BYTES, READERS, decoding, read_itk, write_map, write_volume
+from medsegdiff.itk_io import MAX_BYTES, READERS, decoding, read_itk, write_map, write_volume
 
 __all__ = [
     "Geometry",

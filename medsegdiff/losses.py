@@ -67,7 +67,7 @@ class Objective(nn.Module):
         labels: Integer[Tensor, "i h w"],
         t: Int[Tensor, " b"] | None = None,
         eps: Float[Tensor, "b k h w"] | None = None,
-        walk: Int[Tensor, "b n"] | None = None,
+        trajectory: Int[Tensor, "b n"] | None = None,
     ) -> Loss:
         """Noise the masks, ask the network, judge the answer and the anchor.
 
@@ -87,8 +87,8 @@ class Objective(nn.Module):
         x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
         condition_of_draws = condition.repeat(draws)
         x_t = self.diffusion.schedule.noised(x_0, t, eps)
-        if walk is not None and (own := walk[:, 0] >= 0).any():
-            x_t[own] = self._walked(eps[own], [*walk[own].T, t[own]], condition_of_draws.select(own))
+        if trajectory is not None and (own := trajectory[:, 0] >= 0).any():
+            x_t[own] = self._unrolled(eps[own], [*trajectory[own].T, t[own]], condition_of_draws.select(own))
         answer: Prediction = self.model(x_t, t, condition_of_draws)
         noise = self._noise(answer.output, x_0, x_t, t, labels.repeat_interleave(draws, 0))
         zero = noise.new_zeros(())
@@ -104,7 +104,7 @@ class Objective(nn.Module):
         return (due * self._dice(logits, labels)).mean(), (due * self._cross_entropy(logits, labels)).mean()
 
     @torch.no_grad()
-    def _walked(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:
+    def _unrolled(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:
         """Sample from x, noise at times[0], to x_t at times[-1]."""
         schedule = self.diffusion.schedule
         for t, s in pairwise(times):

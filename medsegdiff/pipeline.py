@@ -22,9 +22,9 @@ from torch import Tensor
 from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
 from medsegdiff.device import best_device, channels_last, compiled, precision
-from medsegdiff.ensemble import MemberQuality, change, fuse, likeliest
-from medsegdiff.geometry import View, sha256
+from medsegdiff.ensemble import MemberQuality, argmax_labels, change, fuse
 from medsegdiff.hub import resolve
+from medsegdiff.image_ref import ImageRef, sha256
 from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
 from medsegdiff.records import Condition, Step
 from medsegdiff.runner import Runner
@@ -60,7 +60,7 @@ class Segmentation:
     digest: str  # sha256 of the weights
     dtype: str  # of the heavy arithmetic: "float32" or "bfloat16"
     spacing_mm: tuple[float, float] | None  # (row, column)
-    view: View  # which picture it was
+    ref: ImageRef  # which picture it was
     seconds: float
 
     @property
@@ -85,7 +85,7 @@ class Segmentation:
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
             "areas": self.areas(),
             "dtype": self.dtype,
-            "picture": asdict(self.view),
+            "picture": asdict(self.ref),
             "mask": {"sha256": sha256(self.labels)},
             "spacing_mm": self.spacing_mm,
             "seconds": round(self.seconds, 4),
@@ -124,7 +124,7 @@ class Segmenter:
         """Load a folder, a shipped checkpoint by name, or a Hub repository by id and revision."""
         return cls(load(resolve(str(source), revision)), device)
 
-    def settings(self, settings: RunSettings) -> RunSettings:
+    def resolve_settings(self, settings: RunSettings) -> RunSettings:
         """Fill in what the checkpoint decides, and refuse what it cannot run.
 
         A plain U-Net takes no steps, whatever is asked; without steps there is one member, since nothing is drawn. Where
@@ -154,7 +154,7 @@ class Segmenter:
         With a `tolerance` the walk ends early: once the steps that are left would change the members' mask by less than
         that, in 1 - Dice, if each changed it as much as the last one did. A guess of what is left, and no bound.
         """
-        settings = self.settings(settings or RunSettings())
+        settings = self.resolve_settings(settings or RunSettings())
         began = time.perf_counter()
         image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
         image = image.to(self.device, memory_format=torch.channels_last)
@@ -192,12 +192,12 @@ class Segmenter:
     ) -> Segmentation:
         members = to_original(probability, start.geometry).cpu().numpy()
         fusion = fuse(members, settings.fuse)
-        anchor = (likeliest(to_original(a, start.geometry)[0].cpu().numpy()) for a in start.anchor)
+        anchor = (argmax_labels(to_original(a, start.geometry)[0].cpu().numpy()) for a in start.anchor)
         return Segmentation(
             labels=fusion.labels,
             probability=fusion.probability,
             disagreement=fusion.disagreement,
-            members=likeliest(members),
+            members=argmax_labels(members),
             quality=fusion.quality,
             anchor=tuple(anchor),
             settings=settings,
@@ -205,7 +205,7 @@ class Segmenter:
             digest=self.checkpoint.digest,
             dtype=str(self.model.dtype).removeprefix("torch."),
             spacing_mm=picture.spacing_mm,
-            view=picture.view,
+            ref=picture.ref,
             seconds=time.perf_counter() - began,
         )
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse
-from medsegdiff.geometry import Picture, Volume, sha256, to_network, to_original
+from medsegdiff.image_ref import Picture, Volume, sha256, to_network, to_original
 from medsegdiff.pipeline import Segmenter, versions
 from medsegdiff.records import Condition, Step
 from medsegdiff.sampling import MemberNoise, denoise, spaced
@@ -99,7 +99,7 @@ def segment_volume(
     Raises:
         ValueError: the settings or the axis cannot be run.
     """
-    settings = replace(segmenter.settings(settings or RunSettings()), tolerance=0.0)
+    settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0)
     began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
     fused: list[Fusion] = []
     for first in range(0, count, step):
@@ -135,7 +135,7 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
     condition = segmenter.model.encode(batch)
     if settings.steps:
         x_0 = batch.new_zeros(0)
-        for step in _walk(segmenter, condition, settings):
+        for step in _denoise(segmenter, condition, settings):
             x_0 = step.x_0
             yield (step.index + 1) / step.total
         probability = diffusion.probability(x_0.float())
@@ -149,7 +149,7 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
         yield Fusion(one.labels, one.probability[:1], one.disagreement)
 
 
-def _walk(segmenter: Segmenter, condition: Condition, settings: RunSettings) -> Iterator[Step]:
+def _denoise(segmenter: Segmenter, condition: Condition, settings: RunSettings) -> Iterator[Step]:
     """Denoise all members of all slices together."""
     diffusion, slices = segmenter.diffusion, len(condition.features[0])
     return denoise(

@@ -200,9 +200,9 @@ def noise_of(
     if config.unroll:
         last = diffusion.schedule.timesteps - 1
         between = t + (torch.rand(b, generator=generator) * (last + 1 - t)).long()
-        walk = torch.stack([torch.full_like(t, last), between], 1)
-        walk[torch.rand(b, generator=generator) >= config.unroll] = -1
-        drawn.append(walk)
+        trajectory = torch.stack([torch.full_like(t, last), between], 1)
+        trajectory[torch.rand(b, generator=generator) >= config.unroll] = -1
+        drawn.append(trajectory)
     return tuple(x.unflatten(0, (-1, config.draws))[rank::world].flatten(0, 1).to(labels.device) for x in drawn)
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app import catalogue
-from app.frames import Recording
-from app.session import Finished, Session
-from app.subjects import phantom
+from app.core import catalogue
+from app.core.frames import Recording
+from app.core.session import RunOutput, Session
+from app.inputs.images import phantom
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -77,7 +77,7 @@ class Bench:
 
     def _computed(self, name: str, case: int, settings: "RunSettings") -> Recording:
         *_, last = self.session.run(name, phantom(case), settings)
-        assert isinstance(last, Finished)
+        assert isinstance(last, RunOutput)
         return last.recording
 
     def _begun(self, name: str, case: int) -> "Start":

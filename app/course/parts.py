@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from numpy import ndarray
 
-from app import paint
+from app.components.scrubber import Bar, View
+from app.core.frames import Recording
+from app.core.settings import Choice, Number
 from app.course.bench import CASES
-from app.frames import Recording
 from app.i18n import Words
-from app.panels import PANELS, Panel
-from app.scrubber import Bar, View
-from app.settings import Choice, Number
-from app.views import together
+from app.views import paint
+from app.views.films import together
+from app.views.panels import PANELS, Panel
 
 __all__ = [
     "CASE",
@@ -69,12 +69,12 @@ def probability(share: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> p
 def outlined(
     picture: paint.RGB,
     mask: Integer[ndarray, "h w"] | Bool[ndarray, "h w"],
-    truth: Sequence[UInt8[ndarray, "h w"]] = (),
+    reference: Sequence[UInt8[ndarray, "h w"]] = (),
     members: Sequence[UInt8[ndarray, "h w"]] = (),
     size: tuple[int, int] = TILE,
 ) -> paint.RGB:
     """Draw a mask on a picture, both brought to a tile."""
-    fitted = [[paint.fit(np.asarray(m, np.uint8), size, smooth=False) for m in some] for some in (truth, members)]
+    fitted = [[paint.fit(np.asarray(m, np.uint8), size, smooth=False) for m in some] for some in (reference, members)]
     return paint.on_picture(
         paint.fit(picture, size), paint.fit(np.asarray(mask, np.uint8), size, smooth=False), *fitted
     )
@@ -95,17 +95,17 @@ def still(title: str, tile: paint.RGB, count: int, alt: str = "", bar: Bar | Non
 
 def dice_over_steps(recording: Recording) -> list[float]:
     """Dice of what the members believe together, step by step."""
-    (truth,) = recording.opening.truth
-    known = paint.fit(truth, recording.frames[0].mean.shape, smooth=False) > 0
+    (reference,) = recording.opening.reference
+    known = paint.fit(reference, recording.frames[0].mean.shape, smooth=False) > 0
     return [dice(together(frame) > 0, known) for frame in recording.frames]
 
 
 def of_recording(recording: Recording, words: Words) -> Mapping[str, Any]:
     """The facts of a run that tasks and notebooks ask for."""
-    (truth,) = recording.facts["dice"]
+    (reference,) = recording.facts["dice"]
     anchor = [float(dice[0]) for dice in recording.facts["anchor_dice"]]
     return {
-        "dice": round(float(truth[0]), 4),
+        "dice": round(float(reference[0]), 4),
         "anchor_dice": round(anchor[0], 4) if anchor else None,
         "disagreement": round(recording.facts["disagreement"], 4),
         "seconds": recording.facts["seconds"],

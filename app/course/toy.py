@@ -20,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
-from app import catalogue
+from app.core import catalogue
 from medsegdiff.config import DiffusionConfig, V2Config
 from medsegdiff.data.synthetic import draw
 from medsegdiff.nn.build import build
@@ -219,8 +219,8 @@ class Trainer:
     def _preview(self) -> Preview:
         *_, last = self.sample(self.testing.pictures, 0)
         masks = (self.diffusion.probability(last.x_0)[:, 1] > 0.5).numpy()
-        truth = self.testing.labels > 0
-        scores = [2 * (m & t).sum() / max((m.sum() + t.sum()), 1) for m, t in zip(masks, truth, strict=True)]
+        reference = self.testing.labels > 0
+        scores = [2 * (m & t).sum() / max((m.sum() + t.sum()), 1) for m, t in zip(masks, reference, strict=True)]
         return Preview(len(self._noise), masks.astype(np.uint8), float(np.mean(scores)))
 
     def sample(self, pictures: UInt8[ndarray, "n h w 3"], seed: int, steps: int = _STEPS) -> Iterator[Step]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from app.course.chapter import Chapter, Seen, defaults, read
 from app.course.chapters import CHAPTERS
-from app.course.records import Chapter, Seen, defaults, read
 from app.i18n import LANGUAGES, choose
 
 __all__ = ["TEACHER", "Visit"]

@@ -1,14 +1,15 @@
-"""The page in Gradio, the only package that knows the toolkit: widgets and wires. What they show is made elsewhere.
+"""The Gradio page. No other package imports Gradio; what its widgets show is computed in `app.analysis` and `app.views`.
 
-    page        puts it together and serves it         try_tab       run, watch, stop, download
-    desk        what the rooms of one page share       inside        the parts of the network, and one changed
-    choose      picture, checkpoint, settings          uncertainty   members, fusion, how many are enough
-    hub, files  weights from the Hub, results out      compare       two setups on the same noise
-    api         the public endpoints                   truth         a mask of one's own
-    mended      where Gradio does otherwise            far, callers  addresses fetched, callers who hang up
+    page            layout, language, server          run_tab             run, watch, stop, download
+    page_state      state shared by all tabs          inside_tab          components of the network, and one changed
+    sidebar         image, checkpoint, settings       ensemble_tab        members, fusion, number of members
+    hub, files      checkpoints from the Hub, files   comparison_tab      two setups on the same noise
+    api             public endpoints                  reference_mask_tab  scores against an uploaded or painted mask
+    remote_files    downloads of URL inputs           mcp_disconnect      end of runs whose client has gone
+    gradio_overrides  workarounds for Gradio
 
-A room is a function `lay(desk) -> Room`: it lays its widgets where it is called, wires them, and says how it shows the
-scene, which is what the visitor has chosen and run.
+A tab is a function `build(page: PageState) -> Tab`: it creates its widgets where it is called, connects their events, and
+returns how the tab shows a `Selection`, the image, checkpoint and run that the visitor has chosen.
 """
 
 from app.gradio_ui.page import build, serve

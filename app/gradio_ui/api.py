@@ -12,34 +12,34 @@ from typing import Any
 
 import gradio as gr
 
-from app.frames import Frame
-from app.gradio_ui.callers import Callers
-from app.gradio_ui.desk import refusal
-from app.session import Finished, Session, write
-from app.settings import CONTROLS, read
-from app.subjects import upload
-from app.views import together
+from app.core.frames import Frame
+from app.core.session import RunOutput, Session, write
+from app.core.settings import CONTROLS, read
+from app.gradio_ui.mcp_disconnect import Callers
+from app.gradio_ui.page_state import refusal
+from app.inputs.images import upload
+from app.views.films import together
 
-__all__ = ["lay"]
+__all__ = ["build"]
 
 _OUTPUTS = ("mask", "probability", "disagreement")
 _LONGEST = 300.0  # seconds of a run: others wait for it
 
 
-def lay(session: Session, callers: Callers) -> None:
+def build(session: Session, callers: Callers) -> None:
     """Offer `segment`, `segment_trace` and `model_info`."""
 
     def run(
         request: gr.Request, picture: str, checkpoint: str | None, given: dict[str, Any]
-    ) -> Generator[Frame | Finished, None, None]:
+    ) -> Generator[Frame | RunOutput, None, None]:
         """Run for as long as somebody listens, and turn what is refused into a sentence."""
         try:
             name = checkpoint or next(iter(session.sources), "")
             # The picture comes before anything else that can go wrong: once read, the upload is deleted.
-            subject = upload(picture, session.task(name) if name in session.sources else "")
+            image = upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             until = time.monotonic() + _LONGEST
-            with closing(session.run(name, subject, settings)) as events:
+            with closing(session.run(name, image, settings)) as events:
                 for event in events:
                     if callers.gone(request):
                         return
@@ -48,7 +48,7 @@ def lay(session: Session, callers: Callers) -> None:
                             f"the run was ended after {_LONGEST:.0f} s at step {event.index + 1} of {event.total}; "
                             "ask for fewer members or steps"
                         )
-                    if isinstance(event, Frame | Finished):
+                    if isinstance(event, Frame | RunOutput):
                         yield event
         except (ValueError, TypeError) as error:
             raise refusal(str(error).strip().rstrip(".") + ".") from None

@@ -6,15 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from app import files_out
-from app.files_out import FILES
-from app.gradio_ui.desk import Desk, Update
+from app.core.session import RunOutput
+from app.export import files
+from app.export.files import FILES
+from app.gradio_ui.page_state import PageState, Update
 from app.i18n import Words
-from app.session import Finished
-from app.subjects import Subject
-from app.volumes import Shelf
+from app.inputs.images import InputImage
+from app.inputs.volumes import VolumeCache
 
-__all__ = ["Files", "lay"]
+__all__ = ["Files", "build"]
 
 
 class Files:
@@ -22,8 +22,8 @@ class Files:
 
     __slots__ = ("_buttons", "_row", "_shelf")
 
-    def __init__(self, row: Any, buttons: dict[str, Any], shelf: Shelf) -> None:
-        self._row, self._buttons, self._shelf = row, buttons, shelf
+    def __init__(self, row: Any, buttons: dict[str, Any], volume_cache: VolumeCache) -> None:
+        self._row, self._buttons, self._shelf = row, buttons, volume_cache
 
     @property
     def widgets(self) -> list[Any]:
@@ -34,30 +34,30 @@ class Files:
         """Offer nothing: there is no run of this visitor's on the screen."""
         return {self._row: gr.update(visible=False)}
 
-    def offered(self, finished: Finished, subject: object, w: Words) -> Update:
+    def offered(self, finished: RunOutput, image: object, w: Words) -> Update:
         """Offer the files of a run; the page's cache keeps copies, for a while."""
-        shelved = None
-        if isinstance(subject, Subject) and subject.cut:
+        cached_volume = None
+        if isinstance(image, InputImage) and image.slice_view:
             with suppress(ValueError):  # the volume may be forgotten by now; its slice's files are not
-                shelved = self._shelf.get(subject.cut.key)
+                cached_volume = self._shelf.get(image.slice_view.key)
         offers: Update = {self._row: gr.update(visible=True)}
         with TemporaryDirectory() as folder:
-            paths = files_out.write(folder, finished, shelved, w)
+            paths = files.write(folder, finished, cached_volume, w)
             for name, button in self._buttons.items():
                 copy = button.move_resource_to_block_cache(str(paths[name])) if name in paths else None
                 offers[button] = gr.update(value=copy, visible=copy is not None)
         return offers
 
 
-def lay(desk: Desk) -> Files:
+def build(page: PageState) -> Files:
     """Lay the buttons, hidden until there is a run."""
     with gr.Row(elem_classes="files", visible=False) as row:
-        buttons = {name: _button(desk, name) for name in FILES}
-    return Files(row, buttons, desk.shelf)
+        buttons = {name: _button(page, name) for name in FILES}
+    return Files(row, buttons, page.volume_cache)
 
 
-def _button(desk: Desk, name: str) -> gr.DownloadButton:
+def _button(page: PageState, name: str) -> gr.DownloadButton:
     key = "disagreement_file" if name == "disagreement" else name
-    return desk.say(
+    return page.localized(
         gr.DownloadButton, lambda w: {"label": w(f"result.{key}")}, size="sm", elem_id=f"get-{name}", min_width=120
     )

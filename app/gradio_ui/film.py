@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from app import panels, scrubber
-from app.frames import Recording
-from app.gradio_ui.desk import Desk, Scene, Update
+from app.components import scrubber
+from app.core.frames import Recording
+from app.gradio_ui.page_state import PageState, Selection, Update
 from app.i18n import Words, words
+from app.views import panels
 
-__all__ = ["Shown", "lay", "show", "still"]
+__all__ = ["Shown", "build", "show", "still"]
 
 _PLOTS = 3  # charts that a panel has at most
 
@@ -32,8 +33,8 @@ class Shown:
         return [self.film, *self.plots]
 
 
-def lay(
-    desk: Desk, panel: panels.Panel, opening: Recording | None = None, *, between: Callable[[], Any] = lambda: None
+def build(
+    page: PageState, panel: panels.Panel, opening: Recording | None = None, *, between: Callable[[], Any] = lambda: None
 ) -> Shown:
     """Lay a panel; with a recording it has its film from the first paint on."""
     first = _kept(panel, opening, "en")[0] if opening else None
@@ -41,7 +42,7 @@ def lay(
         first, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}", visible=True
     )
     middle = between()
-    desk.say(gr.HTML, lambda w: {"value": f"<p>{w(f'panel.{panel.key}.text')}</p>"}, elem_classes="words")
+    page.localized(gr.HTML, lambda w: {"value": f"<p>{w(f'panel.{panel.key}.text')}</p>"}, elem_classes="words")
     with gr.Row(elem_classes="charts"):
         plots = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(_PLOTS)]
     return Shown(panel, film, plots, middle)
@@ -52,13 +53,13 @@ def still(shown: Shown, film: dict[str, Any] | None) -> Update:
     return {shown.film: film} | {plot: gr.update(visible=False, value=None) for plot in shown.plots}
 
 
-def show(shown: Shown, scene: Scene, w: Words) -> Update:
+def show(shown: Shown, selection: Selection, w: Words) -> Update:
     """Show the panel of a run, empty where the run has no such part."""
-    recording = scene.recording
+    recording = selection.recording
     if recording is None or not shown.panel.needs(recording):
         return still(shown, None)
     # Shipped recordings never change, so they are drawn once for all visitors.
-    film, figures = (_drawn if scene.stage else _kept)(shown.panel, recording, w.language)
+    film, figures = (_drawn if selection.finished_run else _kept)(shown.panel, recording, w.language)
     charts = dict(zip(shown.plots, figures, strict=False))
     return {shown.film: film or None} | {
         plot: gr.update(value=charts.get(plot), visible=plot in charts) for plot in shown.plots

@@ -9,31 +9,31 @@ from typing import Any
 
 import gradio as gr
 
-from app.gradio_ui.desk import QUICK, SILENT, Desk, Update
+from app.gradio_ui.page_state import QUICK, SILENT, PageState, Update
 from app.i18n import Words, words
 
-__all__ = ["lay"]
+__all__ = ["build"]
 
 
-def lay(desk: Desk) -> None:
+def build(page: PageState) -> None:
     """Lay the fields, the list of what is here already, and the button; what is loaded is then chosen.
 
     A plain U-Net is not, since it cannot be watched; it stands among those to compare with.
     """
-    desk.say(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
-    repository = _field(desk, "repository", placeholder="owner/name")
-    revision = _field(desk, "revision", value="main")
-    refresh = desk.say(gr.Checkbox, lambda w: {"label": w("hub.refresh")}, value=False, elem_id="hub-refresh")
-    load = desk.say(gr.Button, lambda w: {"value": w("model.load")}, size="sm", elem_id="hub-load")
+    page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
+    repository = _field(page, "repository", placeholder="owner/name")
+    revision = _field(page, "revision", value="main")
+    refresh = page.localized(gr.Checkbox, lambda w: {"label": w("hub.refresh")}, value=False, elem_id="hub-refresh")
+    load = page.localized(gr.Button, lambda w: {"value": w("model.load")}, size="sm", elem_id="hub-load")
     loaded = gr.HTML("", elem_classes="words", elem_id="loaded")
-    listing = desk.say(gr.Button, lambda w: {"value": w("hub.list")}, size="sm", elem_id="hub-list")
+    listing = page.localized(gr.Button, lambda w: {"value": w("hub.list")}, size="sm", elem_id="hub-list")
     held = gr.HTML("", elem_classes="words", elem_id="held")
 
     def fetch(repository: str, revision: str, refresh: bool, language: str) -> Iterator[Update]:
         from medsegdiff.hub import begun
 
         w, since = words(language), time.monotonic()
-        answer = begun(partial(desk.session.fetch, repository, revision, refresh=bool(refresh)))
+        answer = begun(partial(page.session.fetch, repository, revision, refresh=bool(refresh)))
         while not answer.done():
             asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - since)))
             yield {loaded: f'<p role="status">{asking}</p>', load: gr.update(interactive=False)}
@@ -43,32 +43,32 @@ def lay(desk: Desk) -> None:
         except (ValueError, OSError) as error:  # a full disk is one of them
             yield {loaded: _refused(error, w), load: gr.update(interactive=True)}
             return
-        plain = name in desk.session.plain
-        told = w("hub.plain" if plain else "hub.loaded", repository=name, digest=desk.session.card(name).sha256)
-        chosen = gr.skip() if plain else gr.update(choices=[*desk.session.sources, name], value=name)
+        plain = name in page.session.plain
+        told = w("hub.plain" if plain else "hub.loaded", repository=name, digest=page.session.card(name).sha256)
+        chosen = gr.skip() if plain else gr.update(choices=[*page.session.sources, name], value=name)
         yield {
             loaded: f"<p>{html.escape(told)}</p>",
-            desk.checkpoint: chosen,
+            page.checkpoint: chosen,
             load: gr.update(interactive=True),
         }
 
-    desk.fetched = load.click(
+    page.fetched = load.click(
         fetch,
-        [repository, revision, refresh, desk.language],
-        [loaded, desk.checkpoint, load],
+        [repository, revision, refresh, page.language],
+        [loaded, page.checkpoint, load],
         **SILENT,
         concurrency_id="fetch",
         concurrency_limit=2,
         trigger_mode="once",
     )
-    listing.click(lambda language: _listed(words(language)), [desk.language], [held], **QUICK)
+    listing.click(lambda language: _listed(words(language)), [page.language], [held], **QUICK)
 
 
-def _field(desk: Desk, name: str, **fixed: Any) -> gr.Textbox:
+def _field(page: PageState, name: str, **fixed: Any) -> gr.Textbox:
     def texts(w: Words) -> dict[str, Any]:
         return {"label": w(f"model.{name}"), "info": w(f"model.{name}_hint")}
 
-    return desk.say(gr.Textbox, texts, max_lines=1, max_length=120, elem_id=f"hub-{name}", **fixed)
+    return page.localized(gr.Textbox, texts, max_lines=1, max_length=120, elem_id=f"hub-{name}", **fixed)
 
 
 def _refused(error: Exception, w: Words) -> str:

@@ -8,25 +8,27 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import equaliser, gallery, links, scrubber
-from app.gradio_ui import api, choose, compare, inside, share, truth, try_tab, uncertainty
-from app.gradio_ui.callers import Callers
-from app.gradio_ui.desk import QUICK, Desk, Kept, Update, Wish
-from app.gradio_ui.far import MOST
-from app.gradio_ui.mended import Page, Strays
+from app.components import equaliser, gallery, scrubber
+from app.core import links
+from app.core.session import FinishedRun, Session
+from app.core.settings import CONTROLS
+from app.gradio_ui import api, comparison_tab, ensemble_tab, inside_tab, reference_mask_tab, run_tab, share
+from app.gradio_ui.gradio_overrides import Page, Strays
+from app.gradio_ui.mcp_disconnect import Callers
+from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, TabCache, Update
+from app.gradio_ui.remote_files import MOST
+from app.gradio_ui.sidebar import Sidebar, build_details, build_sidebar, connect_sidebar, described, descriptions_of
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
-from app.session import Session, Stage
-from app.settings import CONTROLS
 
 __all__ = ["build", "serve"]
 
 _DELETE_CACHE = (300, 900)  # every 5 minutes, what is older than 15: gone within 20, as the page promises
 _MCP = find_spec("mcp") is not None  # as requirements.txt has it; a plain Gradio is enough for the page
-_ROOMS = ("try", "inside", "uncertainty", "compare", "truth")
+_TABS = ("run", "inside", "ensemble", "comparison", "reference_mask")
 # A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
-_SHOW_ROOM = """(key) => {
-    document.querySelector('.area-stage').dataset.room = key;
+_SHOW_TAB = """(key) => {
+    document.querySelector('.area-stage').dataset.tab = key;
     const part = document.querySelector('#parts input:checked');
     if (part) document.querySelector('.parts').dataset.part = part.value;
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
@@ -44,7 +46,7 @@ _GREETED = """() => {
     document.querySelector('.layout').inert = false;
     document.body.dataset.greeted = '';
 }"""
-_STYLE = Path(__file__).parents[1] / "page.css"
+_STYLE = Path(__file__).with_name("page.css")
 
 
 def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
@@ -103,35 +105,35 @@ def _theme() -> gr.themes.Base:
 def build(session: Session, callers: Callers) -> gr.Blocks:
     """Lay out the page and wire it. Nothing heavy is imported before somebody asks for it."""
     with Page(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
-        desk = Desk(session, demo)
-        desk.states()
-        _head(desk)
+        page = PageState(session, demo)
+        page.states()
+        _head(page)
         with gr.Row(elem_classes="layout"):
             with gr.Column(elem_classes="area-choose"):
-                act = choose.lay(desk)
+                sidebar = build_sidebar(page)
             with gr.Column(elem_classes="area-more"):
-                choose.lay_more(desk, act)
+                build_details(page, sidebar)
             with gr.Column(elem_classes="area-stage"):
-                _stage(desk, act)
+                _stage(page, sidebar)
             with gr.Column(elem_classes="area-share"):
-                share.lay(desk)
-        choose.wire(desk, act)
-        _wire_language(desk, act)
-        api.lay(session, callers)
+                share.build(page)
+        connect_sidebar(page, sidebar)
+        _wire_language(page, sidebar)
+        api.build(session, callers)
     if _MCP:
         demo.temp_file_sets.append(Strays())
     demo.queue(max_size=20, default_concurrency_limit=4)
     return demo
 
 
-def _head(desk: Desk) -> None:
+def _head(page: PageState) -> None:
     with gr.Row(elem_classes="head", equal_height=True):
-        desk.say(
+        page.localized(
             gr.HTML,
             lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"},
             elem_classes="brand",
         )
-        desk.language = desk.say(
+        page.language = page.localized(
             gr.Radio,
             lambda w: {"label": w("page.language")},
             choices=[(name, key) for key, name in LANGUAGES.items()],
@@ -141,81 +143,88 @@ def _head(desk: Desk) -> None:
             elem_classes="language",
             interactive=True,
         )
-    desk.say(gr.HTML, lambda w: {"value": f"<p>{w('page.notice')}</p>"}, elem_classes="notice")
+    page.localized(gr.HTML, lambda w: {"value": f"<p>{w('page.notice')}</p>"}, elem_classes="notice")
 
 
-def _stage(desk: Desk, act: choose.Act) -> None:
+def _stage(page: PageState, sidebar: Sidebar) -> None:
     """Lay the rooms, one of them on the screen, and draw each when somebody comes in."""
     # A radio and not tabs: a room is shown at once by the browser and drawn by the server when it is first looked at.
-    desk.room = desk.say(
+    page.tab = page.localized(
         gr.Radio,
-        lambda w: {"label": w("page.rooms"), "choices": [(w(f"room.{key}"), key) for key in _ROOMS]},
-        value="try",
+        lambda w: {"label": w("page.tabs"), "choices": [(w(f"tab.{key}"), key) for key in _TABS]},
+        value="run",
         show_label=False,
         container=False,
         interactive=True,
-        elem_id="rooms",
+        elem_id="tabs",
     )
     laid: dict[str, Callable[[], Any]] = {
-        "try": lambda: try_tab.lay(desk, act),
-        "inside": lambda: inside.lay(desk),
-        "uncertainty": lambda: uncertainty.lay(desk),
-        "compare": lambda: compare.lay(desk),
-        "truth": lambda: truth.lay(desk),
+        "run": lambda: run_tab.build(page, sidebar),
+        "inside": lambda: inside_tab.build(page),
+        "ensemble": lambda: ensemble_tab.build(page),
+        "comparison": lambda: comparison_tab.build(page),
+        "reference_mask": lambda: reference_mask_tab.build(page),
     }
-    for key in _ROOMS:
-        with gr.Column(elem_classes=["room", f"room-{key}"]):
-            desk.rooms[key] = laid[key]()
-    desk.room.change(None, [desk.room], None, js=_SHOW_ROOM, **QUICK)
-    widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
-    seen = [desk.room, desk.drawn, desk.kept, *desk.seen]
-    desk.room.change(desk.enter, seen, [*widgets, desk.drawn, desk.kept], **QUICK)
+    for key in _TABS:
+        with gr.Column(elem_classes=["page-tab", f"page-tab-{key}"]):
+            page.tabs[key] = laid[key]()
+    page.tab.change(None, [page.tab], None, js=_SHOW_TAB, **QUICK)
+    widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
+    seen = [page.tab, page.drawn, page.tab_cache, *page.seen]
+    page.tab.change(page.enter, seen, [*widgets, page.drawn, page.tab_cache], **QUICK)
 
 
-def _wire_language(desk: Desk, act: choose.Act) -> None:
+def _wire_language(page: PageState, sidebar: Sidebar) -> None:
     """Greet in the visitor's language, and let it be changed."""
 
-    def relabel(language: str, subject: object, name: str | None) -> Update:
+    def relabel(language: str, image: object, name: str | None) -> Update:
         w = words(language)
-        told: Update = {widget: gr.update(**texts(w)) for widget, texts in desk.texts.items()}
-        told[desk.language] = gr.update(value=language, **desk.texts[desk.language](w))
-        return told | choose.said(desk, act, subject, name, w)
+        told: Update = {widget: gr.update(**texts(w)) for widget, texts in page.texts.items()}
+        told[page.language] = gr.update(value=language, **page.texts[page.language](w))
+        return told | described(page, sidebar, image, name, w)
 
-    def switch(wish: Wish, language: str, subject: object, name: str | None) -> Update:
-        wish.language = language
-        return relabel(language, subject, name)
+    def switch(latest: LatestRequest, language: str, image: object, name: str | None) -> Update:
+        latest.language = language
+        return relabel(language, image, name)
 
-    def greet(subject: object, name: str | None, request: gr.Request) -> Update:
+    def greet(image: object, name: str | None, request: gr.Request) -> Update:
         """Answer the address: its language, and what a link asks for; the rest may have been chosen meanwhile."""
         query = dict(request.query_params)
         language = choose_language(query.get("lang"), request.headers.get("accept-language"))
-        asked = links.parse(query, desk.session.sources, _ROOMS)
-        subject, name = subject if asked.example is None else asked.example, asked.checkpoint or name
-        w, told = words(language), relabel(language, subject, name)
-        values = {desk.checkpoint: asked.checkpoint, desk.room: asked.room}
+        asked = links.parse(query, page.session.sources, _TABS)
+        image, name = image if asked.example is None else asked.example, asked.checkpoint or name
+        w, told = words(language), relabel(language, image, name)
+        values = {page.checkpoint: asked.checkpoint, page.tab: asked.tab}
         values |= {
             widget: None if value == control.default else value
-            for widget, control, value in zip(desk.controls, CONTROLS, asked.values, strict=True)
+            for widget, control, value in zip(page.controls, CONTROLS, asked.values, strict=True)
         }
         given = {
-            widget: gr.update(**desk.texts[widget](w), value=value)
+            widget: gr.update(**page.texts[widget](w), value=value)
             for widget, value in values.items()
             if value is not None
         }
-        states = {desk.subject: asked.example, desk.named: asked.checkpoint}
+        states = {page.image: asked.example, page.named: asked.checkpoint}
         return told | given | {state: value for state, value in states.items() if value is not None}
 
-    def redraw(key: str, kept: Kept, language: str, subject: object, stage: Stage | None, name: str | None) -> Update:
+    def redraw(
+        key: str, tab_cache: TabCache, language: str, image: object, finished_run: FinishedRun | None, name: str | None
+    ) -> Update:
         w = words(language)
-        painted = {room: of for room, of in kept.items() if room == "truth"}  # what is compared was told in words
-        drawn = {desk.kept: painted} | desk.draw(key, desk.scene(subject, stage, name, painted), w)
-        return drawn | choose.said(desk, act, subject, name, w)
+        painted = {
+            tab: of for tab, of in tab_cache.items() if tab == "reference_mask"
+        }  # what is compared was told in words
+        drawn = {page.tab_cache: painted} | page.draw(key, page.selection(image, finished_run, name, painted), w)
+        return drawn | described(page, sidebar, image, name, w)
 
-    told = [*desk.texts, *choose.spoken(act)]
-    widgets = [widget for room in desk.rooms.values() for widget in room.widgets]
-    hello = desk.demo.load(greet, [desk.subject, desk.checkpoint], [*told, desk.subject, desk.named], js=_OPEN, **QUICK)
-    again = desk.language.input(switch, [desk.wish, desk.language, desk.subject, desk.checkpoint], told, **QUICK)
-    seen, shown = [desk.room, desk.kept, *desk.seen], [*widgets, desk.drawn, desk.kept, *choose.spoken(act)]
+    told = [*page.texts, *descriptions_of(sidebar)]
+    widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
+    hello = page.demo.load(greet, [page.image, page.checkpoint], [*told, page.image, page.named], js=_OPEN, **QUICK)
+    again = page.language.input(switch, [page.latest, page.language, page.image, page.checkpoint], told, **QUICK)
+    seen, shown = (
+        [page.tab, page.tab_cache, *page.seen],
+        [*widgets, page.drawn, page.tab_cache, *descriptions_of(sidebar)],
+    )
     hello.then(redraw, seen, shown, **QUICK).then(None, js=_GREETED, **QUICK)
     again.then(redraw, seen, shown, **QUICK)
-    desk.language.change(None, [desk.language], js="(l) => { document.documentElement.lang = l }", **QUICK)
+    page.language.change(None, [page.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

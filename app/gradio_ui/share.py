@@ -4,28 +4,28 @@ from typing import Any
 
 import gradio as gr
 
-from app import links
-from app.gradio_ui.desk import QUICK, Desk, refusing
+from app.core import links
+from app.gradio_ui.page_state import QUICK, PageState, refusing
 from app.i18n import words
 
-__all__ = ["lay"]
+__all__ = ["build"]
 
 _WHOLE = "(query) => location.origin + location.pathname + query"
 
 
-def lay(desk: Desk) -> None:
+def build(page: PageState) -> None:
     """Lay what to hide, the button, and the link; called when the rooms are laid."""
-    with desk.say(gr.Accordion, lambda w: {"label": w("share.heading")}, open=False, elem_id="share"):
-        desk.say(gr.HTML, lambda w: {"value": f"<p>{w('share.text')}</p>"}, elem_classes="words")
-        hide = desk.say(
+    with page.localized(gr.Accordion, lambda w: {"label": w("share.heading")}, open=False, elem_id="share"):
+        page.localized(gr.HTML, lambda w: {"value": f"<p>{w('share.text')}</p>"}, elem_classes="words")
+        hide = page.localized(
             gr.CheckboxGroup,
             lambda w: {"label": w("share.hide"), "choices": [(w(f"share.{name}"), name) for name in links.HIDEABLE]},
             value=[],
             interactive=True,
             elem_id="hide",
         )
-        make = desk.say(gr.Button, lambda w: {"value": w("share.make")}, size="sm", elem_id="make-link")
-        link = desk.say(
+        make = page.localized(gr.Button, lambda w: {"value": w("share.make")}, size="sm", elem_id="make-link")
+        link = page.localized(
             gr.Textbox,
             lambda w: {"label": w("share.link")},
             interactive=False,
@@ -35,13 +35,13 @@ def lay(desk: Desk) -> None:
             elem_id="link",
         )
 
-    def write(language: str, name: str | None, subject: object, room: str, hidden: list[str], *values: Any) -> str:
-        seed = subject if isinstance(subject, int) else None
-        shipped = name if name in desk.session.sources else None
+    def write(language: str, name: str | None, image: object, tab: str, hidden: list[str], *values: Any) -> str:
+        seed = image if isinstance(image, int) else None
+        shipped = name if name in page.session.sources else None
         hides = [part for part in links.HIDEABLE if part in hidden]
         with refusing(words(language), "errors.settings"):
-            return links.write(values, language=language, checkpoint=shipped, example=seed, room=room, hide=hides)
+            return links.write(values, language=language, checkpoint=shipped, example=seed, tab=tab, hide=hides)
 
-    chosen = [desk.language, desk.checkpoint, desk.subject, desk.room, hide, *desk.controls]
+    chosen = [page.language, page.checkpoint, page.image, page.tab, hide, *page.controls]
     made = make.click(write, chosen, link, **QUICK).success(None, link, link, js=_WHOLE, **QUICK)
     made.then(lambda: gr.update(visible=True), None, link, **QUICK)

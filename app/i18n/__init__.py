@@ -90,7 +90,7 @@ def choose(asked: str | None, accepted: str | None) -> str:
             wishes.append((-float(quality or 1), name))
         except ValueError:
             continue
-    for tag in [asked or "", *(name for _, name in sorted(wishes, key=lambda wish: wish[0]))]:
+    for tag in [asked or "", *(name for _, name in sorted(wishes, key=lambda latest: latest[0]))]:
         language = tag.strip().lower().partition("-")[0]
         if language in LANGUAGES:
             return language

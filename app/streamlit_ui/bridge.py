@@ -11,7 +11,7 @@ from zlib import crc32
 import streamlit as st
 from streamlit.components.v2 import component
 
-from app import equaliser, scrubber
+from app.components import equaliser, scrubber
 
 __all__ = ["beat", "faders", "film"]
 

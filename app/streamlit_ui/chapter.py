@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import catalogue
+from app.core import catalogue
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
-from app.course.records import Chapter, Seen, source
 from app.course.visit import Visit
 from app.i18n import Words
-from app.panels import PANELS, cast, charts_of
 from app.streamlit_ui import live, widgets
+from app.views.panels import PANELS, cast, charts_of
 
 __all__ = ["equations", "page", "seen_of"]
 

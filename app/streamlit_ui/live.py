@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import wording
+from app.core.frames import Frame
+from app.core.session import RunOutput, write
+from app.core.settings import CONTROLS, read
 from app.course.bench import CASES, Bench
+from app.course.chapter import Chapter, Seen
 from app.course.chapters import own as own_chapter
 from app.course.chapters import training as training_chapter
-from app.course.records import Chapter, Seen
 from app.course.visit import Visit
-from app.frames import Frame
 from app.i18n import Words
-from app.session import Finished, write
-from app.settings import CONTROLS, read
+from app.inputs.images import InputImage, phantom, upload
 from app.streamlit_ui import bridge, widgets
-from app.subjects import Subject, phantom, upload
+from app.views import descriptions
 
 __all__ = ["own", "training"]
 
@@ -134,14 +134,14 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
     if file is not None or state["result"]:
         row[3].button(w("course.own.forget"), on_click=forget, key="own.forget", width="stretch")
-    warning = wording.warning(bench.session.card(name), w)
+    warning = descriptions.warning(bench.session.card(name), w)
     if warning:
         st.html(warning)
     if go:
         task = bench.session.task(name)
-        subject = _subject(file, task) if file is not None else phantom(case, task)
+        image = _subject(file, task) if file is not None else phantom(case, task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
-        state["result"] = _run(bench, name, subject, values, w)
+        state["result"] = _run(bench, name, image, values, w)
         visit.facts[chapter.key] = own_chapter.facts_of(state["result"]["recording"], file is not None)
     if not state["result"]:
         st.html(f"<p class=soft>{w('course.own.empty')}</p>")
@@ -149,7 +149,7 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     return _shown(state["result"], chapter, visit, w)
 
 
-def _subject(file: Any, task: str) -> Subject:
+def _subject(file: Any, task: str) -> InputImage:
     """Read an upload by way of a file that is deleted at once."""
     suffix = next((f".{s}" for s in sorted(_SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(s)), "")
     if file.name.lower().endswith(".nii.gz"):
@@ -160,16 +160,16 @@ def _subject(file: Any, task: str) -> Subject:
         return upload(copy.name, task)
 
 
-def _run(bench: Bench, name: str, subject: Subject, values: list[Any], w: Words) -> dict[str, Any]:
+def _run(bench: Bench, name: str, image: InputImage, values: list[Any], w: Words) -> dict[str, Any]:
     settings = read(values)
     bar = st.progress(0.0, w("course.computing"))
     with bench.turn, tempfile.TemporaryDirectory() as folder:
         finished = None
-        for event in bench.session.run(name, subject, settings):
+        for event in bench.session.run(name, image, settings):
             match event:
                 case Frame(index=index, total=total, t=t):
                     bar.progress((index + 1) / total, w("course.training.step", step=index + 1, total=total, t=t))
-                case Finished():
+                case RunOutput():
                     finished = event
         assert finished is not None
         paths = write(folder, finished)
@@ -180,7 +180,7 @@ def _run(bench: Bench, name: str, subject: Subject, values: list[Any], w: Words)
 
 def _shown(result: dict[str, Any], chapter: Chapter, visit: Visit, w: Words) -> Seen:
     recording = result["recording"]
-    st.html(wording.facts(recording, w, live=True))
+    st.html(descriptions.facts(recording, w, live=True))
     masks, report, _ = st.columns([1, 1, 2])
     masks.download_button(w("course.own.download"), io.BytesIO(result["files"]["mask"]), "mask.png", "image/png")
     text = json.dumps(json.loads(result["files"]["report"]), indent=2)

@@ -10,14 +10,14 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import paint
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
-from app.course.records import Chapter, Seen, source
 from app.course.visit import Visit
 from app.i18n import Words
 from app.streamlit_ui import chapter as one
 from app.streamlit_ui import widgets
+from app.views import paint
 
 __all__ = ["printed", "teacher"]
 

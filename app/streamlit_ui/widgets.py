@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from app import wording
-from app.course.records import Chapter, Faders, Seen
+from app.core.settings import Choice, Control, Flags, Number, Slide
+from app.course.chapter import Chapter, Faders, Seen
 from app.course.visit import Visit
 from app.i18n import Words
-from app.settings import Choice, Control, Flags, Number, Slide
 from app.streamlit_ui import bridge
+from app.views import descriptions
 
 __all__ = ["controls", "label_of", "numbers", "show", "tasks"]
 
@@ -31,7 +31,7 @@ def _option(field: str, choice: str | int, w: Words) -> str:
     if field == "case":
         return str(choice)
     if field in ("size", "parser_size"):
-        return wording.option("size", choice, w)
+        return descriptions.option("size", choice, w)
     short = w.known(f"control.{choice}", str(choice)) if choice in ("on", "off") else str(choice)
     return w.known(f"control.{field}.{choice}", w.known(f"settings.{field}.{choice}", short))
 

@@ -1,11 +1,11 @@
-"""Train peers on a task with one budget of processor time each, score them on its `val` split, write the table.
+"""Train baselines on a task with one budget of processor time each, score them on its `val` split, write the table.
 
     python -m benchmarks.compare skin-lesion --data DATA/skin-lesion --minutes 60 --readme README.md
 
-OUT/TASK/PEER.json          everything `evaluate` gives, and what the network and its training were
-RUNS/TASK/PEER/             state and curve; the same command again continues where it stopped
+OUT/TASK/BASELINE.json          everything `evaluate` gives, and what the network and its training were
+RUNS/TASK/BASELINE/             state and curve; the same command again continues where it stopped
 
-Peers that are done are not trained again. The table has every JSON of the task, and the shipped checkpoints' own.
+Baselines that are done are not trained again. The table has every JSON of the task, and the shipped checkpoints' own.
 """
 
 import argparse
@@ -14,20 +14,20 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from benchmarks.compare.baselines import BASELINES, Baseline, named
 from benchmarks.compare.entry import Terms, enter
-from benchmarks.compare.peers import PEERS, Peer, named
 from benchmarks.compare.report import overview, table
 from medsegdiff.commands.card import fill
 from medsegdiff.config import PRESETS
 from medsegdiff.data.tasks import TASKS
 
-Entry = tuple[str, Callable[[int, int], Peer], int, int]  # name, maker, size, seed
+Entry = tuple[str, Callable[[int, int], Baseline], int, int]  # name, maker, size, seed
 
 DEFAULT = ("unet@256", "unet@128", "condition@256", "lucidrains@128", "lucidrains@64")
 
 
 def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentParser:
-    """Describe what every contest is asked; results and runs lie in folders of its own."""
+    """Describe what every comparison takes; results and runs lie in folders of its own."""
     parser = argparse.ArgumentParser(
         prog=program, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
     """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
     parser = parser_of("python -m benchmarks.compare", (__doc__ or "").partition("\n")[0], Path("compare"))
     parser.add_argument(
-        "--peers", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(PEERS)}"
+        "--baselines", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(BASELINES)}"
     )
     parser.add_argument(
         "--overview", type=Path, help="put V2 beside the plain U-Net on every task into this file's block `compare`"
@@ -61,7 +61,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
 
     def entries() -> list[Entry]:
-        return [(name, *named(name), arguments.seed) for name in arguments.peers]
+        return [(name, *named(name), arguments.seed) for name in arguments.baselines]
 
     def tabulated() -> str:
         return table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)

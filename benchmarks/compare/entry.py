@@ -1,4 +1,4 @@
-"""One entry of a contest: train on the budget, score, write the JSON; or go on where an earlier start stopped."""
+"""One training of a baseline: train on the budget, score, write the JSON; or go on where an earlier start stopped."""
 
 import json
 import time
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.compare.contest import Contest, race
+from benchmarks.compare.baselines import Baseline
+from benchmarks.compare.budgeted_training import BudgetedTraining, race
 from benchmarks.compare.judge import held_out, judged, preview
-from benchmarks.compare.peers import Peer
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import TASKS as PAINTED
@@ -40,8 +40,8 @@ class Terms:
     runs: Path
 
 
-def enter(name: str, make: Callable[[int, int], Peer], size: int, terms: Terms) -> Iterator[str]:
-    """Train and score one peer, unless that has been done; yield what there is to say."""
+def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Terms) -> Iterator[str]:
+    """Train and score one baseline, unless that has been done; yield what there is to say."""
     entry = name.replace("@", "-") + (f"-seed{terms.seed}" if terms.seed else "")
     result = terms.out / terms.task / f"{entry}.json"
     if result.exists():
@@ -50,29 +50,29 @@ def enter(name: str, make: Callable[[int, int], Peer], size: int, terms: Terms) 
     task, run = terms.task, terms.runs / terms.task / entry
     classes = len(TASKS[task].labels)
     torch.manual_seed(terms.seed)
-    peer = channels_last(make(size, classes))
+    baseline = channels_last(make(size, classes))
     found = tqdm(cases(terms.data, "train"), desc=f"{name}: reading", mininterval=5)
     drawn = terms.phantoms if task in PAINTED else 0.0
     pool = Pool.of(found, classes, size, task=task, phantoms=drawn, seed=terms.seed)
     draws = Draws(pool, task=task, seed=terms.seed, augment=True)
-    contest = Contest(peer, draws, terms.minutes, terms.seed)
+    training = BudgetedTraining(baseline, draws, terms.minutes, terms.seed)
     if (run / "state.safetensors").exists():
-        contest.resume(run / "state.safetensors")
+        training.resume(run / "state.safetensors")
     held = held_out(terms.data, classes, size, task)
-    for row in _trained(contest, run, name, held, terms):
+    for row in _trained(training, run, name, held, terms):
         with (run / "curve.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     facts = {
-        "peer": name,
-        "title": peer.title,
-        "parameters": sum(p.numel() for p in peer.parameters()),
+        "baseline": name,
+        "title": baseline.title,
+        "parameters": sum(p.numel() for p in baseline.parameters()),
         "size": size,
-        "minutes": round(contest.spent / 60, 2),
-        "iterations": contest.done,
+        "minutes": round(training.spent / 60, 2),
+        "iterations": training.done,
         "pictures": len(pool.pictures),
-        "members": terms.members if peer.draws_members else 1,
-        "steps": terms.steps if peer.draws_members else 0,
+        "members": terms.members if baseline.draws_members else 1,
+        "steps": terms.steps if baseline.draws_members else 0,
         "fuse": "staple",
         "phantoms": drawn,
         "seed": terms.seed,
@@ -82,36 +82,36 @@ def enter(name: str, make: Callable[[int, int], Peer], size: int, terms: Terms) 
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    evaluation = judged(contest.ema, size, terms.data, task, facts, limit=terms.limit, pattern=terms.cases)
+    evaluation = judged(training.ema, size, terms.data, task, facts, limit=terms.limit, pattern=terms.cases)
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def _trained(contest: Contest, run: Path, name: str, held: Pool, terms: Terms) -> Iterator[dict]:
+def _trained(training: BudgetedTraining, run: Path, name: str, held: Pool, terms: Terms) -> Iterator[dict]:
     """Spend the budget; yield rows for the curve, saving every few minutes."""
     run.mkdir(parents=True, exist_ok=True)
     losses: list[float] = []
     saved = time.monotonic()
     bar = tqdm(
-        total=round(60 * contest.minutes),
-        initial=round(contest.spent),
+        total=round(60 * training.minutes),
+        initial=round(training.spent),
         desc=f"{name}: training",
         unit=" CPU s",
         mininterval=5,
     )
-    for step in race(contest):
+    for step in race(training):
         losses.append(step.loss)
         bar.update(round(60 * step.minutes) - bar.n)
-        last = step.minutes >= contest.minutes
+        last = step.minutes >= training.minutes
         if step.iteration % 20 == 0 or last:
             row = {"iteration": step.iteration, "minutes": round(step.minutes, 3), "loss": float(np.mean(losses))}
             losses.clear()
             bar.set_postfix(iteration=step.iteration, loss=f"{row['loss']:.4f}")
             yield row
         if last or time.monotonic() - saved > 60 * terms.every:
-            dice = preview(contest.ema, held, terms.steps)
+            dice = preview(training.ema, held, terms.steps)
             bar.write(f"{name}: iteration {step.iteration}, {step.minutes:.1f} minutes, Dice of one mask {dice:.4f}")
             yield {"iteration": step.iteration, "minutes": round(step.minutes, 3), "dice": dice}
-            contest.save(run / "state.safetensors")
+            training.save(run / "state.safetensors")
             saved = time.monotonic()
     bar.close()

@@ -1,4 +1,4 @@
-"""Any peer's masks, scored as `evaluate` scores ours: at the picture's own size, members fused by STAPLE."""
+"""Any baseline's masks, scored as `evaluate` scores ours: at the picture's own size, members fused by STAPLE."""
 
 import re
 import time
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.compare.peers import Peer
+from benchmarks.compare.baselines import Baseline
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
@@ -17,7 +17,7 @@ from medsegdiff.data.folders import SLICES, Case
 from medsegdiff.data.tasks import TASKS, axis_of, cases_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
-from medsegdiff.geometry import to_network, to_original
+from medsegdiff.image_ref import to_network, to_original
 from medsegdiff.metrics import dice, mean
 
 __all__ = ["held_out", "judged", "preview"]
@@ -30,18 +30,18 @@ def held_out(data: Path, classes: int, size: int, task: str) -> Pool:
 
 
 @torch.no_grad()
-def preview(peer: Peer, held: Pool, steps: int) -> float:
+def preview(baseline: Baseline, held: Pool, steps: int) -> float:
     """Mean Dice of one mask for each of those pictures, at the network's size."""
     classes, scores = int(held.labels.max()), []
     for picture, truth in zip(held.pictures, held.labels, strict=True):
         image = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 127.5 - 1
-        labels = peer.masks(image, members=1, steps=steps, seed=0)[0].argmax(0).numpy().astype(np.uint8)
+        labels = baseline.masks(image, members=1, steps=steps, seed=0)[0].argmax(0).numpy().astype(np.uint8)
         scores.append(mean(dice(labels, truth, classes)))
     return mean(scores)
 
 
 def judged(
-    peer: Peer,
+    baseline: Baseline,
     size: int,
     data: Path,
     task: str,
@@ -50,7 +50,7 @@ def judged(
     limit: int = 0,
     pattern: str | None = None,
 ) -> Evaluation:
-    """Score a trained peer on the `val` split; `facts` are kept, and members and steps are read from them."""
+    """Score a trained baseline on the `val` split; `facts` are kept, and members and steps are read from them."""
     found = [case for case in cases(data, "val") if case.mask]
     volumes = any(case.is_volume for case in found)
     pattern = pattern or cases_of(task) or (SLICES if volumes else "")
@@ -60,17 +60,19 @@ def judged(
     if limit:
         found = found[:: max(len(found) // limit, 1)][:limit]
     bar = tqdm(found, desc="scoring", unit="volume" if volumes else "picture", mininterval=5)
-    return evaluate(_scored(peer, size, bar, task, facts), TASKS[task].labels, group=group, settings=facts)
+    return evaluate(_scored(baseline, size, bar, task, facts), TASKS[task].labels, group=group, settings=facts)
 
 
-def _scored(peer: Peer, size: int, found: Iterable[Case], task: str, facts: Mapping[str, object]) -> Iterator[Scored]:
+def _scored(
+    baseline: Baseline, size: int, found: Iterable[Case], task: str, facts: Mapping[str, object]
+) -> Iterator[Scored]:
     members, steps = int(str(facts["members"])), int(str(facts["steps"]))
     for case in found:
         for sample in case.samples(len(TASKS[task].labels), axis_of(task)):
             began = time.perf_counter()
             image, geometry = to_network(sample.picture, size)
             with torch.no_grad():
-                masks = peer.masks(image, members=members, steps=steps, seed=0)
+                masks = baseline.masks(image, members=members, steps=steps, seed=0)
             masks_home = to_original(masks, geometry).numpy()
             fusion = fuse(masks_home, "staple")
             yield Scored(

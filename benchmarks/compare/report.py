@@ -1,4 +1,4 @@
-"""The table of a task, every peer measured and the shipped checkpoints beside them; and V2 beside a plain U-Net on all tasks.
+"""The table of a task, every baseline measured and the shipped checkpoints beside them; and V2 beside a plain U-Net on all tasks.
 
 Two networks are held against each other on the same cases: their difference is that of each case, and its interval is drawn
 from cases, so what makes a picture hard for both does not widen it. Who was trained with several seeds has one row, the
@@ -30,15 +30,15 @@ _OWN = {
 _OF_V2 = {
     "v2/5x10": "shipped, as in the paper",
     "v2/5x10-half": "shipped, half the anchor's say",
-    "v2-pooled": "pooled from the start",
+    "v2-averaged": "pooled from the start",
     "condition": "condition network alone",
 }
 _FEW = 5  # drawing again from fewer cases says nothing of what others would give
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entrant:
-    key: str  # peer's name without its size, or v2/5x10
+class _Entry:
+    key: str  # baseline's name without its size, or v2/5x10
     what: str
     parameters: int
     iterations: int
@@ -46,7 +46,7 @@ class _Entrant:
     results: Sequence[dict[str, Any]]  # of `evaluate`, one a seed
     seeds: Sequence[int] = ()  # of the training, in the same order; a shipped checkpoint's do not matter
 
-    def on(self, seeds: set[int]) -> "_Entrant":
+    def on(self, seeds: set[int]) -> "_Entry":
         """Keep these seeds alone; without any of them, keep all."""
         kept = [i for i, seed in enumerate(self.seeds) if seed in seeds] or range(len(self.results))
         return replace(self, results=[self.results[i] for i in kept])
@@ -69,16 +69,16 @@ class _Entrant:
         return set.intersection(*({case["name"] for case in result["cases"]} for result in self.results))
 
 
-def table(peers: Path, results: Path, checkpoints: Path, task: str) -> str:
-    """Lay out PEERS/*.json, and RESULTS/TASK-v*/*.json of the checkpoints there are, as markdown, the best Dice first.
+def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
+    """Lay out BASELINES/*.json, and RESULTS/TASK-v*/*.json of the checkpoints there are, as markdown, the best Dice first.
 
     Raises:
         ValueError: nothing of this task has been measured.
     """
-    entrants = _entrants(peers, results, checkpoints, task)
-    if not entrants:
-        raise ValueError(f"{peers} and {results}/{task}-* hold no results; measure something first, with --data")
-    plain = _plain(entrants)
+    entries = _entries(baselines, results, checkpoints, task)
+    if not entries:
+        raise ValueError(f"{baselines} and {results}/{task}-* hold no results; measure something first, with --data")
+    plain = _plain(entries)
     heads = [
         "what",
         "parameters",
@@ -89,7 +89,7 @@ def table(peers: Path, results: Path, checkpoints: Path, task: str) -> str:
         "above the plain U-Net, points",
     ]
     heads += ["IoU", "HD95", "ECE", "N"]
-    rows = [_row(entrant, plain) for entrant in sorted(entrants, key=lambda entrant: -entrant.dice)]
+    rows = [_row(entry, plain) for entry in sorted(entries, key=lambda entry: -entry.dice)]
     return "\n".join([f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|", *rows])
 
 
@@ -98,39 +98,39 @@ def overview(compared: Path, results: Path, checkpoints: Path) -> str:
     heads = ["task", "N", *_OF_V2.values(), "ECE: U-Net, then these four", "minutes: U-Net, shipped"]
     rows: list[tuple[float, str]] = []
     for folder in sorted(path for path in compared.iterdir() if path.is_dir()):
-        entrants = _entrants(folder, results, checkpoints, folder.name)
-        plain = _plain(entrants)
+        entries = _entries(folder, results, checkpoints, folder.name)
+        plain = _plain(entries)
         if plain is None:
             continue
-        of = {entrant.key: entrant for entrant in entrants}
+        of = {entry.key: entry for entry in entries}
         ours = [of.get(key) for key in _OF_V2]
         shipped = _minutes(of["v2/5x10"]) if "v2/5x10" in of else ""
-        cells = [folder.name, str(_n(plain)), *(_ahead(entrant, plain) if entrant else "" for entrant in ours)]
-        cells += [", ".join(f"{entrant.mean('ece'):.4f}" if entrant else "-" for entrant in (plain, *ours))]
+        cells = [folder.name, str(_n(plain)), *(_ahead(entry, plain) if entry else "" for entry in ours)]
+        cells += [", ".join(f"{entry.mean('ece'):.4f}" if entry else "-" for entry in (plain, *ours))]
         cells += [f"{_minutes(plain)}, {shipped or 'not noted'}"]
-        best = max((entrant.dice - plain.dice for entrant in ours if entrant), default=-math.inf)
+        best = max((entry.dice - plain.dice for entry in ours if entry), default=-math.inf)
         rows.append((best, f"| {' | '.join(cells)} |"))
     rows.sort(reverse=True)
     return "\n".join([f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|", *(line for _, line in rows)])
 
 
-def _entrants(peers: Path, results: Path, checkpoints: Path, task: str) -> list[_Entrant]:
-    return [*_peers(peers), *_own(results, checkpoints, task)]
+def _entries(baselines: Path, results: Path, checkpoints: Path, task: str) -> list[_Entry]:
+    return [*_baselines(baselines), *_own(results, checkpoints, task)]
 
 
-def _peers(folder: Path) -> Iterator[_Entrant]:
+def _baselines(folder: Path) -> Iterator[_Entry]:
     seeds: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
         result = _read(path)
-        seeds[result["settings"]["peer"]].append(result)
-    for peer, results in seeds.items():
+        seeds[result["settings"]["baseline"]].append(result)
+    for baseline, results in seeds.items():
         results.sort(key=lambda result: result["settings"]["seed"])
         settings = [result["settings"] for result in results]
         facts = settings[0]
         drawn = f"; {facts['members']} members, {facts['steps']} steps" if facts["steps"] else ""
         one = f", seed {facts['seed']}" if facts["seed"] else ""
-        yield _Entrant(
-            key=peer.partition("@")[0],
+        yield _Entry(
+            key=baseline.partition("@")[0],
             what=f"{facts['title']} at {facts['size']}{one if len(results) == 1 else f', {len(results)} seeds'}{drawn}",
             parameters=facts["parameters"],
             iterations=round(np.mean([each["iterations"] for each in settings])),
@@ -140,7 +140,7 @@ def _peers(folder: Path) -> Iterator[_Entrant]:
         )
 
 
-def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entrant]:
+def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entry]:
     for config in sorted(checkpoints.glob(f"{task}-*/config.json")):
         facts, name = _read(config), config.parent.name
         if facts["domain"]["task"] != task:  # optic-disc-cup-v2 is no optic-disc
@@ -148,7 +148,7 @@ def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entrant]:
         for grid, words in _OWN.items():
             path = results / name / f"{grid}.json"
             if path.exists():
-                yield _Entrant(
+                yield _Entry(
                     key=f"{name.removeprefix(f'{task}-')}/{grid}",
                     what=f"**`{name}`** as shipped, at {facts['model']['image_size']}; {words}",
                     parameters=facts["weights"]["parameters"],
@@ -162,15 +162,15 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _plain(entrants: Sequence[_Entrant]) -> _Entrant | None:
+def _plain(entries: Sequence[_Entry]) -> _Entry | None:
     """Find the best of others' plain U-Nets."""
-    return max((e for e in entrants if e.key == "unet"), key=lambda entrant: entrant.dice, default=None)
+    return max((e for e in entries if e.key == "unet"), key=lambda entry: entry.dice, default=None)
 
 
-def _ahead(entrant: _Entrant, plain: _Entrant) -> str:
+def _ahead(entry: _Entry, plain: _Entry) -> str:
     """Say by how many points of Dice one is above the other on the cases both were scored on, with a 95 % interval."""
-    seeds = set(entrant.seeds) & set(plain.seeds)
-    pair = entrant.on(seeds), plain.on(seeds)
+    seeds = set(entry.seeds) & set(plain.seeds)
+    pair = entry.on(seeds), plain.on(seeds)
     shared = set.intersection(*(each.cases for each in pair))
     ours, theirs = (100 * _dice(each, shared) for each in pair)
     if not ours.size:
@@ -182,9 +182,9 @@ def _ahead(entrant: _Entrant, plain: _Entrant) -> str:
     return f"{said} ({low:+.1f} to {high:+.1f})"
 
 
-def _dice(entrant: _Entrant, names: set[str]) -> Float[np.ndarray, "seeds cases classes"]:
+def _dice(entry: _Entry, names: set[str]) -> Float[np.ndarray, "seeds cases classes"]:
     """Lay out its Dice, without cases that lack every class: a class that the truth lacks has none."""
-    by_name = [{case["name"]: case["dice"] for case in result["cases"]} for result in entrant.results]
+    by_name = [{case["name"]: case["dice"] for case in result["cases"]} for result in entry.results]
     dice = np.array([[of[name] for name in sorted(names)] for of in by_name], float)
     return dice[:, ~np.isnan(dice).all((0, 2))] if dice.size else dice
 
@@ -210,26 +210,26 @@ def _interval(
     return float(low), float(high)
 
 
-def _row(entrant: _Entrant, plain: _Entrant | None) -> str:
-    first, *others = entrant.results
+def _row(entry: _Entry, plain: _Entry | None) -> str:
+    first, *others = entry.results
     low, high = first.get("interval") or next(iter(first["per_class"].values()))["interval"]
-    dice = f"{entrant.dice:.3f}"
+    dice = f"{entry.dice:.3f}"
     if others:
-        dice += f" ({', '.join(f'{of_seed:.3f}' for of_seed in entrant.of('mean_dice'))})"
-        cases = _dice(entrant, entrant.cases)
+        dice += f" ({', '.join(f'{of_seed:.3f}' for of_seed in entry.of('mean_dice'))})"
+        cases = _dice(entry, entry.cases)
         low, high = _interval(cases, np.zeros_like(cases))
-    interval = f"{low:.3f} to {high:.3f}" if _n(entrant) >= _FEW else ""
-    ahead = _ahead(entrant, plain) if plain and entrant is not plain else ""
+    interval = f"{low:.3f} to {high:.3f}" if _n(entry) >= _FEW else ""
+    ahead = _ahead(entry, plain) if plain and entry is not plain else ""
     return (
-        f"| {entrant.what} | {entrant.parameters / 1e6:.1f} M | {entrant.iterations} | {_minutes(entrant)} "
-        f"| {dice} | {interval} | {ahead} | {entrant.mean('mean_iou'):.3f} "
-        f"| {entrant.mean('mean_hd95'):.1f} {first['hd95_unit']} | {entrant.mean('ece'):.4f} | {_n(entrant)} |"
+        f"| {entry.what} | {entry.parameters / 1e6:.1f} M | {entry.iterations} | {_minutes(entry)} "
+        f"| {dice} | {interval} | {ahead} | {entry.mean('mean_iou'):.3f} "
+        f"| {entry.mean('mean_hd95'):.1f} {first['hd95_unit']} | {entry.mean('ece'):.4f} | {_n(entry)} |"
     )
 
 
-def _minutes(entrant: _Entrant) -> str:
-    return "" if entrant.minutes is None else f"{entrant.minutes:.0f}"
+def _minutes(entry: _Entry) -> str:
+    return "" if entry.minutes is None else f"{entry.minutes:.0f}"
 
 
-def _n(entrant: _Entrant) -> int:
-    return max(scores["n"] for scores in entrant.results[0]["per_class"].values())
+def _n(entry: _Entry) -> int:
+    return max(scores["n"] for scores in entry.results[0]["per_class"].values())

@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Score, print the table, write the JSON."""
     segmenter = options.segmenter(arguments)
     group = _pattern(arguments.cases or cases_of(segmenter.domain.task))
-    settings = segmenter.settings(options.settings(arguments))
+    settings = segmenter.resolve_settings(options.settings(arguments))
     found = [case for case in cases(arguments.data, arguments.split, arguments.layout) if case.mask]
     if not found:
         raise ValueError(f"{arguments.data} has pictures but no masks; evaluate needs masks/NAME.png for images/NAME.*")

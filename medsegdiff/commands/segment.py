@@ -22,8 +22,8 @@ from medsegdiff.commands import options
 from medsegdiff.config import RunSettings
 from medsegdiff.data.tasks import axis_of
 from medsegdiff.dicom_seg import read_source, write_seg
-from medsegdiff.geometry import Picture, Volume
 from medsegdiff.hub import find, resolve
+from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.imaging import (
     holds_slices,
     read,
@@ -104,7 +104,7 @@ def _segment(
         labels = result.labels
     else:
         result = _picture(segmenter, settings, volume.slice(axis, arguments.index, window), out)
-        labels = volume.fill(axis, result.view.index, result.labels)
+        labels = volume.fill(axis, result.ref.index, result.labels)
         write_volume(labels, volume, f"{out}_mask.nii.gz")
     if arguments.seg:
         if volume.source_kind != "dicom":
@@ -162,7 +162,7 @@ def _replay(arguments: argparse.Namespace) -> None:
     if report.whole:
         report.require_source(read_volume(path).digest)
     else:
-        report.require_source(read(path, axis=report.axis, index=report.index, window=report.window).view.sha256)
+        report.require_source(read(path, axis=report.axis, index=report.index, window=report.window).ref.sha256)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = _segment(segmenter, report.settings, path, arguments)
     report.require_mask(result.sidecar()["mask"]["sha256"])

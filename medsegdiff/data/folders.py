@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from medsegdiff.geometry import Picture, PictureError, Volume, check_sides
+from medsegdiff.image_ref import Picture, PictureError, Volume, check_sides
 from medsegdiff.imaging import is_volume, read, read_volume, stem
 
 __all__ = ["SLICES", "Case", "Sample", "cases", "read_labels", "thinned"]

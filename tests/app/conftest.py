@@ -42,7 +42,7 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="session")
 def session(checkpoint):
     """A server's session that offers the tiny checkpoint and nothing else."""
-    from app.session import Session
+    from app.core.session import Session
 
     return Session({"tiny": str(checkpoint)}, "cpu")
 
@@ -50,7 +50,7 @@ def session(checkpoint):
 @pytest.fixture(scope="session")
 def recorded(session, tmp_path_factory):
     """A run of the tiny checkpoint on a phantom, as a file."""
-    from app.record import record
+    from scripts.record_runs import record
 
     return record(session, "tiny", 3, tmp_path_factory.mktemp("recordings"))
 
@@ -63,7 +63,8 @@ def monkeypatch_module():
 
 @pytest.fixture(scope="module")
 def address(session, recorded, monkeypatch_module):
-    from app import catalogue, gradio_ui
+    from app import gradio_ui
+    from app.core import catalogue
 
     found = catalogue.recordings(recorded.parent)
     monkeypatch_module.setattr(catalogue, "recordings", lambda: found)
@@ -74,7 +75,7 @@ def address(session, recorded, monkeypatch_module):
 def lesion(tmp_path):
     """A picture that is not square, as a file."""
     path = tmp_path / "picture.png"
-    from app.subjects import phantom
+    from app.inputs.images import phantom
 
     Image.fromarray(phantom(5).picture.pixels[:192]).save(path)
     return path
@@ -83,7 +84,7 @@ def lesion(tmp_path):
 @pytest.fixture
 def ended(monkeypatch) -> list[int]:
     """How many events each run yielded before it ended, however it did."""
-    from app.session import Session
+    from app.core.session import Session
 
     counts, run = [], Session.run
 
@@ -105,8 +106,8 @@ def unhurried(monkeypatch):
     """Lets every step of a run take a while, or a tiny network is done before a busy browser has looked."""
     import time
 
-    from app import volumes
-    from app.session import Session
+    from app.core.session import Session
+    from app.inputs import volumes
 
     def slowly(run):
         def slow(*arguments):

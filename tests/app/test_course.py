@@ -9,8 +9,9 @@ import SimpleITK as sitk
 import torch
 from streamlit.testing.v1 import AppTest
 
-from app import catalogue
-from app.course import records
+from app.core import catalogue
+from app.core.settings import Choice, Slide
+from app.course import chapter
 from app.course.bench import Bench
 from app.course.chapters import CHAPTERS
 from app.course.chapters.reverse import told_a_wrong_t
@@ -18,7 +19,6 @@ from app.course.oracles import TwoRaters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, words
-from app.settings import Choice, Slide
 from medsegdiff import Picture, RunSettings, Segmenter
 from medsegdiff.checkpoint import save
 from medsegdiff.config import DiffusionConfig, Domain
@@ -29,13 +29,13 @@ from medsegdiff.nn.build import build
 from medsegdiff.schedule import Diffusion
 
 APP = catalogue.ROOT / "app.py"
-ROWS = {chapter.key: chapter for chapter in CHAPTERS}
+ROWS = {row.key: row for row in CHAPTERS}
 
 
 @pytest.fixture(scope="module")
 def server(checkpoint, v1_config, tmp_path_factory):
     """A server's bench with an untrained V1 and V2 of 32 x 32 pixels, shared by all visits of this module."""
-    from app.session import Session
+    from app.core.session import Session
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-v1"
     with torch.random.fork_rng(devices=[]):
@@ -126,9 +126,9 @@ def test_a_wrong_t_ruins_a_mask_of_the_shipped_v1():
     picture = Picture(drawn.image)
     image, _ = to_network(picture, segmenter.checkpoint.model_config.image_size, 3)
     *_, last = told_a_wrong_t(segmenter, segmenter.model.encode(image), 50, seed=0)
-    truth = drawn.labels
-    (right,) = dice(segmenter(picture, RunSettings(members=1, steps=10)).labels, truth, 1)
-    (wrong,) = dice((last.x_0[0, 0] > 0).int().numpy(), truth, 1)
+    reference = drawn.labels
+    (right,) = dice(segmenter(picture, RunSettings(members=1, steps=10)).labels, reference, 1)
+    (wrong,) = dice((last.x_0[0, 0] > 0).int().numpy(), reference, 1)
     assert wrong < 0.5 < 0.9 < right  # 0.26 and 0.96: there is a lesson only while the weights show it
 
 
@@ -224,11 +224,11 @@ def test_no_picture_of_a_visitor_is_among_what_all_visitors_share(visit, server)
 
 def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
     at = visit(chapter="own")
-    monkeypatch.setattr("app.session.Session.task", lambda self, name: "hippocampus")
+    monkeypatch.setattr("app.core.session.Session.task", lambda self, name: "hippocampus")
     at.button(key="own.run").click()
     looked(at)
-    (truth,) = at.session_state["own"]["result"]["recording"].opening.truth
-    assert truth.max() == 2  # a drawn lesion has one class
+    (reference,) = at.session_state["own"]["result"]["recording"].opening.reference
+    assert reference.max() == 2  # a drawn lesion has one class
 
 
 # --------------------------------------------------------------------------------------------- languages, links, modes
@@ -253,15 +253,15 @@ def test_every_language_says_everything_with_the_same_placeholders():
 def test_every_chapter_has_all_its_words_lines_and_rows():
     w = words("en", "course").sentences
     fidelity = (catalogue.ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
-    for chapter in CHAPTERS:
+    for each in CHAPTERS:
         names = ("title", "question", "goal", "notice", "differ", "q1", "a1", "q2", "a2")
-        wanted = [f"course.{chapter.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in chapter.tasks))]
-        wanted += [e.place for e in chapter.equations if e.place.startswith("course.")]
+        wanted = [f"course.{each.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in each.tasks))]
+        wanted += [e.place for e in each.equations if e.place.startswith("course.")]
         assert [key for key in wanted if key not in w] == []
-        assert all(records.source(spec) for spec in chapter.sources)
-        assert all(f"| {row} |" in fidelity for row in chapter.fidelity)
-        assert all(row in w[f"course.{chapter.key}.differ"] for row in chapter.fidelity)
-        for control in chapter.controls:
+        assert all(each.source(spec) for spec in each.sources)
+        assert all(f"| {row} |" in fidelity for row in each.fidelity)
+        assert all(row in w[f"course.{each.key}.differ"] for row in each.fidelity)
+        for control in each.controls:
             assert f"control.{control.field}.label" in w or f"settings.{control.field}.label" in w
 
 
@@ -278,7 +278,7 @@ def test_a_link_brings_the_lesson_back_with_what_it_hides(visit):
 
 def test_a_link_cannot_ask_for_what_a_control_does_not_allow():
     asked = {"chapter": "parser", "filter": "rm -rf", "gains": "nan,9,-1", "seed": "1e99", "parser_size": "4096"}
-    assert Visit.begin(asked, None).values["parser"] == records.defaults(ROWS["parser"])
+    assert Visit.begin(asked, None).values["parser"] == chapter.defaults(ROWS["parser"])
     asked = {"chapter": "raters", "raters_members": "5000", "share": "-3", "case": "999", "at": "99999999"}
     held = Visit.begin(asked, None)
     assert (held.values["raters"]["raters_members"], held.values["raters"]["share"]) == (25, 0.0)
@@ -287,13 +287,13 @@ def test_a_link_cannot_ask_for_what_a_control_does_not_allow():
 
 
 def test_every_control_reads_back_what_a_link_says_of_it():
-    for chapter in CHAPTERS:
-        for control in chapter.controls:
+    for each in CHAPTERS:
+        for control in each.controls:
             match control:
                 case Slide(high=high):
-                    assert records.read(control, f"{high:g}") == high
+                    assert chapter.read(control, f"{high:g}") == high
                 case Choice(choices=choices):
-                    assert [records.read(control, str(choice)) for choice in choices] == list(choices)
+                    assert [chapter.read(control, str(choice)) for choice in choices] == list(choices)
                 case _:
                     pass
 
@@ -342,16 +342,18 @@ def test_the_two_raters_oracle_begins_with_the_share_and_is_sure_of_a_mask_it_is
 
 def test_staple_by_hand_ends_where_the_reference_ends():
     rng = np.random.default_rng(0)
-    truth = np.zeros((24, 24), np.uint8)
-    truth[6:18, 6:18] = 1
-    members = np.stack([np.where(rng.random(truth.shape) < p, 1 - truth, truth) for p in (0.02, 0.05, 0.1, 0.3)])
-    reference = sitk.STAPLEImageFilter()
-    reference.SetForegroundValue(1)
-    found = sitk.GetArrayFromImage(reference.Execute([sitk.GetImageFromArray(m) for m in members]))
+    reference = np.zeros((24, 24), np.uint8)
+    reference[6:18, 6:18] = 1
+    members = np.stack(
+        [np.where(rng.random(reference.shape) < p, 1 - reference, reference) for p in (0.02, 0.05, 0.1, 0.3)]
+    )
+    expected = sitk.STAPLEImageFilter()
+    expected.SetForegroundValue(1)
+    found = sitk.GetArrayFromImage(expected.Execute([sitk.GetImageFromArray(m) for m in members]))
     (last,) = islice(staple(members), 60, 61)
     np.testing.assert_allclose(last.weight, found, atol=1e-4)  # both stop by then to four digits
-    np.testing.assert_allclose(last.sensitivity, reference.GetSensitivity(), atol=1e-3)
-    np.testing.assert_allclose(last.specificity, reference.GetSpecificity(), atol=1e-3)
+    np.testing.assert_allclose(last.sensitivity, expected.GetSensitivity(), atol=1e-3)
+    np.testing.assert_allclose(last.specificity, expected.GetSpecificity(), atol=1e-3)
 
 
 def test_parsevals_two_sums_are_one_number():

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect
 
-from app import catalogue
+from app.core import catalogue
 from app.course.chapters import CHAPTERS
 from app.course.visit import TEACHER
 from app.i18n import LANGUAGES, words

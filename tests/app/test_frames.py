@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.frames import Recording
+from app.core.frames import Recording
 from app.i18n import words
-from app.wording import facts
+from app.views.descriptions import facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def test_a_recording_replays_in_both_languages_where_torch_is_missing(recorded):
 import sys
 sys.modules["torch"] = None
 from app import panels
-from app.frames import Recording
+from app.core.frames import Recording
 from app.i18n import LANGUAGES, words
 recording = Recording.load({str(recorded)!r})
 for language in LANGUAGES:
@@ -49,24 +49,24 @@ def test_a_recording_comes_back_as_it_was_saved(recorded, tmp_path):
         assert [(p.kind, p.stage) for p in one.planes] == [(p.kind, p.stage) for p in other.planes]
         for a, b in zip(one.planes, other.planes, strict=True):
             np.testing.assert_array_equal(a.values, b.values)
-    np.testing.assert_array_equal(first.opening.truth[0], second.opening.truth[0])
+    np.testing.assert_array_equal(first.opening.reference[0], second.opening.reference[0])
     np.testing.assert_array_equal(first.outcome.disagreement, second.outcome.disagreement)
 
 
 def test_the_numbers_on_the_screen_are_those_of_the_arrays(recorded):
     recording = Recording.load(recorded)
-    labels, truth = recording.outcome.labels > 0, recording.opening.truth[0] > 0
-    dice = 2 * (labels & truth).sum() / (labels.sum() + truth.sum())
+    labels, reference = recording.outcome.labels > 0, recording.opening.reference[0] > 0
+    dice = 2 * (labels & reference).sum() / (labels.sum() + reference.sum())
     assert recording.facts["dice"] == [[pytest.approx(dice)]]  # phantoms are drawn at the size kept, so both are exact
     assert recording.facts["areas"]["lesion"]["pixels"] == labels.sum()
 
 
 def test_a_shipped_recording_is_small_and_of_the_weights_that_are_shipped():
-    from app import catalogue
+    from app.core import catalogue
 
     paths = catalogue.recordings()
     if not paths:
-        pytest.skip("no recordings are here; python -m app.record makes them")
+        pytest.skip("no recordings are here; python -m scripts.record_runs makes them")
     for (name, _), path in paths.items():
         assert path.stat().st_size < 2e6
         assert Recording.load(path).facts["digest"] == catalogue.card(catalogue.shipped()[name]).sha256, path.name

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hands import turn
+from browser_input import turn
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -70,7 +70,7 @@ def pills(page):
 
 
 def test_scrubbing_asks_the_server_nothing(page):
-    page.wait_for_selector(".room-try .js-plotly-plot .main-svg")  # the last that the page fetches by itself
+    page.wait_for_selector(".page-tab-run .js-plotly-plot .main-svg")  # the last that the page fetches by itself
     page.wait_for_timeout(1000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))

@@ -6,8 +6,8 @@ import socket
 import huggingface_hub.constants as client
 import huggingface_hub.utils._cache_manager
 import pytest
-from hands import unfold
-from own_hub import FIRST, serving
+from browser_input import unfold
+from loopback_hub import FIRST, serving
 from playwright.sync_api import expect
 
 from medsegdiff.checkpoint import CONFIG, WEIGHTS
@@ -78,7 +78,7 @@ def test_a_repository_is_fetched_listed_chosen_and_run(page):
 
 
 def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watched(page):
-    page.locator("#rooms label", has_text="Compare").click()
+    page.locator("#tabs label", has_text="Compare").click()
     page.wait_for_selector("#compare", state="visible")
     ask(page, "someone/plain")
     page.wait_for_selector("#loaded >> text=someone/plain@main is loaded: a plain U-Net, which has no steps to watch")

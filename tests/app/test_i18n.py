@@ -41,7 +41,7 @@ def test_the_address_speaks_before_the_browser_and_english_last(asked, accepted,
 
 
 def test_what_the_package_refuses_is_said_in_chinese():
-    from app.settings import CONTROLS, read
+    from app.core.settings import CONTROLS, read
 
     with pytest.raises(ValueError, match="members") as refused:
         read([99 if control.field == "members" else control.default for control in CONTROLS])
@@ -52,14 +52,14 @@ def test_what_the_package_refuses_is_said_in_chinese():
 
 # Of these files, everything that a visitor's picture, mask, settings or choice of checkpoint can be refused with.
 REFUSING = (
-    "app/settings.py",
-    "app/session.py",
-    "app/truth.py",
-    "app/volumes.py",
-    "app/experiments.py",
+    "app/core/settings.py",
+    "app/core/session.py",
+    "app/analysis/reference_mask.py",
+    "app/inputs/volumes.py",
+    "app/analysis/comparisons.py",
     "medsegdiff/checkpoint.py",
     "medsegdiff/imaging.py",
-    "medsegdiff/volumes.py",
+    "medsegdiff/itk_io.py",
 )
 NOT_A_VISITORS = (
     "the map leaves",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.subjects import phantom
+from app.inputs.images import phantom
 
 pytest.importorskip("mcp", reason="the MCP client is not installed: pip install 'gradio[mcp]'")
 
@@ -139,7 +139,7 @@ def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
 
 
 def test_who_hangs_up_before_the_answer_frees_the_place(ask, drawn, ended, monkeypatch):
-    from app.session import Session
+    from app.core.session import Session
 
     run = Session.run
 

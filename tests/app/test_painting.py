@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import catalogue, paint
-from app.session import Session
-from app.truth import score
+from app.analysis.reference_mask import score
+from app.core import catalogue
+from app.core.session import Session
+from app.views import paint
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,9 @@ def on_screen(page, source):
     page.wait_for_function(f"document.querySelector('#scores').textContent.includes('{source}')")
     page.wait_for_timeout(1000)  # a second score says the same source
     arrays = []
-    for name in ("mask", "truth"):
+    for name in ("mask", "reference"):
         with page.expect_download() as download:
-            page.locator(f"#get-truth-{name}").click()
+            page.locator(f"#get-reference-{name}").click()
         arrays.append(np.asarray(Image.open(download.value.path())))
     found = score(*arrays, ["lesion"])[0]
     cells = page.locator("#scores tbody td").all_inner_texts()
@@ -49,7 +50,7 @@ def on_screen(page, source):
 
 
 def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
-    page.locator("#rooms input[value=truth]").check(force=True)
+    page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_selector("#scores table")
     page.wait_for_selector("#editor button[aria-label=Pan]:enabled")  # the picture is on the canvas
     stroke(page, (0.3, 0.3), (0.3, 0.7))
@@ -70,14 +71,14 @@ def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
 
 
 def test_what_is_painted_stays_while_the_picture_does(page):
-    page.locator("#rooms input[value=truth]").check(force=True)
+    page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_selector("#scores table")
     page.wait_for_selector("#editor button[aria-label=Pan]:enabled")
     stroke(page, (0.3, 0.3), (0.7, 0.7))
     _, painted = on_screen(page, "you painted")
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
-    page.locator("#rooms input[value=truth]").check(force=True)
+    page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
     _, again = on_screen(page, "you painted")
     np.testing.assert_array_equal(again, painted)
@@ -92,7 +93,7 @@ def test_what_is_painted_stays_while_the_picture_does(page):
 def test_the_brush_has_the_colours_of_the_checkpoints_classes_and_no_other(page, address, name, legend):
     if name not in catalogue.shipped():
         pytest.skip(f"{name} is not shipped")
-    page.goto(f"{address}?lang=zh&room=truth&checkpoint={name}")
+    page.goto(f"{address}?lang=zh&tab=reference_mask&checkpoint={name}")
     page.wait_for_selector("#editor button[aria-label=Pan]:enabled")
     page.locator("#editor button[aria-label=Color]").click()
     page.wait_for_selector("#editor button.color")

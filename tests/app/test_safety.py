@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hands import turn, unfold
+from browser_input import turn, unfold
 from packaging.requirements import Requirement
 from PIL import Image
 
-from app.subjects import phantom
+from app.inputs.images import phantom
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {"timeout": 60}
@@ -43,8 +43,8 @@ def hasty(session, cache, monkeypatch):
 
     An upload it deletes after one second instead of sixty.
     """
-    from app import uploads
     from app.gradio_ui import page
+    from app.inputs import uploads
 
     monkeypatch.setattr(page, "_DELETE_CACHE", (1, 15))
     monkeypatch.setattr(uploads, "_SECONDS", 1.0)

@@ -8,11 +8,11 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from app import catalogue
-from app.frames import Frame, Opening, Recording
-from app.session import Finished, write
-from app.settings import CONTROLS, read
-from app.subjects import phantom, upload
+from app.core import catalogue
+from app.core.frames import Frame, Opening, Recording
+from app.core.session import RunOutput, write
+from app.core.settings import CONTROLS, read
+from app.inputs.images import phantom, upload
 
 
 def settings(**chosen):
@@ -21,7 +21,7 @@ def settings(**chosen):
 
 def test_a_run_opens_with_the_anchor_then_steps_then_ends(session):
     events = list(session.run("tiny", phantom(3), settings(steps=4, members=2)))
-    assert [type(e) for e in events] == [Opening, Frame, Frame, Frame, Frame, Finished]
+    assert [type(e) for e in events] == [Opening, Frame, Frame, Frame, Frame, RunOutput]
     assert events[0].anchor[0].shape == (32, 32)
     frames = events[1:5]
     assert [f.index for f in frames] == [0, 1, 2, 3]

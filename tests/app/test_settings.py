@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.settings import CONTROLS, read
+from app.core.settings import CONTROLS, read
 from medsegdiff.config import RunSettings
 
 DEFAULTS = [control.default for control in CONTROLS]

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hands import turn
+from browser_input import turn
 from PIL import Image
 from playwright.sync_api import expect
 
-from app.session import Session
+from app.core.session import Session
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,13 @@
 
 import pytest
 
-from app import contrast, experiments, wording
-from app.experiments import ANCHOR, PLAIN, Progress, Setup, Side
+from app.analysis import comparisons
+from app.analysis.comparisons import ANCHOR, PLAIN, Progress, Setup, Side
+from app.core.session import Session
+from app.core.settings import CONTROLS, read
 from app.i18n import words
-from app.session import Session
-from app.settings import CONTROLS, read
-from app.subjects import phantom
+from app.inputs.images import phantom
+from app.views import comparison_views, descriptions
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +22,14 @@ SETTINGS = read([2 if c.field in ("members", "steps") else c.default for c in CO
 
 def test_a_plain_unet_is_offered_for_comparison_only(peers):
     assert (list(peers.sources), list(peers.plain)) == (["tiny"], ["plain"])
-    assert experiments.peers(peers, "skin-lesion") == ["tiny", "plain"]
-    assert experiments.peers(peers, "brain-flair") == []
-    assert wording.card(peers.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million weights")
+    assert comparisons.peers(peers, "skin-lesion") == ["tiny", "plain"]
+    assert comparisons.peers(peers, "brain-flair") == []
+    assert descriptions.card(peers.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million weights")
 
 
 def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(peers):
     setups = [Setup("tiny", "ddim", 2), Setup("plain", "ddpm", 40), Setup("plain", ANCHOR, 1)]
-    events = list(experiments.compare(peers, phantom(3), SETTINGS, setups))
+    events = list(comparisons.compare(peers, phantom(3), SETTINGS, setups))
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in (1, 2, 3, 4)]
     tiny, plain, again = (e for e in events if isinstance(e, Side))
     assert plain.setup == again.setup == Setup("plain", PLAIN, 0)
@@ -36,9 +37,9 @@ def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(peers):
     assert plain.labels.shape == tiny.labels.shape
     assert (plain.parameters, len(plain.dice)) == (peers.card("plain").parameters, 1)
 
-    said = contrast.side_words([tiny, plain], words("en"))
+    said = comparison_views.side_words([tiny, plain], words("en"))
     assert "plain, plain U-Net, no steps" in said
     assert "Dice between the two masks" in said
-    shown = contrast.masks([tiny, plain, again], phantom(3), words("zh"))
+    shown = comparison_views.masks([tiny, plain, again], phantom(3), words("zh"))
     assert shown.count("<img") == 3
     assert "普通 U-Net" in shown

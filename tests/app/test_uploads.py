@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import uploads
-from app.subjects import upload
-from app.truth import read_mask
-from app.volumes import Shelf, take
+from app.analysis.reference_mask import read_mask
+from app.inputs import uploads
+from app.inputs.images import upload
+from app.inputs.volumes import VolumeCache, take
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_class_that_sends_one_picture_shares_its_file(tmp_path, soon):
     path = sent(tmp_path)
     for _ in range(3):
         assert upload(str(path)).picture.height == 48
-    assert take(str(path), Shelf(), "skin-lesion").picture.height == 48
+    assert take(str(path), VolumeCache(), "skin-lesion").picture.height == 48
     assert read_mask(path, 1, (48, 48)).sum() == 48
     assert gone(path)
 

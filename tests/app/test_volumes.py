@@ -9,10 +9,10 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from app.core.settings import CONTROLS, read
 from app.i18n import words
-from app.settings import CONTROLS, read
-from app.volumes import Shelf, Shelved, look, segment, take, turn, watch
-from medsegdiff.geometry import Volume
+from app.inputs.volumes import CachedVolume, VolumeCache, look, segment, take, turn, watch
+from medsegdiff.image_ref import Volume
 from medsegdiff.slices import Progress
 
 
@@ -29,91 +29,100 @@ def nifti(path: Path) -> str:
     return str(path)
 
 
-def shelved(count: int) -> Shelved:
+def cached_volume(count: int) -> CachedVolume:
     place = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
     values = np.zeros((count, 16, 16), np.float32)
-    return Shelved(Volume(values, (1.0,) * 3, (0.0,) * 3, place, "LPS", (0.0, 1.0), "nifti"))
+    return CachedVolume(Volume(values, (1.0,) * 3, (0.0,) * 3, place, "LPS", (0.0, 1.0), "nifti"))
 
 
 def test_a_volume_opens_at_the_middle_slice_of_the_axis_that_its_task_wants(tmp_path):
     for task, axis, count, height, width in (("hippocampus", 0, 10, 14, 12), ("abdomen-ct", 2, 14, 12, 10)):
-        shelf = Shelf()
-        subject = take(nifti(tmp_path / "a.nii.gz"), shelf, task)
-        cut, picture = subject.cut, subject.picture
-        assert (cut.axis, cut.slices, cut.index, cut.axes) == (axis, count, count // 2, (0, 1, 2))
+        volume_cache = VolumeCache()
+        image = take(nifti(tmp_path / "a.nii.gz"), volume_cache, task)
+        slice_view, picture = image.slice_view, image.picture
+        assert (slice_view.axis, slice_view.slices, slice_view.index, slice_view.axes) == (
+            axis,
+            count,
+            count // 2,
+            (0, 1, 2),
+        )
         assert (picture.height, picture.width, picture.slice_index) == (height, width, count // 2)
-        assert len(shelf) == 1
+        assert len(volume_cache) == 1
 
 
 def test_a_volume_turns_to_the_axis_of_another_task_and_stays_where_the_axis_is_the_same(tmp_path):
-    shelf = Shelf()
-    sagittal = take(nifti(tmp_path / "a.nii.gz"), shelf, "hippocampus")
-    axial = turn(shelf, sagittal, "hippocampus", "abdomen-ct")
-    assert (axial.cut.axis, axial.cut.index, axial.picture.slice_count) == (2, 7, 14)
-    coronal = look(shelf, axial.cut.along(1))  # of the visitor's own choosing
-    assert turn(shelf, coronal, "abdomen-ct", "skin-lesion") is coronal
-    assert turn(shelf, coronal, "abdomen-ct", "hippocampus").cut.axis == 0
-    shelf.drop(axial.cut.key)
-    assert turn(shelf, axial, "abdomen-ct", "hippocampus") is axial
-    assert turn(shelf, 3, "abdomen-ct", "hippocampus") == 3
+    volume_cache = VolumeCache()
+    sagittal = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus")
+    axial = turn(volume_cache, sagittal, "hippocampus", "abdomen-ct")
+    assert (axial.slice_view.axis, axial.slice_view.index, axial.picture.slice_count) == (2, 7, 14)
+    coronal = look(volume_cache, axial.slice_view.along(1))  # of the visitor's own choosing
+    assert turn(volume_cache, coronal, "abdomen-ct", "skin-lesion") is coronal
+    assert turn(volume_cache, coronal, "abdomen-ct", "hippocampus").slice_view.axis == 0
+    volume_cache.drop(axial.slice_view.key)
+    assert turn(volume_cache, axial, "abdomen-ct", "hippocampus") is axial
+    assert turn(volume_cache, 3, "abdomen-ct", "hippocampus") == 3
 
 
 def test_a_slice_and_its_window_are_chosen_anew_without_the_file(tmp_path):
-    shelf = Shelf()
-    cut = take(nifti(tmp_path / "a.nii.gz"), shelf, "hippocampus").cut
-    other = replace(cut.along(2), index=3, window=(300.0, 400.0))
-    picture = look(shelf, other).picture
+    volume_cache = VolumeCache()
+    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
+    other = replace(slice_view.along(2), index=3, window=(300.0, 400.0))
+    picture = look(volume_cache, other).picture
     # Values of slice 3 run from 300 to 300 + 9 + 110.
     y, x = np.indices((12, 10))
     expected = np.clip((x + 10 * y) / 100, 0, 1)
     np.testing.assert_allclose(picture.pixels[..., 0] / 255, expected, atol=0.5 / 255 + 1e-9)
     with pytest.raises(ValueError, match="choose 0 to 13"):
-        look(shelf, replace(other, index=14))
+        look(volume_cache, replace(other, index=14))
 
 
 def test_a_16_bit_picture_can_be_windowed_and_an_8_bit_one_is_what_it_is(tmp_path):
-    shelf = Shelf()
+    volume_cache = VolumeCache()
     ramp = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    cut = take(str(tmp_path / "ramp.png"), shelf, "abdomen-ct").cut
-    assert (cut.axes, cut.slices, cut.ends) == ((2,), 1, (0.0, 65535.0))
-    assert look(shelf, replace(cut, window=(0.0, 255.0))).picture.pixels[0, :, 0].tolist() == list(range(256))
+    slice_view = take(str(tmp_path / "ramp.png"), volume_cache, "abdomen-ct").slice_view
+    assert (slice_view.axes, slice_view.slices, slice_view.ends) == ((2,), 1, (0.0, 65535.0))
+    assert look(volume_cache, replace(slice_view, window=(0.0, 255.0))).picture.pixels[0, :, 0].tolist() == list(
+        range(256)
+    )
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "flat.png")
-    assert take(str(tmp_path / "flat.png"), shelf, "abdomen-ct").cut is None
-    assert not shelf.get(cut.key).anywhere
+    assert take(str(tmp_path / "flat.png"), volume_cache, "abdomen-ct").slice_view is None
+    assert not volume_cache.get(slice_view.key).anywhere
 
 
 def test_the_shelf_forgets_the_longest_unseen_when_full_and_everything_in_time():
     now = [0.0]
-    shelf = Shelf(most=3 * 16 * 16 * 4, seconds=100, clock=lambda: now[0])
-    one, other = shelf.put(shelved(1)), shelf.put(shelved(1))
+    volume_cache = VolumeCache(most=3 * 16 * 16 * 4, seconds=100, clock=lambda: now[0])
+    one, other = volume_cache.put(cached_volume(1)), volume_cache.put(cached_volume(1))
     now[0] = 60
-    shelf.get(one)
-    third = shelf.put(shelved(2))  # room for it only without the one not looked at
-    assert len(shelf) == 2
+    volume_cache.get(one)
+    third = volume_cache.put(cached_volume(2))  # room for it only without the one not looked at
+    assert len(volume_cache) == 2
     with pytest.raises(ValueError, match="give the file again"):
-        shelf.get(other)
+        volume_cache.get(other)
     now[0] = 161
-    assert len(shelf) == 0
+    assert len(volume_cache) == 0
     for key in (one, third, None, "guess"):
         with pytest.raises(ValueError, match="no longer in memory"):
-            shelf.get(key)
+            volume_cache.get(key)
     with pytest.raises(ValueError, match="crop it"):
-        shelf.put(shelved(4))
+        volume_cache.put(cached_volume(4))
 
 
 def test_a_whole_volume_is_segmented_on_its_voxels_and_shown_as_a_film(session, tmp_path):
-    shelf = Shelf()
-    cut = take(nifti(tmp_path / "a.nii.gz"), shelf, "hippocampus").cut
-    *progress, result = segment(session, "tiny", shelf.get(cut.key), cut, settings(steps=2, members=2))
+    volume_cache = VolumeCache()
+    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
+    *progress, result = segment(
+        session, "tiny", volume_cache.get(slice_view.key), slice_view, settings(steps=2, members=2)
+    )
     assert all(isinstance(event, Progress) for event in progress)
     assert result.labels.shape == (14, 12, 10)
-    film = watch(shelf.get(cut.key), cut, result, words("zh"))
+    film = watch(volume_cache.get(slice_view.key), slice_view, result, words("zh"))
     assert len(film["positions"]) == 10
     assert film["at"] == 5
     width, height = film["tile"]
     assert height / width == pytest.approx(14 * 3 / (12 * 2), abs=0.01)  # millimetres, not voxels
-    with closing(segment(session, "tiny", shelf.get(cut.key), cut, settings(steps=2))) as events:
+    with closing(segment(session, "tiny", volume_cache.get(slice_view.key), slice_view, settings(steps=2))) as events:
         next(events)
     with pytest.raises(ValueError, match="choose fewer members or steps"):
-        segment(session, "tiny", shelf.get(cut.key), cut, settings(steps=50, members=25))
+        segment(session, "tiny", volume_cache.get(slice_view.key), slice_view, settings(steps=50, members=25))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.ablations import VARIANTS, table
-from benchmarks.compare.peers import Ours
+from benchmarks.compare.baselines import Ours
 from medsegdiff.records import Switches
 
 WHOLE = Switches()
@@ -17,13 +17,13 @@ def test_every_variant_lacks_what_its_name_says() -> None:
     parts = {}
     for name, make in VARIANTS.items():
         torch.manual_seed(0)
-        peer = make(64, 1)
-        assert isinstance(peer, Ours)
-        config = peer.objective.model.config
+        baseline = make(64, 1)
+        assert isinstance(baseline, Ours)
+        config = baseline.objective.model.config
         parts[name] = {key for key in WHOLE.__slots__ if not getattr(config.switches, key)}
         if name == "v2-sine":
             assert getattr(config, "band", "") == "sine"
-        loss = peer(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0, 1.0)
+        loss = baseline(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0, 1.0)
         loss.backward()
         assert loss.isfinite()
     assert parts == {

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.contenders import CONTENDERS
+from benchmarks.baselines import BASELINES
 from benchmarks.measure import available, flops, spread
 from benchmarks.visitors import simultaneous
 
-HERE = "MedSegDiff"  # the contenders that need nothing installed
+HERE = "MedSegDiff"  # the baselines that need nothing installed
 
 
 def test_work_is_counted_two_for_a_multiplication_with_an_addition():
@@ -35,12 +35,12 @@ def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Pa
     assert main(["--quick", "--device", "cpu", "--only", HERE, *asked]) == 0
     found = json.loads(files["--json"].read_text())
     assert found["ceiling_flop_per_s"]["median"] > 0
-    assert all(row["share"] > 0 and row["step_s"]["n"] == row["mask_s"]["n"] == 1 for row in found["contenders"])
+    assert all(row["share"] > 0 and row["step_s"]["n"] == row["mask_s"]["n"] == 1 for row in found["baselines"])
     words = readme.read_text()
     assert words.startswith("before\n<!-- bench -->\n")
     assert words.endswith("<!-- end -->\nafter\n")
     assert "old" not in words
-    for row in found["contenders"]:
+    for row in found["baselines"]:
         assert f"| {row['name']} |" in words
         assert row["name"] in "".join(ElementTree.parse(files["--figure"]).getroot().itertext())
 
@@ -51,7 +51,7 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path: Path, capsys: pytes
 
 
 def test_every_visitor_of_a_crowd_is_served_and_timed():
-    chosen = next(one for one in CONTENDERS if HERE in one.name and available(one))
+    chosen = next(one for one in BASELINES if HERE in one.name and available(one))
     loaded = chosen.load(type(chosen)(name="small", load=chosen.load, size=64, members=1, steps=1), torch.device("cpu"))
     crowd = simultaneous(loaded, 3)
     assert crowd["latency_s"]["n"] == crowd["visitors"] == 3

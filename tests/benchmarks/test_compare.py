@@ -1,4 +1,4 @@
-"""Peers on phantoms: what is spent, continued, scored and tabled."""
+"""Baselines on phantoms: what is spent, continued, scored and tabled."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from benchmarks.compare.__main__ import main
-from benchmarks.compare.contest import Contest, race
-from benchmarks.compare.peers import PEERS, named
+from benchmarks.compare.baselines import BASELINES, named
+from benchmarks.compare.budgeted_training import BudgetedTraining, race
 from benchmarks.compare.report import overview, table
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import draw
@@ -19,7 +19,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("contest") / "skin-lesion"
+    root = tmp_path_factory.mktemp("compare") / "skin-lesion"
     for split, count in (("train", 4), ("val", 2)):
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
@@ -30,61 +30,61 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def contest(minutes: float, name: str = "condition") -> Contest:
+def training(minutes: float, name: str = "condition") -> BudgetedTraining:
     phantoms = [draw("skin-lesion", i, SIZE, raters=0) for i in range(4)]
     draws = Draws(
         Pool([p.image for p in phantoms], [p.labels for p in phantoms]), task="skin-lesion", seed=0, augment=False
     )
     torch.manual_seed(0)
-    return Contest(PEERS[name](SIZE, 1), draws, minutes, seed=0)
+    return BudgetedTraining(BASELINES[name](SIZE, 1), draws, minutes, seed=0)
 
 
-@pytest.mark.parametrize("name", sorted(PEERS))
+@pytest.mark.parametrize("name", sorted(BASELINES))
 @pytest.mark.parametrize("classes", [1, 2])
 def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: int) -> None:
     if name == "lucidrains":
         pytest.importorskip("med_seg_diff_pytorch")
     torch.manual_seed(0)
-    peer = PEERS[name](SIZE, classes).eval()
-    parameters = sum(p.numel() for p in peer.parameters())
+    baseline = BASELINES[name](SIZE, classes).eval()
+    parameters = sum(p.numel() for p in baseline.parameters())
     assert 0.8 < parameters / 3.85e6 < 1.2 or name == "v1"  # v2-tiny's; v1-tiny is smaller by its own preset
     image = torch.linspace(-1, 1, 2 * 3 * SIZE * SIZE).view(2, 3, SIZE, SIZE)
     labels = torch.zeros(2, SIZE, SIZE, dtype=torch.uint8)
     labels[:, 16:40, 16:40] = classes
-    loss = peer(image, labels, 0, 1.0)
+    loss = baseline(image, labels, 0, 1.0)
     loss.backward()
     assert loss.isfinite()
     with torch.no_grad():
-        masks = peer.masks(image[:1], members=2, steps=2, seed=0)
-        again = peer.masks(image[:1], members=2, steps=2, seed=0)
-    assert masks.shape == (2 if peer.draws_members else 1, classes + 1, SIZE, SIZE)
+        masks = baseline.masks(image[:1], members=2, steps=2, seed=0)
+        again = baseline.masks(image[:1], members=2, steps=2, seed=0)
+    assert masks.shape == (2 if baseline.draws_members else 1, classes + 1, SIZE, SIZE)
     torch.testing.assert_close(masks.sum(1), torch.ones_like(masks[:, 0]))
     assert torch.equal(masks, again)
 
 
 @pytest.mark.parametrize("name", ["condition", "unet"])
 def test_a_plain_network_becomes_sure_of_four_pictures(name: str) -> None:
-    walk = race(contest(minutes=100, name=name))
+    walk = race(training(minutes=100, name=name))
     *_, last = (next(walk) for _ in range(60))
     assert last.loss < 0.9  # Dice and cross-entropy: 0.75 and 0.68; 1.25 for a U-Net that ends in an instance norm
 
 
 def test_a_contestant_learns_until_its_processor_time_is_spent_and_then_stops() -> None:
-    run = contest(minutes=0.05)
+    run = training(minutes=0.05)
     steps = list(race(run))
     assert run.spent >= 3 > 60 * steps[-2].minutes  # it stops at the first iteration that ends beyond the budget
     assert [step.iteration for step in steps] == list(range(1, run.done + 1))
     assert steps[-1].loss < steps[0].loss
-    assert run.learning_rate() <= 0.011 * run.peer.recipe.learning_rate  # all is spent, the rate has fallen
+    assert run.learning_rate() <= 0.011 * run.baseline.recipe.learning_rate  # all is spent, the rate has fallen
 
 
 def test_a_stopped_contestant_goes_on_where_it_was(tmp_path: Path) -> None:
-    first = contest(minutes=100)
+    first = training(minutes=100)
     walk = race(first)
     for _ in range(2):
         next(walk)
     first.save(tmp_path / "state.safetensors")
-    second = contest(minutes=100)
+    second = training(minutes=100)
     second.resume(tmp_path / "state.safetensors")
     assert (second.done, second.spent) == (2, first.spent)
     for run in (first, second):
@@ -93,7 +93,7 @@ def test_a_stopped_contestant_goes_on_where_it_was(tmp_path: Path) -> None:
     for one, other in zip(first.ema.parameters(), second.ema.parameters(), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="begun with 100 minutes and seed 0"):
-        contest(minutes=50).resume(tmp_path / "state.safetensors")
+        training(minutes=50).resume(tmp_path / "state.safetensors")
 
 
 def test_the_command_trains_scores_and_fills_the_readme(
@@ -101,7 +101,17 @@ def test_the_command_trains_scores_and_fills_the_readme(
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- compare skin-lesion -->\n<!-- end -->\nafter\n")
-    words = ["skin-lesion", "--data", str(data), "--minutes", "0.02", "--phantoms", "0", "--peers", f"condition@{SIZE}"]
+    words = [
+        "skin-lesion",
+        "--data",
+        str(data),
+        "--minutes",
+        "0.02",
+        "--phantoms",
+        "0",
+        "--baselines",
+        f"condition@{SIZE}",
+    ]
     places = ["--out", str(tmp_path / "results"), "--runs", str(tmp_path / "runs"), "--readme", str(readme)]
     assert main([*words, *places]) == 0
     result = json.loads((tmp_path / "results" / "skin-lesion" / f"condition-{SIZE}.json").read_text())
@@ -123,7 +133,7 @@ def test_the_command_trains_scores_and_fills_the_readme(
 
 @pytest.mark.parametrize("name", ["unet", "unet@100", "resnet@256", "unet@0", "unet@big"])
 def test_a_name_that_is_no_peer_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is no peer; write unet, .* as in condition@256"):
+    with pytest.raises(ValueError, match=r"is no baseline; write unet, .* as in condition@256"):
         named(name)
 
 
@@ -145,7 +155,7 @@ def measured(tmp_path: Path) -> Path:
             }
         )
 
-    facts = {"peer": "unet@256", "title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2}
+    facts = {"baseline": "unet@256", "title": "plain U-Net", "parameters": 3_700_000, "iterations": 9, "minutes": 60.2}
     config = {"weights": {"parameters": 3_900_000}, "model": {"image_size": 256}, "training": {"iterations_done": 5}}
     (tmp_path / "compare" / "lung").mkdir(parents=True)
     (tmp_path / "compare" / "lung" / "unet.json").write_text(result(0.6, **facts, size=256, seed=1, steps=0, members=1))
@@ -183,11 +193,11 @@ def test_seeds_are_one_row_and_their_luck_widens_the_interval(measured: Path) ->
     folder = measured / "compare" / "lung"
     result = json.loads((folder / "unet.json").read_text())
 
-    def trained(peer: str, seed: int, shift: float) -> None:
+    def trained(baseline: str, seed: int, shift: float) -> None:
         cases = [{**case, "dice": [d if d is None else d + shift for d in case["dice"]]} for case in result["cases"]]
-        settings = result["settings"] | {"peer": peer, "title": peer, "seed": seed}
+        settings = result["settings"] | {"baseline": baseline, "title": baseline, "seed": seed}
         another = result | {"mean_dice": 0.6 + shift, "cases": cases, "settings": settings}
-        (folder / f"{peer}-seed{seed}.json").write_text(json.dumps(another))
+        (folder / f"{baseline}-seed{seed}.json").write_text(json.dumps(another))
 
     (folder / "unet.json").unlink()
     trained("unet", 2, -0.01)

@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from own_hub import FIRST, SECOND, Hub, serving
+from loopback_hub import FIRST, SECOND, Hub, serving
 from safetensors.torch import save_file
 
 from medsegdiff.checkpoint import CARD, CONFIG, WEIGHTS, CheckpointError, load, save

@@ -218,8 +218,8 @@ def test_an_unrolled_sample_is_where_ddim_gets_to_and_is_judged_by_the_truth(gen
     oracle = Gaussian(diffusion, mean=torch.linspace(-0.1, 0.1, 16).reshape(1, 1, 4, 4), std=0.05)
     objective = Objective(PLACEHOLDER, diffusion, alpha=1, beta=1.0)
     objective.model = Knows(oracle)
-    walk, t = torch.tensor([[999, 700], [-1, -1]]), torch.tensor([300, 300])
-    loss = objective(IMAGE.expand(2, -1, -1, -1), labels, t, eps, walk)
+    trajectory, t = torch.tensor([[999, 700], [-1, -1]]), torch.tensor([300, 300])
+    loss = objective(IMAGE.expand(2, -1, -1, -1), labels, t, eps, trajectory)
 
     x_0 = diffusion.from_labels(labels)
     *_, last = denoise(

@@ -83,7 +83,7 @@ def test_a_run_that_leaves_all_to_the_anchor_ends_at_it(segmenter: Segmenter, pi
     np.testing.assert_allclose(told.probability, alone.probability, atol=1e-6)  # float32, by way of x_0 and back
     assert alone.settings.anchor_weight == 0  # nothing was denoised, so nothing was weighed
     v1 = Segmenter.from_pretrained("skin-lesion-v1", device="cpu")
-    assert v1.settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
+    assert v1.resolve_settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
 
 
 def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:

@@ -16,7 +16,7 @@ from medsegdiff.checkpoint import CONFIG, load, save
 from medsegdiff.config import PRESETS, DiffusionConfig, Domain, RunSettings, TrainConfig, UNetConfig
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import draw
-from medsegdiff.geometry import Picture, Volume
+from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.pipeline import Segmentation, Segmenter, Start

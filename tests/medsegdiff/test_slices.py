@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsegdiff import RunSettings, Segmenter
-from medsegdiff.geometry import Volume
+from medsegdiff.image_ref import Volume
 from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
 
 SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3)  # two slices in a batch

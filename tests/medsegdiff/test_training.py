@@ -98,9 +98,9 @@ def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, worker
     steps = list(train(whole, workers=workers))
 
     first = begun(tiny_config)
-    walk = train(first, workers=workers)
-    half = [next(walk) for _ in range(3)]
-    walk.close()
+    trajectory = train(first, workers=workers)
+    half = [next(trajectory) for _ in range(3)]
+    trajectory.close()
     first.save(tmp_path)
     second = begun(tiny_config)
     second.resume(tmp_path)

@@ -1,5 +1,6 @@
 """The table of the course: ten chapters, in the order they are read."""
 
+from app.course.chapter import Chapter
 from app.course.chapters import (
     anchor,
     conditioning,
@@ -12,7 +13,6 @@ from app.course.chapters import (
     training,
     transformer,
 )
-from app.course.records import Chapter
 
 __all__ = ["CHAPTERS"]
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.charts import Curve, curves
+from app.components.scrubber import film
+from app.core.frames import Recording
+from app.core.settings import Choice, Slide
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import CASE, SEED, of_recording, panel, switch
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
-from app.frames import Recording
 from app.i18n import Words
-from app.panels import charts_of
-from app.scrubber import film
-from app.settings import Choice, Slide
-from app.views import legend, positions, step_views
+from app.views.charts import Curve, curves
+from app.views.films import legend, positions, step_views
+from app.views.panels import charts_of
 
 __all__ = ["CHAPTER"]
 

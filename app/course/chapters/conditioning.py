@@ -5,14 +5,14 @@ A(m_I, m_x) = ( LN(m_I) * LN(m_x) ) * m_I                                       
 
 from dataclasses import replace
 
-from app.charts import Curve, curves
+from app.components.scrubber import film
+from app.core.settings import Choice
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import SEED, SMALL, dice, dice_over_steps, of_recording, switch
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.scrubber import film
-from app.settings import Choice
-from app.views import encoding_views, legend, positions
+from app.views.charts import Curve, curves
+from app.views.films import encoding_views, legend, positions
 
 __all__ = ["CHAPTER"]
 

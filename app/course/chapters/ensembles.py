@@ -4,15 +4,15 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app import paint
-from app.charts import Curve, curves
+from app.components.scrubber import Bar, Position, View, film
+from app.core.settings import Choice, Slide
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import HARD, PROBABILITY, SEED, dice, marked, outlined, probability, still
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.staple import staple
 from app.i18n import Words
-from app.scrubber import Bar, Position, View, film
-from app.settings import Choice, Slide
+from app.views import paint
+from app.views.charts import Curve, curves
 
 __all__ = ["CHAPTER"]
 
@@ -30,12 +30,12 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     case, count, strange = values["case"], int(values["count"]), values["stranger"] == "on"
     recording = bench.run("v2", case, RunSettings(members=_MEMBERS, steps=_STEPS, seed=values["seed"], spacing="early"))
     picture = recording.opening.picture
-    truth = (recording.opening.truth[0] > 0).astype(np.uint8)
+    reference = (recording.opening.reference[0] > 0).astype(np.uint8)
     everyone = (recording.outcome.members > 0).astype(np.uint8)
     members = everyone[:count]
     raters = np.concatenate([members, stranger(members[0])[None]]) if strange else members
     rounds = [one for _, one in zip(range(_ROUNDS + 1), staple(raters), strict=False)]
-    scores = [dice(r.weight > 0.5, truth > 0) for r in rounds]
+    scores = [dice(r.weight > 0.5, reference > 0) for r in rounds]
 
     places = [
         Position(text, text)
@@ -44,7 +44,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     ]
     n = len(places)
     spread = members.std(0)
-    wrong = (members.mean(0) > 0.5) != (truth > 0)
+    wrong = (members.mean(0) > 0.5) != (reference > 0)
     views = [
         View(
             words("course.ensembles.weight"),
@@ -54,7 +54,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ),
         View(
             words("film.on_picture"),
-            [outlined(picture, r.weight > 0.5, (truth,)) for r in rounds],
+            [outlined(picture, r.weight > 0.5, (reference,)) for r in rounds],
             [p.say for p in places],
         ),
         still(
@@ -70,9 +70,9 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         last = strange and i == len(gallery) - 1
         number = len(members) if i == _GALLERY - 1 else i + 1
         title = words("course.ensembles.stranger") if last else words("film.one_member", number=number)
-        views.append(still(title, outlined(picture, mask, (truth,)), n))
+        views.append(still(title, outlined(picture, mask, (reference,)), n))
     run = f"ensembles-{case}-{count}-{strange}-{values['seed']}"
-    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.TRUTH, "dotted", words("film.truth"))]
+    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     shown = film(views, places, words, run=run, at=0, legend=legend)
 
     def name(j: int) -> str:
@@ -82,7 +82,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     index = list(range(n))
     chosen = sorted({0, 1, 2, 3, len(raters) - 1} & set(range(len(raters))))
     lines = [Curve(name(j), index, [float(r.sensitivity[j]) for r in rounds], width=1.5) for j in chosen]
-    first_n = [dice(everyone[:k].mean(0) > 0.5, truth > 0) for k in range(1, _MEMBERS + 1)]
+    first_n = [dice(everyone[:k].mean(0) > 0.5, reference > 0) for k in range(1, _MEMBERS + 1)]
     lines.append(Curve(words("course.ensembles.fused"), list(range(1, _MEMBERS + 1)), first_n, panel=1))
     lines.append(Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6))
     titles = [words("course.ensembles.sensitivity"), words("course.ensembles.enough")]

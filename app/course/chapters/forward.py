@@ -15,14 +15,15 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from torch.nn import functional as F
 
-from app import catalogue, paint
-from app.charts import Curve, curves
+from app.components.scrubber import Bar, Position, View, film
+from app.core import catalogue
+from app.core.settings import Choice, Slide
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import CASE, SEED, TILE, dice, noisy, outlined
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.scrubber import Bar, Position, View, film
-from app.settings import Choice, Slide
+from app.views import paint
+from app.views.charts import Curve, curves
 
 __all__ = ["CHAPTER"]
 
@@ -39,7 +40,7 @@ class _Sinking:
     read: Bool[ndarray, "p h w"]  # what a blur reads off x_t
     dice: list[float]  # of that, against the truth
     picture: paint.RGB
-    truth: UInt8[ndarray, "h w"]
+    reference: UInt8[ndarray, "h w"]
 
 
 def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"]:
@@ -98,14 +99,17 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         for t, s, d in zip(sunk.times, sunk.signal, sunk.dice, strict=True)
     ]
     says = [p.say for p in places]
-    truth = [sunk.truth]
+    reference = [sunk.reference]
     rows = (
         (words("film.x_t"), [noisy(x) for x in sunk.x_t], _GREY),
         (words("course.forward.photograph"), [paint.fit(p, TILE, smooth=False) for p in sunk.photograph], None),
-        (words("course.forward.read"), [outlined(sunk.picture, r, truth) for r in sunk.read], None),
+        (words("course.forward.read"), [outlined(sunk.picture, r, reference) for r in sunk.read], None),
     )
     views = [View(title, tiles, [f"{title}. {say}" for say in says], bar) for title, tiles, bar in rows]
-    legend = [(paint.CLASSES[0], "solid", words("course.forward.reader")), (paint.TRUTH, "dotted", words("film.truth"))]
+    legend = [
+        (paint.CLASSES[0], "solid", words("course.forward.reader")),
+        (paint.REFERENCE, "dotted", words("film.reference")),
+    ]
     run = f"forward-{case}-{kind}-{scale}-{seed}"
     shown = film(views, places, words, run=run, at=_PLACES // 2, legend=legend)
 

@@ -1,11 +1,11 @@
 """Chapter 10. Your own picture, with everything from before."""
 
+from app.core.frames import Recording
+from app.core.settings import CONTROLS, Flags
 from app.course.bench import Bench
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
-from app.frames import Recording
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.panels import PANELS, cast, charts_of
-from app.settings import CONTROLS, Flags
+from app.views.panels import PANELS, cast, charts_of
 
 __all__ = ["CHAPTER", "facts_of", "show"]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from app.charts import Curve, curves
+from app.components.equaliser import GAINS
+from app.components.scrubber import film
+from app.core.settings import Choice
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Faders, Seen, Task, Values
 from app.course.parts import SEED, SMALL, dice, of_recording, panel
-from app.course.records import Chapter, Equation, Fact, Faders, Seen, Task, Values
-from app.equaliser import GAINS
 from app.i18n import Words
-from app.panels import charts_of
-from app.scrubber import film
-from app.settings import Choice
-from app.views import legend, parser_views, positions, step_views
+from app.views.charts import Curve, curves
+from app.views.films import legend, parser_views, positions, step_views
+from app.views.panels import charts_of
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmenter

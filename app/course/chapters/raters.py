@@ -14,15 +14,16 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from app import catalogue, paint
-from app.charts import Curve, curves
+from app.components.scrubber import Position, View, film
+from app.core import catalogue
+from app.core.settings import Slide
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.oracles import TwoRaters
 from app.course.parts import CASE, PROBABILITY, SEED, dice, outlined, probability, still
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.scrubber import Position, View, film
-from app.settings import Slide
+from app.views import paint
+from app.views.charts import Curve, curves
 
 __all__ = ["CHAPTER"]
 
@@ -36,7 +37,7 @@ class _Opinions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Walk:
+class _Trajectory:
     times: Sequence[int]
     share: Float[ndarray, "t m h w"]  # x_0 as probability
     belief: Float[ndarray, "t m"]  # in the first rater
@@ -54,7 +55,7 @@ def _opinions(case: int) -> _Opinions:
 
 
 @lru_cache(maxsize=16)
-def _walk(case: int, share: float, members: int, seed: int) -> _Walk:
+def _trajectory(case: int, share: float, members: int, seed: int) -> _Trajectory:
     """Let the perfect denoiser of two raters draw masks."""
     from medsegdiff.config import DiffusionConfig
     from medsegdiff.sampling import MemberNoise, denoise, spaced
@@ -73,7 +74,7 @@ def _walk(case: int, share: float, members: int, seed: int) -> _Walk:
             (1, _SIZE, _SIZE),
         )
     )
-    return _Walk(
+    return _Trajectory(
         [s.t for s in steps],
         np.stack([diffusion.probability(s.x_0)[:, 1].numpy() for s in steps]),
         np.stack([oracle.belief(s.x_t, torch.tensor([s.t]))[:, 0].numpy() for s in steps]),
@@ -82,14 +83,14 @@ def _walk(case: int, share: float, members: int, seed: int) -> _Walk:
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     share, count = values["share"], int(values["raters_members"])
-    opinions, walk = _opinions(values["case"]), _walk(values["case"], share, count, values["seed"])
+    opinions, trajectory = _opinions(values["case"]), _trajectory(values["case"], share, count, values["seed"])
     small, large = opinions.masks
     average = share * small + (1 - share) * large.astype(np.float32)
     cut = average > 0.5
-    on_first = int((walk.belief[-1] > 0.5).sum())
+    on_first = int((trajectory.belief[-1] > 0.5).sum())
     either = small != large
 
-    places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(walk.times)]
+    places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(trajectory.times)]
     n = len(places)
     views = [
         still(words("course.raters.first"), outlined(opinions.picture, small), n),
@@ -98,18 +99,19 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     ]
     for m in range(min(_SHOWN, count)):
         title = words("film.one_member", number=m + 1)
-        beliefs = [words("course.raters.belief", share=f"{100 * b:.0f}") for b in walk.belief[:, m]]
+        beliefs = [words("course.raters.belief", share=f"{100 * b:.0f}") for b in trajectory.belief[:, m]]
         alts = [f"{title}. {place}. {belief}" for place, belief in zip(places, beliefs, strict=True)]
-        views.append(View(title, [probability(x) for x in walk.share[:, m]], alts, PROBABILITY))
+        views.append(View(title, [probability(x) for x in trajectory.share[:, m]], alts, PROBABILITY))
     run = f"raters-{values['case']}-{share}-{count}-{values['seed']}"
     shown = film(views, [Position(place, place) for place in places], words, run=run)
 
     steps = list(range(1, n + 1))
     lines = [
-        Curve(words("film.one_member", number=m + 1), steps, walk.belief[:, m].tolist()) for m in range(min(6, count))
+        Curve(words("film.one_member", number=m + 1), steps, trajectory.belief[:, m].tolist())
+        for m in range(min(6, count))
     ]
     names = [words("course.raters.belief_title"), words("course.raters.share_title")]
-    kept = np.cumsum(walk.belief[-1] > 0.5) / np.arange(1, count + 1)
+    kept = np.cumsum(trajectory.belief[-1] > 0.5) / np.arange(1, count + 1)
     lines.append(Curve(words("course.raters.found"), list(range(1, count + 1)), kept.tolist(), panel=1))
     lines.append(Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5))
     chart = curves(lines, names, "", ["", ""])

@@ -16,15 +16,15 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from app import paint
-from app.charts import Curve, curves
+from app.components.scrubber import Bar, Position, View, film
+from app.core.settings import Choice
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, SEED, SMALL, dice, noisy, outlined, probability
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.scrubber import Bar, Position, View, film
-from app.settings import Choice
-from app.subjects import phantom
+from app.inputs.images import phantom
+from app.views import paint
+from app.views.charts import Curve, curves
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmenter
@@ -37,7 +37,7 @@ _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Walk:
+class _Trajectory:
     told: list[int]  # the t that the network was told
     true: list[int]  # the training step whose noise x_t really has
     x_t: Float[ndarray, "p h w"]
@@ -56,24 +56,24 @@ def told_a_wrong_t(segmenter: "Segmenter", condition: "Condition", steps: int, s
     yield from denoise(segmenter.model, condition, rebuilt, list(reversed(range(steps))), MemberNoise(seed, 1), shape)
 
 
-def _walk(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Walk:
+def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Trajectory:
     from medsegdiff.config import RunSettings
     from medsegdiff.schedule import NoiseSchedule
 
     segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 learned to mend what it walked to itself
     schedule = segmenter.diffusion.schedule
     if fault:
-        walk = list(told_a_wrong_t(segmenter, start.condition, _REBUILT, seed))
+        trajectory = list(told_a_wrong_t(segmenter, start.condition, _REBUILT, seed))
         power = NoiseSchedule(schedule.kind, _REBUILT).alpha_bar
-        true = [int((schedule.alpha_bar - power[s.t]).abs().argmin()) for s in walk]
+        true = [int((schedule.alpha_bar - power[s.t]).abs().argmin()) for s in trajectory]
     else:
-        settings = segmenter.settings(RunSettings(members=1, steps=steps, sampler=sampler, seed=seed))
-        walk = list(segmenter.denoise(start.condition, settings))
-        true = [s.t for s in walk]
-    kept = np.unique(np.linspace(0, len(walk) - 1, min(_SHOWN, len(walk))).round().astype(int)).tolist()
-    states = [walk[i] for i in kept]
+        settings = segmenter.resolve_settings(RunSettings(members=1, steps=steps, sampler=sampler, seed=seed))
+        trajectory = list(segmenter.denoise(start.condition, settings))
+        true = [s.t for s in trajectory]
+    kept = np.unique(np.linspace(0, len(trajectory) - 1, min(_SHOWN, len(trajectory))).round().astype(int)).tolist()
+    states = [trajectory[i] for i in kept]
     eps = [schedule.eps_from_x_0(s.x_t, true[i], s.x_0) for i, s in zip(kept, states, strict=True)]
-    return _Walk(
+    return _Trajectory(
         [s.t for s in states],
         [true[i] for i in kept],
         np.stack([s.x_t[0, 0].float().cpu().numpy() for s in states]),
@@ -85,17 +85,17 @@ def _walk(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: b
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     case, sampler, steps, seed = (values[k] for k in ("case", "sampler", "reverse_steps", "seed"))
     fault = values["times"] == "wrong"
-    walk = bench.keep(
-        ("reverse", case, sampler, steps, seed, fault), lambda: _walk(bench, case, sampler, steps, seed, fault)
+    trajectory = bench.keep(
+        ("reverse", case, sampler, steps, seed, fault), lambda: _trajectory(bench, case, sampler, steps, seed, fault)
     )
-    subject = phantom(case)
-    picture, truth = subject.picture.pixels, subject.truth
-    known = paint.fit(truth[0], walk.share.shape[1:], smooth=False) > 0
-    scores = [dice(share > 0.5, known) for share in walk.share]
-    total = len(walk.told)
+    image = phantom(case)
+    picture, reference = image.picture.pixels, image.reference
+    known = paint.fit(reference[0], trajectory.share.shape[1:], smooth=False) > 0
+    scores = [dice(share > 0.5, known) for share in trajectory.share]
+    total = len(trajectory.told)
     places = [
         Position(text, text)
-        for i, (told, true) in enumerate(zip(walk.told, walk.true, strict=True))
+        for i, (told, true) in enumerate(zip(trajectory.told, trajectory.true, strict=True))
         for text in [
             words("course.reverse.wrong_place", step=i + 1, total=total, told=told, true=true)
             if fault
@@ -103,25 +103,25 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ]
     ]
     rows = (
-        (words("film.x_t"), [noisy(x) for x in walk.x_t], _GREY),
-        (words("course.reverse.eps"), [noisy(e) for e in walk.eps], _GREY),
-        (words("film.x_0"), [probability(p) for p in walk.share], PROBABILITY),
-        (words("film.on_picture"), [outlined(picture, p > 0.5, truth) for p in walk.share], None),
+        (words("film.x_t"), [noisy(x) for x in trajectory.x_t], _GREY),
+        (words("course.reverse.eps"), [noisy(e) for e in trajectory.eps], _GREY),
+        (words("film.x_0"), [probability(p) for p in trajectory.share], PROBABILITY),
+        (words("film.on_picture"), [outlined(picture, p > 0.5, reference) for p in trajectory.share], None),
     )
     views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
-    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.TRUTH, "dotted", words("film.truth"))]
+    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     run = f"reverse-{case}-{sampler}-{steps}-{seed}-{fault}"
     shown = film(views, places, words, run=run, legend=legend)
 
     index = list(range(1, total + 1))
     lines = [
-        Curve(words("course.reverse.told"), index, walk.told),
-        Curve(words("course.reverse.true"), index, walk.true, width=1.5),
+        Curve(words("course.reverse.told"), index, trajectory.told),
+        Curve(words("course.reverse.true"), index, trajectory.true, width=1.5),
         Curve(words("chart.dice"), index, scores, panel=1),
     ]
     titles = [words("course.reverse.times_title"), words("chart.dice")]
     chart = curves(lines, titles, words("course.reverse.shown_step"), ["t", "Dice"], least=[None, 0.0])
-    apart = max(abs(a - b) for a, b in zip(walk.told, walk.true, strict=True))
+    apart = max(abs(a - b) for a, b in zip(trajectory.told, trajectory.true, strict=True))
     count = _REBUILT if fault else steps
     numbers = (
         Fact("Dice", f"{scores[-1]:.3f}", words("course.reverse.dice_detail", first=f"{scores[0]:.3f}")),

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from app import paint
-from app.charts import Curve, Figure, curves
+from app.components.scrubber import Bar, Position, View, film
+from app.core.settings import Choice
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, noisy, outlined, probability
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.toy import ITERATIONS, Pool, Progress, Trainer, held_out
 from app.i18n import Words
-from app.scrubber import Bar, Position, View, film
-from app.settings import Choice
+from app.views import paint
+from app.views.charts import Curve, Figure, curves
 
 __all__ = ["CHAPTER", "RECORDED", "sampled", "show"]
 
@@ -28,7 +28,7 @@ _BOX = 10
 def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
     """Show a training so far: what it makes of held-out phantoms, its losses, its Dice."""
     previews = progress.previews
-    truth = (testing.labels > 0).astype(np.uint8)
+    reference = (testing.labels > 0).astype(np.uint8)
     places = [
         Position(text, text)
         for p in previews
@@ -37,12 +37,12 @@ def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
     views = [
         View(
             words("course.training.phantom", number=i + 1),
-            [outlined(testing.pictures[i], p.masks[i], (truth[i],)) for p in previews],
+            [outlined(testing.pictures[i], p.masks[i], (reference[i],)) for p in previews],
             [p.say for p in places],
         )
         for i in range(_SHOWN)
     ]
-    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.TRUTH, "dotted", words("film.truth"))]
+    legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     shown = (film(views, places, words, run=run, legend=legend),) if previews else ()
     done = len(progress.noise)
     facts = {
@@ -83,19 +83,19 @@ def _chart(progress: Progress, words: Words) -> Figure:
 
 def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -> Seen:
     """Sample from what has been trained so far, step by step."""
-    picture, truth = trainer.testing.pictures[which], (trainer.testing.labels[which] > 0).astype(np.uint8)
-    walk = list(trainer.sample(picture[None], seed, steps))
-    shares = [trainer.diffusion.probability(s.x_0)[0, 1].numpy() for s in walk]
+    picture, reference = trainer.testing.pictures[which], (trainer.testing.labels[which] > 0).astype(np.uint8)
+    trajectory = list(trainer.sample(picture[None], seed, steps))
+    shares = [trainer.diffusion.probability(s.x_0)[0, 1].numpy() for s in trajectory]
     places = [
         Position(text, text)
-        for s in walk
+        for s in trajectory
         for text in [words("course.training.step", step=s.index + 1, total=s.total, t=s.t)]
     ]
     grey = Bar(("#000000", "#ffffff"), "−3", "3")
     rows = (
-        (words("film.x_t"), [noisy(s.x_t[0, 0].numpy()) for s in walk], grey),
+        (words("film.x_t"), [noisy(s.x_t[0, 0].numpy()) for s in trajectory], grey),
         (words("film.x_0"), [probability(share) for share in shares], PROBABILITY),
-        (words("film.on_picture"), [outlined(picture, share > 0.5, (truth,)) for share in shares], None),
+        (words("film.on_picture"), [outlined(picture, share > 0.5, (reference,)) for share in shares], None),
     )
     views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
     run = f"training-sample-{which}-{seed}-{steps}-{len(trainer.progress.noise)}"

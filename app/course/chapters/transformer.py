@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from app.charts import Curve, curves
+from app.components.scrubber import film
+from app.core.settings import Choice, Slide
 from app.course.bench import Bench
+from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import CASE, SEED, of_recording, panel
-from app.course.records import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.panels import charts_of
-from app.scrubber import film
-from app.settings import Choice, Slide
-from app.views import legend, positions, stage_words, step_views, transformer_views
+from app.views.charts import Curve, curves
+from app.views.films import legend, positions, stage_words, step_views, transformer_views
+from app.views.panels import charts_of
 
 __all__ = ["CHAPTER"]
 

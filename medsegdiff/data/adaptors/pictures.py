@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from medsegdiff.data.adaptors.layout import fifths, inside
 from medsegdiff.data.folders import Case
-from medsegdiff.geometry import MAX_PIXELS, Picture
+from medsegdiff.image_ref import MAX_PIXELS, Picture
 from medsegdiff.imaging import read
 
 __all__ = ["DDTI", "ISIC2016", "ISIC2017", "ISIC2018", "REFUGE2"]

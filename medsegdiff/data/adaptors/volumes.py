@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 
 from medsegdiff.data.adaptors.layout import fifths, inside
 from medsegdiff.data.folders import Case
-from medsegdiff.geometry import Volume, windowed
+from medsegdiff.image_ref import Volume, windowed
 from medsegdiff.imaging import read_volume, stem
 
 __all__ = ["AMOS2022", "BRATS", "BTCV", "DECATHLON"]

@@ -1,0 +1,1 @@
+"""Numbers computed from finished runs: comparisons, ensembles and scores against a reference mask."""

@@ -1,0 +1,118 @@
+"""A truth of one's own: a mask that somebody painted or brought, and how near the result comes to it.
+
+    Dice  2 |A & B| / (|A| + |B|)        IoU  |A & B| / |A | B|
+    HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
+
+as in `medsegdiff.metrics`, with its conventions for empty masks, but by SimpleITK, for a page does not install MONAI.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from jaxtyping import Bool, UInt8
+from numpy import ndarray
+
+from app.inputs.uploads import temporary_upload
+from app.views import paint
+
+__all__ = ["Score", "painted", "read_mask", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One class of a result against a truth; nan where the truth does not have the class."""
+
+    label: str
+    dice: float
+    iou: float
+    hd95: float  # in mm where the picture's spacing is known, else in pixels
+    unit: str  # "mm" or "px"
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON types; what is not known is None."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+
+def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+    """Read a label image that a visitor gave: 0 background, 1..K, or 0 and 255 for one class.
+
+    Raises:
+        ValueError: it is no picture, is in colour, has other labels, or not the size (height, width) of the picture.
+    """
+    from medsegdiff.imaging import read
+
+    with temporary_upload(path):
+        picture = read(path, window=(0, 255))
+    values = picture.pixels[..., 0]
+    if (picture.pixels != values[..., None]).any():
+        raise ValueError("the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes")
+    if values.shape != size:
+        raise ValueError(
+            f"the mask is {values.shape[0]} x {values.shape[1]} pixels, its picture {size[0]} x {size[1]}; make them one size"
+        )
+    if classes == 1 and set(np.unique(values)) <= {0, 255}:
+        return (values > 0).astype(np.uint8)
+    if values.max() > classes:
+        raise ValueError(f"the mask has the value {values.max()}; use 0 for background and 1 to {classes} for classes")
+    return values.copy()
+
+
+def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+    """Read labels off painted layers (h, w, RGBA): each opaque pixel is the class whose colour is nearest.
+
+    Raises:
+        ValueError: nothing is painted.
+    """
+    labels = np.zeros(size, np.uint8)
+    colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in paint.CLASSES[:classes]], np.int32)
+    for layer in layers:
+        rgba = paint.fit(np.asarray(layer, np.uint8), size, smooth=False).astype(np.int32)
+        nearest = np.square(rgba[..., None, :3] - colours).sum(-1).argmin(-1) + 1
+        labels = np.where(rgba[..., 3] > 127, nearest, labels).astype(np.uint8)
+    if not labels.any():
+        raise ValueError("nothing is painted; draw the mask on the picture first")
+    return labels
+
+
+def score(
+    labels: UInt8[ndarray, "h w"],
+    reference: UInt8[ndarray, "h w"],
+    names: list[str],
+    spacing_mm: tuple[float, float] | None = None,
+) -> tuple[Score, ...]:
+    """Score a result against a truth of the same size, class by class."""
+    unit, spacing = ("px", (1.0, 1.0)) if spacing_mm is None else ("mm", tuple(spacing_mm))
+    return tuple(
+        Score(name, *_overlap(labels == label, reference == label, spacing), unit)
+        for label, name in enumerate(names, 1)
+    )
+
+
+def _overlap(
+    a: Bool[ndarray, "h w"], b: Bool[ndarray, "h w"], spacing: tuple[float, ...]
+) -> tuple[float, float, float]:
+    if not b.any():
+        return math.nan, math.nan, math.nan
+    if not a.any():
+        return 0.0, 0.0, math.hypot(*((n - 1) * step for n, step in zip(b.shape, spacing, strict=True)))
+    both, either = int((a & b).sum()), int((a | b).sum())
+    one, other = _edge(a), _edge(b)
+    there, back = (float(np.percentile(_distance(to, spacing)[at], 95)) for at, to in ((one, other), (other, one)))
+    return 2 * both / (both + either), both / either, max(there, back)
+
+
+def _edge(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
+    """Pixels with a side neighbour outside; so is the picture's own border."""
+    inside = np.pad(mask, 1)
+    return mask & ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
+
+
+def _distance(edge: Bool[ndarray, "h w"], spacing: tuple[float, ...]) -> ndarray:
+    image = sitk.GetImageFromArray(edge.astype(np.uint8))
+    image.SetSpacing(tuple(reversed(spacing)))
+    far = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+    return np.abs(sitk.GetArrayFromImage(far))

@@ -1,0 +1,145 @@
+const root = element.querySelector('.film') || element;
+const icons = {
+  play: 'M3 1.5v13l11-6.5z', pause: 'M3 2h3.5v12H3zM9.5 2H13v12H9.5z',
+  back: 'M3 2h2v12H3zM13 2v12L6 8z', forward: 'M11 2h2v12h-2zM3 2v12l7-6z'
+};
+const make = (tag, parent, cls, text) => {
+  const e = document.createElement(tag);
+  if (cls) e.className = cls;
+  if (text !== undefined) e.textContent = text;
+  if (parent) parent.appendChild(e);
+  return e;
+};
+const icon = (button, name) => {
+  button.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${icons[name]}"/></svg>`;
+};
+const name = (button, words) => { button.title = words; button.setAttribute('aria-label', words); };
+let film = null, at = 0, shape = '', timer = null, voice = null, parts = {}, sheet = null, stopped = false;
+
+const pause = () => {
+  clearInterval(timer); timer = null;
+  if (parts.play) { icon(parts.play, 'play'); name(parts.play, film.words.play); }
+};
+const draw = () => {
+  if (!film) return;
+  const [w, h] = film.tile;
+  parts.canvases.forEach((canvas, row) => {
+    canvas.setAttribute('aria-label', film.views[row].alts[at] || film.views[row].title);
+    if (sheet) canvas.getContext('2d').drawImage(sheet, at * w, row * h, w, h, 0, 0, w, h);
+  });
+};
+const go = (to, tell = true) => {
+  at = Math.max(0, Math.min(film.positions.length - 1, to));
+  const p = film.positions[at];
+  draw();
+  parts.now.textContent = film.progress === null ? p.label : film.status;
+  if (parts.range) { parts.range.value = at; parts.range.setAttribute('aria-valuetext', p.say); }
+  clearTimeout(voice);
+  voice = setTimeout(() => { parts.voice.textContent = film.progress === null ? p.say : film.status; }, 350);
+  if (tell && film.run) {
+    window.__film = { run: film.run, at };
+    window.dispatchEvent(new CustomEvent('film', { detail: { run: film.run, at, from: root } }));
+  }
+};
+const play = () => {
+  if (timer) return pause();
+  icon(parts.play, 'pause'); name(parts.play, film.words.pause);
+  if (at >= film.positions.length - 1) go(0);
+  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  timer = setInterval(() => {
+    if (!root.isConnected) return pause();
+    if (at >= film.positions.length - 1) return pause();
+    go(at + 1);
+  }, calm ? 1500 : Math.max(120, Math.min(450, 6000 / film.positions.length)));
+};
+const build = () => {
+  root.replaceChildren();
+  const tiles = make('div', root, 'tiles');
+  const count = film.views.length;
+  tiles.style.setProperty('--columns', count <= 3 ? Math.max(2, count) : 4);
+  tiles.classList.toggle('triple', count === 3 && film.lead);
+  parts = { canvases: film.views.map((view) => {
+    const figure = make('figure', tiles);
+    make('figcaption', figure, '', view.title);
+    const canvas = make('canvas', figure, film.smooth ? '' : 'cells');
+    [canvas.width, canvas.height] = film.tile;
+    canvas.setAttribute('role', 'img');
+    if (view.bar) {
+      const bar = make('div', figure, 'bar');
+      make('span', bar, '', view.bar.low);
+      make('i', bar).style.background = `linear-gradient(90deg, ${view.bar.colours.join(',')})`;
+      make('span', bar, '', view.bar.high);
+    }
+    return canvas;
+  }) };
+  if (film.legend.length) {
+    const legend = make('div', root, 'legend');
+    film.legend.forEach((entry) => {
+      const span = make('span', legend);
+      make('i', span, entry.line).style.borderColor = entry.colour;
+      span.append(entry.words);
+    });
+  }
+  if (film.progress !== null) {
+    parts.progress = make('progress', root);
+    parts.progress.max = 1;
+    parts.progress.setAttribute('aria-label', film.words.line);
+  }
+  const time = make('div', root, 'time');
+  if (film.progress === null && film.positions.length > 1) {
+    const button = (kind, act) => {
+      const b = make('button', time, kind);
+      b.type = 'button'; b.onclick = act;
+      icon(b, kind); name(b, film.words[kind]);
+      return b;
+    };
+    button('back', () => { pause(); go(at - 1); });
+    parts.play = button('play', play);
+    button('forward', () => { pause(); go(at + 1); });
+    parts.range = make('input', time);
+    Object.assign(parts.range, { type: 'range', min: 0, max: film.positions.length - 1, step: 1, title: film.words.keys });
+    parts.range.setAttribute('aria-label', film.words.line);
+    parts.range.oninput = () => { pause(); go(+parts.range.value); };
+    root.onkeydown = (event) => {
+      if (event.target === parts.range && event.key !== ' ') return;
+      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: film.positions.length - 1 }[event.key];
+      if (to !== undefined) { pause(); go(to); event.preventDefault(); }
+      else if (event.key === ' ' && event.target === parts.range) { play(); event.preventDefault(); }
+    };
+  }
+  parts.now = make('div', time, 'now');
+  parts.now.setAttribute('aria-hidden', 'true');
+  parts.voice = make('output', root, 'unseen');
+  parts.voice.setAttribute('aria-live', 'polite');
+};
+const show = () => {
+  const next = props.value;
+  if (stopped && next && next.progress > 0) return;  // a step that was on its way when somebody pressed Stop
+  stopped = false;
+  if (!next || !next.sprite) { pause(); film = null; shape = ''; sheet = null; root.replaceChildren(); return; }
+  pause();
+  film = JSON.parse(JSON.stringify(next));
+  const now = JSON.stringify([film.views.map((v) => [v.title, v.bar]), film.tile, film.positions.length,
+    film.legend, film.progress === null, film.words, film.smooth]);
+  if (now !== shape) { build(); shape = now; }
+  if (parts.progress) parts.progress.value = film.progress;
+  const shared = window.__film;
+  const start = film.run && shared && shared.run === film.run ? shared.at : film.at;
+  go(start, false);
+  const image = new Image();
+  image.onload = () => { sheet = image; draw(); root.dataset.shown = film.progress === null ? 'run' : 'live'; };
+  image.src = film.sprite;
+};
+window.addEventListener('film', (event) => {
+  if (film && film.progress === null && event.detail.run === film.run && event.detail.from !== root
+      && event.detail.at < film.positions.length) { if (event.detail.at !== at) go(event.detail.at, false); }
+});
+window.addEventListener('film-stop', () => {
+  if (!film || film.progress === null) return;
+  stopped = true;
+  film.status = film.words.stopped + ' ' + film.status.split(' · ').slice(0, 2).join(' · ');
+  parts.now.textContent = film.status;
+  parts.progress.hidden = true;
+});
+watch('value', show);
+show();

@@ -1,0 +1,1 @@
+"""Checkpoints, settings and finished runs, independent of any user-interface toolkit."""

@@ -1,0 +1,289 @@
+"""A run as small arrays on the CPU: what the page shows, replays and keeps. From here on there is no torch.
+
+    Start -> Opening        Step -> Frame        Segmentation -> Outcome        the three together -> Recording
+
+A recording is one .npz: arrays under plain names, and the facts of the run as JSON. It needs numpy to be read, and nothing
+else; no pickle is ever opened. Shares and probabilities are stored as 0..255, spectra and other maps as float16. What is
+larger than a screen tile needs is thinned, so that a recording stays below a few megabytes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float16, Shaped, UInt8
+from numpy import ndarray
+from PIL import Image
+
+if TYPE_CHECKING:  # the annotations of what comes from the package; a replay never imports it
+    from torch import Tensor
+
+    from medsegdiff.pipeline import Segmentation, Start
+    from medsegdiff.records import Step, Trace
+
+__all__ = [
+    "MEMBERS_KEPT",
+    "SIDE",
+    "Frame",
+    "Opening",
+    "Outcome",
+    "Plane",
+    "Recording",
+    "from_segmentation",
+    "from_start",
+    "from_step",
+    "sequence",
+    "thumbnail",
+    "without_constants",
+]
+
+SIDE = 256  # longest side of anything kept, in pixels
+MEMBERS_KEPT = 12  # whose masks are kept one by one; all of them count in means and areas
+_PLANE_SIDE = 64  # longest side of a map that a part of the network told about
+_CHANNELS_KEPT = 3  # of an FF-Parser's gain, those farthest from the identity
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One small map that a part of the network told about at one step."""
+
+    kind: (
+        str  # "spectrum before", "spectrum after", "gain", "phase", "affinity", "token affinity", "band", "anchor ..."
+    )
+    stage: str  # the part's own name for the place
+    values: Float16[ndarray, "h w"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opening:
+    """What is known before the first step."""
+
+    picture: UInt8[ndarray, "h w 3"]
+    reference: tuple[UInt8[ndarray, "h w"], ...]  # one label image where the truth is known, else empty
+    anchor: tuple[UInt8[ndarray, "s s"], ...]  # foreground probability by the condition network alone, else empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One denoising step. `x_t` and `x_0` are the first member's; the rest speaks of all members."""
+
+    index: int  # 0 ... total - 1
+    total: int
+    t: int
+    x_t: UInt8[ndarray, "s s"]  # the noisy mask: -3 ... 3 as 0 ... 248, in 32 levels
+    x_0: UInt8[ndarray, "s s"]  # foreground probability
+    mean: UInt8[ndarray, "s s"]  # the members' mean of it
+    spread: UInt8[ndarray, "s s"]  # their standard deviation, 0 ... 0.5 as 0 ... 255
+    members: UInt8[ndarray, "m s s"]  # label images
+    shares: tuple[float, ...]  # of the square, each member's foreground, in [0, 1]
+    planes: tuple[Plane, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """The fused result, at screen size; files at full size are written apart."""
+
+    labels: UInt8[ndarray, "h w"]
+    probability: UInt8[ndarray, "h w"]  # of any foreground
+    disagreement: UInt8[ndarray, "h w"]  # 0 ... 0.5 as 0 ... 255
+    members: UInt8[ndarray, "m h w"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """A finished run."""
+
+    opening: Opening
+    frames: tuple[Frame, ...]
+    outcome: Outcome
+    facts: dict[str, Any]  # settings, digest, areas, seconds ...: JSON types only
+
+    def planes(self, kind: str) -> bool:
+        """Tell whether any step holds a map of this kind."""
+        return any(plane.kind == kind for frame in self.frames for plane in frame.planes)
+
+    def save(self, path: Path | str) -> None:
+        """Write one .npz."""
+        arrays: dict[str, Any] = dict(_arrays(self))
+        heads = [
+            {
+                "index": f.index,
+                "total": f.total,
+                "t": f.t,
+                "shares": f.shares,
+                "planes": [[p.kind, p.stage] for p in f.planes],
+            }
+            for f in self.frames
+        ]
+        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts})  # NaN: Dice of what is not there
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Recording":
+        """Read one .npz.
+
+        Raises:
+            ValueError: it was written by another version.
+        """
+        with np.load(path) as file:
+            arrays: dict[str, ndarray] = dict(file)
+        head = json.loads(arrays["json"].tobytes())
+        if head["format"] != _FORMAT:
+            raise ValueError(
+                f"the recording has format {head['format']}, this version reads {_FORMAT}; record it again"
+            )
+        return cls(
+            Opening(arrays["picture"], _optional(arrays, "truth"), _optional(arrays, "anchor")),
+            tuple(_frame(arrays, i, told) for i, told in enumerate(head["frames"])),
+            Outcome(*(arrays[name] for name in ("labels", "probability", "disagreement", "outcome_members"))),
+            head["facts"],
+        )
+
+
+_FRAME_ARRAYS = ("x_t", "x_0", "mean", "spread", "members")
+
+
+def _arrays(recording: Recording) -> Iterator[tuple[str, ndarray]]:
+    opening, outcome = recording.opening, recording.outcome
+    yield "picture", opening.picture
+    yield from (("truth", reference) for reference in opening.reference)
+    yield from (("anchor", anchor) for anchor in opening.anchor)
+    for i, frame in enumerate(recording.frames):
+        yield from ((f"{i}/{name}", getattr(frame, name)) for name in _FRAME_ARRAYS)
+        yield from ((f"{i}/plane/{j}", plane.values) for j, plane in enumerate(frame.planes))
+    yield from (("labels", outcome.labels), ("probability", outcome.probability))
+    yield from (("disagreement", outcome.disagreement), ("outcome_members", outcome.members))
+
+
+def _optional(arrays: dict[str, ndarray], name: str) -> tuple[ndarray, ...]:
+    return (arrays[name],) if name in arrays else ()
+
+
+def _frame(arrays: dict[str, ndarray], i: int, told: dict[str, Any]) -> Frame:
+    planes = tuple(Plane(kind, stage, arrays[f"{i}/plane/{j}"]) for j, (kind, stage) in enumerate(told["planes"]))
+    x_t, x_0, mean, spread, members = (arrays[f"{i}/{name}"] for name in _FRAME_ARRAYS)
+    shares = tuple(told["shares"])
+    return Frame(told["index"], told["total"], told["t"], x_t, x_0, mean, spread, members, shares, planes)
+
+
+# --------------------------------------------------------------------------------------------------- from the package
+
+
+def from_start(
+    start: "Start", picture: UInt8[ndarray, "h w 3"], reference: tuple[UInt8[ndarray, "h w"], ...]
+) -> Opening:
+    """Keep the picture, its truth and the condition network's own opinion."""
+    anchor = tuple(_byte(1 - a[0, 0]) for a in start.anchor)
+    return Opening(thumbnail(picture), tuple(_nearest(t) for t in reference), anchor)
+
+
+def from_step(step: "Step", probability: "Tensor") -> Frame:
+    """Keep a step, given the class probabilities (b, K + 1, h, w) of its x_0."""
+    foreground = 1 - probability[:, 0]
+    labels = probability.argmax(1)
+    noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # of several channels, all but the background
+    return Frame(
+        index=step.index,
+        total=step.total,
+        t=step.t,
+        x_t=_thin(((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy()),
+        x_0=_thin(_byte(foreground[0])),
+        mean=_thin(_byte(foreground.mean(0))),
+        spread=_thin(_byte(2 * foreground.std(0, correction=0))),
+        members=_thin(labels[:MEMBERS_KEPT].byte().cpu().numpy()),
+        shares=tuple((labels > 0).float().mean((1, 2)).tolist()),
+        planes=tuple(_planes(step.trace)),
+    )
+
+
+def from_segmentation(result: "Segmentation") -> Outcome:
+    """Keep the result at screen size."""
+    return Outcome(
+        labels=_nearest(result.labels),
+        probability=thumbnail(np.rint(255 * (1 - result.probability[0])).clip(0, 255).astype(np.uint8)),
+        disagreement=thumbnail(np.rint(510 * result.disagreement).clip(0, 255).astype(np.uint8)),
+        members=np.stack([_nearest(labels) for labels in result.members[:MEMBERS_KEPT]]),
+    )
+
+
+def without_constants(frame: Frame, first: Frame) -> Frame:
+    """Drop the maps that are the same at every step, once the first step has them."""
+    held = {(p.kind, p.stage) for p in first.planes if p.kind in _CONSTANT}
+    return replace(frame, planes=tuple(p for p in frame.planes if (p.kind, p.stage) not in held))
+
+
+_CONSTANT = ("gain", "phase", "anchor raw", "anchor smoothed", "anchor maximum", "anchor gate", "anchor sigma")
+
+
+def _planes(trace: "Trace") -> Iterator[Plane]:
+    """Read a trace; of the members, the first."""
+    for s in trace.spectra:
+        yield Plane("spectrum before", s.stage, _small(s.before[0]))
+        yield Plane("spectrum after", s.stage, _small(s.after[0]))
+        moved = (s.gain - 1).square().mean((1, 2)) + (s.gain * s.phase.sin()).square().mean((1, 2))
+        yield Plane("gain", f"{s.stage}, mean", _small(s.gain.mean(0)))
+        for channel in moved.topk(min(_CHANNELS_KEPT, len(moved))).indices.tolist():
+            yield Plane("gain", f"{s.stage}, channel {channel}", _small(s.gain[channel]))
+            yield Plane("phase", f"{s.stage}, channel {channel}", _small(s.phase[channel]))
+    for a in trace.affinities:
+        # V1 tells a map of the picture's cells, V2 a matrix of two streams' token frequencies and says who asks whom.
+        kind = "token affinity" if " asks " in a.stage else "affinity"
+        yield Plane(kind, a.stage, _small(a.affinity[0]))
+    for band in trace.bands:
+        yield Plane("band", band.stage, _small(band.surface[0]))
+    for a in trace.anchors:
+        for name in ("raw", "smoothed", "maximum", "gate"):
+            yield Plane(f"anchor {name}", a.stage, _small(getattr(a, name)[0]))
+        yield Plane("anchor sigma", a.stage, a.sigma.detach().float().cpu().numpy().astype(np.float16))
+
+
+# -------------------------------------------------------------------------------------------------------------- sizes
+
+
+def thumbnail(image: UInt8[ndarray, "h w *c"]) -> UInt8[ndarray, "h2 w2 *c"]:
+    """Scale down to the longest side kept, averaging; never up."""
+    return _resized(image, Image.Resampling.BOX)
+
+
+def _nearest(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h2 w2"]:
+    return _resized(labels, Image.Resampling.NEAREST)
+
+
+def _resized(image: UInt8[ndarray, "..."], how: Image.Resampling) -> UInt8[ndarray, "..."]:
+    height, width = image.shape[:2]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, how))
+
+
+def _thin(maps: Shaped[ndarray, "*m s s"]) -> Shaped[ndarray, "*m s2 s2"]:
+    """Take every n-th pixel: noise must stay noise, and averaging would quieten it."""
+    every = -(-maps.shape[-1] // SIDE)
+    return np.ascontiguousarray(maps[..., ::every, ::every])
+
+
+def _small(values: "Tensor") -> Float16[ndarray, "h w"]:
+    """Average blocks of cells until the map is small."""
+    block = -(-max(values.shape) // _PLANE_SIDE)
+    array = values.detach().float().cpu().numpy()
+    height, width = (side // block * block for side in array.shape)
+    blocks = array[:height, :width].reshape(height // block, block, width // block, block)
+    return blocks.mean((1, 3)).astype(np.float16)
+
+
+def _byte(share: "Tensor") -> UInt8[ndarray, "..."]:
+    return share.float().mul(255).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def sequence(frames: Sequence[Frame], most: int) -> tuple[Frame, ...]:
+    """Choose at most so many frames, evenly, always the first and the last."""
+    if len(frames) <= most:
+        return tuple(frames)
+    return tuple(frames[i] for i in np.linspace(0, len(frames) - 1, most).round().astype(int))

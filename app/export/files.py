@@ -1,0 +1,173 @@
+"""The files of a finished run: lossless maps, a mask for other programs, a film, a figure, a report.
+
+Masks and maps are at the picture's own size and hold the very numbers of the result. The film and the figure are to look
+at. Nothing is written but pixels, geometry and the run's own facts: no name, no time, no tag of the file it came from.
+"""
+
+import html
+import io
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from app.core.session import RunOutput
+from app.core.session import write as write_maps
+from app.i18n import Words
+from app.inputs.volumes import CachedVolume
+from app.views import films, paint
+
+if TYPE_CHECKING:
+    from medsegdiff.slices import VolumeSegmentation
+
+__all__ = ["FILES", "VOLUME_FILES", "figure_png", "figure_svg", "film_gif", "write", "write_volume"]
+
+FILES = ("mask", "nifti", "seg", "probability", "disagreement", "film", "figure", "drawing", "report")
+"""Keys of what `write` may make, in the order they are offered."""
+
+VOLUME_FILES = ("nifti", "seg", "probability", "disagreement", "report")
+
+_TILE, _GAP, _MARGIN, _BAR = 320, 16, 22, 10  # pixels of a figure
+_FRAME, _LAST = 120, 2000  # milliseconds of a film's frames, and of its end
+
+
+def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
+    """Write all files of a run on a picture; of a slice with a place in space, its mask there too."""
+    folder = Path(folder)
+    paths = write_maps(folder, finished)
+    if cached_volume is not None and cached_volume.anywhere:
+        from medsegdiff.imaging import write_volume as write_nifti
+
+        result, volume = finished.result, cached_volume.volume
+        labels = volume.fill(result.ref.axis, result.ref.index, result.labels)
+        paths["nifti"] = folder / "mask.nii.gz"
+        write_nifti(labels, volume, paths["nifti"])
+        paths |= _seg(folder, labels, cached_volume, finished.result.domain, finished.result.digest)
+    paths["film"] = folder / "run.gif"
+    film_gif(paths["film"], finished, words)
+    paths["figure"], paths["drawing"] = folder / "figure.png", folder / "figure.svg"
+    figure_png(paths["figure"], finished)
+    paths["drawing"].write_text(figure_svg(finished, words), encoding="utf-8")
+    return paths
+
+
+def write_volume(folder: Path | str, result: "VolumeSegmentation", cached_volume: CachedVolume) -> dict[str, Path]:
+    """Write the files of a run on a whole volume, on the voxels of the file it came from."""
+    from medsegdiff.imaging import write_map
+    from medsegdiff.imaging import write_volume as write_nifti
+
+    folder = Path(folder)
+    paths = {name: folder / f"{name}.nii.gz" for name in ("mask", "probability", "disagreement")}
+    write_nifti(result.labels, cached_volume.volume, paths["mask"])
+    write_map(result.probability, cached_volume.volume, paths["probability"])
+    write_map(result.disagreement, cached_volume.volume, paths["disagreement"])
+    paths["nifti"] = paths.pop("mask")
+    paths |= _seg(folder, result.labels, cached_volume, result.domain, result.digest)
+    paths["report"] = folder / "run.json"
+    paths["report"].write_text(json.dumps(result.sidecar(), indent=2, allow_nan=False), encoding="utf-8")
+    return paths
+
+
+def _seg(folder: Path, labels: np.ndarray, cached_volume: CachedVolume, domain: object, digest: str) -> dict[str, Path]:
+    """Write DICOM SEG where the input was DICOM and can carry one."""
+    if cached_volume.source is None:
+        return {}
+    from medsegdiff.config import Domain
+    from medsegdiff.dicom_seg import write_seg
+
+    assert isinstance(domain, Domain)
+    try:
+        write_seg(folder / "mask.dcm", labels, cached_volume.source, domain, digest)
+    except ValueError:  # some frames have no place to refer to; the other files hold the same mask
+        return {}
+    return {"seg": folder / "mask.dcm"}
+
+
+def film_gif(path: Path | str, finished: RunOutput, words: Words) -> None:
+    """Write the run as an animated GIF: noisy mask, predicted mask, mask on the picture; the end stays for a while."""
+    columns = [view.tiles for view in films.step_views(finished.recording, words)]
+    frames = [_palette(np.concatenate(tiles, 1)) for tiles in zip(*columns, strict=True)]
+    last = len(frames) - 1
+    times = [_LAST if i == last else _FRAME for i in range(len(frames))]
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=False)
+
+
+def _palette(tile: paint.RGB) -> Image.Image:
+    return Image.fromarray(tile).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+def _tiles(finished: RunOutput) -> list[tuple[str, paint.RGB, Sequence[str], str]]:
+    """List a figure's tiles: key of its words, picture, colours of its scale, largest value."""
+    opening, outcome = finished.recording.opening, finished.recording.outcome
+    height, width = opening.picture.shape[:2]
+    size = round(height * _TILE / max(height, width)), round(width * _TILE / max(height, width))
+    picture, labels = paint.fit(opening.picture, size), paint.fit(outcome.labels, size, smooth=False)
+    reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
+    return [
+        ("film.picture", picture, (), ""),
+        ("film.on_picture", paint.on_picture(picture, labels, reference), (), ""),
+        ("film.mean_probability", _map(outcome.probability, size, "viridis"), paint.VIRIDIS, "1"),
+        ("film.disagreement", _map(outcome.disagreement, size, "cividis"), paint.CIVIDIS, "0.5"),
+    ]
+
+
+def _map(values: np.ndarray, size: tuple[int, int], table: str) -> paint.RGB:
+    return paint.mapped(paint.fit(values, size), 0, 255, table)
+
+
+def figure_png(path: Path | str, finished: RunOutput) -> None:
+    """Write a figure of picture, mask, probability and disagreement, lettered a to d, without words."""
+    tiles = _tiles(finished)
+    height, width = tiles[0][1].shape[:2]
+    sheet = Image.new("RGB", (4 * width + 3 * _GAP, _MARGIN + height + 2 * _MARGIN), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for i, (_, tile, colours, top) in enumerate(tiles):
+        left = i * (width + _GAP)
+        pen.text((left, 2), "abcd"[i], "black", font)
+        sheet.paste(Image.fromarray(tile), (left, _MARGIN))
+        if colours:
+            ramp = paint.mapped(np.linspace(0, 1, width)[None].repeat(_BAR, 0), 0, 1, _name(colours))
+            sheet.paste(Image.fromarray(ramp), (left, _MARGIN + height + 6))
+            pen.text((left, _MARGIN + height + 18), "0", "black", font)
+            pen.text((left + width, _MARGIN + height + 18), top, "black", font, anchor="ra")
+    sheet.save(path, "PNG")
+
+
+def _name(colours: Sequence[str]) -> str:
+    return "viridis" if colours == paint.VIRIDIS else "cividis"
+
+
+def figure_svg(finished: RunOutput, words: Words) -> str:
+    """Draw the same figure with its words, as one SVG file that refers to nothing outside."""
+    tiles = _tiles(finished)
+    height, width = tiles[0][1].shape[:2]
+    parts = []
+    for i, (key, tile, colours, top) in enumerate(tiles):
+        left, below = i * (width + _GAP), _MARGIN + height + 6
+        title = html.escape(f"{'abcd'[i]}  {words(key)}")
+        parts.append(f'<text x="{left}" y="15">{title}</text>')
+        parts.append(f'<image x="{left}" y="{_MARGIN}" width="{width}" height="{height}" href="{_png(tile)}"/>')
+        if colours:
+            stops = "".join(
+                f'<stop offset="{k / (len(colours) - 1):.3f}" stop-color="{c}"/>' for k, c in enumerate(colours)
+            )
+            parts.append(f'<linearGradient id="scale{i}">{stops}</linearGradient>')
+            parts.append(f'<rect x="{left}" y="{below}" width="{width}" height="{_BAR}" fill="url(#scale{i})"/>')
+            parts.append(f'<text x="{left}" y="{below + 24}">0</text>')
+            parts.append(f'<text x="{left + width}" y="{below + 24}" text-anchor="end">{top}</text>')
+    full = 4 * width + 3 * _GAP, height + 3 * _MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" viewBox="0 0 {full[0]} {full[1]}" '
+        f'font-family="system-ui, sans-serif" font-size="14"><rect width="100%" height="100%" fill="white"/>'
+        f"{''.join(parts)}</svg>\n"
+    )
+
+
+def _png(tile: paint.RGB) -> str:
+    held = io.BytesIO()
+    Image.fromarray(tile).save(held, "PNG")
+    return "data:image/png;base64," + b64encode(held.getvalue()).decode()

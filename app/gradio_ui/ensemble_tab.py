@@ -1,0 +1,100 @@
+"""The third room: how far the members of an ensemble agree, what that says, and what it does not."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+
+from app.analysis import ensemble
+from app.components import gallery, scrubber
+from app.core.session import FinishedRun
+from app.gradio_ui import film
+from app.gradio_ui.page_state import QUICK, PageState, Selection, Tab, Update
+from app.i18n import Words, words
+from app.views import ensemble_views, panels
+
+__all__ = ["build"]
+
+
+def build(page: PageState) -> Tab:
+    """Lay the members' film, the fusions, the charts, and a gallery to pick the best member from."""
+    empty = gr.HTML("", elem_classes="words")
+    with gr.Column() as crowded:
+        shown = film.build(page, next(panel for panel in panels.PANELS if panel.key == "members"))
+        _heading(page, "fusions")
+        fused = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-fusions")
+        rules = gr.HTML("", elem_classes="words", elem_id="fusion-table")
+        _heading(page, "enough")
+        with gr.Row(elem_classes="charts"):
+            plots = [gr.Plot(show_label=False, container=False) for _ in range(2)]
+        _heading(page, "pick")
+        picked = gr.HTML(None, html_template=gallery.MARKUP, js_on_load=gallery.SCRIPT, elem_id="members")
+        download = page.localized(
+            gr.DownloadButton,
+            lambda w: {"label": w("ensemble.download")},
+            size="sm",
+            visible=False,
+            scale=0,
+            min_width=220,
+            elem_id="get-member",
+        )
+    _heading(page, "believe")
+    told = gr.HTML("", elem_classes="words", elem_id="calibration")
+    with gr.Row(elem_classes="charts one"):
+        believed = gr.Plot(show_label=False, container=False, visible=False)
+
+    def show(selection: Selection, w: Words) -> Update:
+        known = ensemble.calibration(selection.checkpoint) if selection.checkpoint else None
+        chart = ensemble_views.calibration_chart(known, w) if known else None
+        update: Update = {
+            told: ensemble_views.calibration_words(known, w),
+            believed: gr.update(value=chart, visible=chart is not None),
+        }
+        recording = selection.recording
+        if recording is None or not shown.panel.needs(recording):
+            reason = w("ensemble.not_run" if recording is None else "ensemble.one_member")
+            return update | {crowded: gr.update(visible=False), empty: f"<p>{reason}</p>"}
+        area = ensemble_views.area_chart(ensemble.areas(recording), w)
+        rows = ensemble.enough(recording)
+        return (
+            update
+            | film.show(shown, selection, w)
+            | {
+                crowded: gr.update(visible=True),
+                empty: "",
+                fused: ensemble_views.fusion_film(recording, w),
+                rules: ensemble_views.fusion_words(recording, w),
+                plots[0]: area,
+                plots[1]: ensemble_views.enough_chart(rows, w, reference=bool(recording.opening.reference)),
+                picked: ensemble_views.members(recording, w, None),
+                download: gr.update(visible=False),
+            }
+        )
+
+    def pick(
+        language: str, image: object, finished_run: FinishedRun | None, name: str | None, event: gr.EventData
+    ) -> Update:
+        selection, index = page.selection(image, finished_run, name), event.index  # pyright: ignore[reportAttributeAccessIssue]
+        if selection.recording is None or not isinstance(index, int) or not 0 <= index < len(selection.members):
+            return {picked: gr.skip()}
+        from medsegdiff.imaging import write_labels
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"member-{index + 1}.png"
+            write_labels(path, selection.members[index])
+            copy = download.move_resource_to_block_cache(str(path))
+        chosen = ensemble_views.members(selection.recording, words(language), index)
+        return {picked: chosen, download: gr.update(value=copy, visible=True)}
+
+    picked.click(pick, page.seen, [picked, download], **QUICK)
+    return Tab(
+        "ensemble", [empty, crowded, *shown.widgets, fused, rules, *plots, picked, download, told, believed], show
+    )
+
+
+def _heading(page: PageState, key: str) -> None:
+    page.localized(
+        gr.HTML,
+        lambda w: {"value": f"<h2>{w(f'ensemble.{key}_heading')}</h2><p>{w(f'ensemble.{key}_text')}</p>"},
+        elem_classes="words section",
+    )

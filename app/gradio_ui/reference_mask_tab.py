@@ -1,0 +1,146 @@
+"""The fifth room: a mask of one's own, painted or brought, and how near the result comes to it."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.analysis import reference_mask
+from app.components import scrubber
+from app.core.session import FinishedRun
+from app.gradio_ui.page_state import QUICK, PageState, Selection, Tab, Update, refusal, refusing
+from app.i18n import Words, words
+from app.views import paint, reference_mask_views
+
+__all__ = ["build"]
+
+_CANVAS = 512  # longest side of the picture to paint on, in pixels
+_SUFFIXES = [".png", ".tif", ".tiff", ".nii", ".gz", ".nrrd", ".mha"]
+_FILES = ("mask", "reference", "scores")
+
+
+def build(page: PageState) -> Tab:
+    """Lay the scores, both contours, and the two ways to bring a truth."""
+    told = gr.HTML("", elem_classes="words", elem_id="scores")
+    film = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-reference")
+    with gr.Row(visible=False, elem_classes="files") as row:
+        files = [
+            page.localized(
+                gr.DownloadButton,
+                lambda w, key=key: {"label": w(f"reference.{key}")},
+                size="sm",
+                min_width=120,
+                elem_id=f"get-reference-{key}",
+            )
+            for key in _FILES
+        ]
+    page.localized(
+        gr.HTML,
+        lambda w: {"value": f"<h2>{w('reference.own_heading')}</h2><p>{w('reference.own_text')}</p>"},
+        elem_classes="words section",
+    )
+    editor = page.localized(
+        gr.ImageEditor,
+        lambda w: {"label": w("reference.editor")},
+        type="numpy",
+        format="png",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        layers=False,
+        brush=_brush(_names(page, page.opening)),
+        height=460,
+        buttons=[],
+        visible=False,  # until its picture comes: one that comes while the canvas is still being made is lost
+        elem_id="editor",
+    )
+    classes = gr.HTML("", elem_classes="words")
+    with gr.Row(elem_classes="go"):
+        score = page.localized(
+            gr.Button, lambda w: {"value": w("reference.score")}, min_width=200, scale=0, elem_id="score", size="md"
+        )
+        upload = page.localized(
+            gr.UploadButton,
+            lambda w: {"label": w("reference.upload")},
+            file_types=_SUFFIXES,
+            min_width=200,
+            scale=0,
+            size="md",
+            elem_id="upload-reference",
+        )
+
+    def scored(selection: Selection, known: Any, source: str, w: Words) -> Update:
+        """Score the mask on the screen against a truth of its size."""
+        recording = selection.recording
+        assert recording is not None
+        names, labels = recording.facts["labels"], selection.labels
+        found = reference_mask.score(labels, known, names, recording.facts["spacing_mm"])
+        with TemporaryDirectory() as folder:
+            paths = reference_mask_views.write(Path(folder), labels, known, found)
+            copies = {
+                button: gr.update(value=button.move_resource_to_block_cache(str(paths[key])))
+                for button, key in zip(files, _FILES, strict=True)
+            }
+        return copies | {
+            told: reference_mask_views.words_of(found, source, w),
+            film: reference_mask_views.both(selection.target.opening.picture, labels, known, names, found, w),
+            row: gr.update(visible=True),
+        }
+
+    def show(selection: Selection, w: Words) -> Update:
+        picture = selection.target.picture.pixels
+        side = min(1.0, _CANVAS / max(picture.shape[:2]))
+        small = paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
+        names = _names(page, selection)
+        canvas = {"background": small, "layers": [], "composite": None}
+        update: Update = {classes: reference_mask_views.class_words(names, w)}
+        if selection.tab_cache.get("reference_mask") != (selection.target, names):  # else what is painted on it stays
+            update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
+            update[page.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
+        if selection.recording is None:
+            return update | {told: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
+        for known in selection.target.reference:
+            return update | scored(selection, known, "drawn", w)
+        return update | {told: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
+
+    def seen(
+        language: str, image: object, finished_run: FinishedRun | None, name: str | None
+    ) -> tuple[Words, Selection]:
+        w, selection = words(language), page.selection(image, finished_run, name)
+        if selection.recording is None:
+            raise refusal(w("reference.not_run"), w)
+        return w, selection
+
+    def score_painted(drawn: dict[str, Any] | None, *visible: Any) -> Update:
+        w, selection = seen(*visible)
+        with refusing(w, "errors.reference"):
+            layers = [np.asarray(layer) for layer in (drawn or {}).get("layers") or []]
+            known = reference_mask.painted(layers, len(_names(page, selection)), selection.labels.shape)
+        return scored(selection, known, "painted", w)
+
+    def score_upload(path: str | None, *visible: Any) -> Update:
+        w, selection = seen(*visible)
+        if path is None:
+            return {told: gr.skip()}
+        with refusing(w, "errors.reference"):
+            known = reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
+        return scored(selection, known, "brought", w)
+
+    shown = [told, film, row, *files]
+    reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 2}
+    score.click(score_painted, [editor, *page.seen], shown, **reading)
+    upload.upload(score_upload, [upload, *page.seen], shown, **reading)
+    return Tab("reference_mask", [editor, classes, *shown], show)
+
+
+def _brush(names: list[str]) -> gr.Brush:
+    """Offer a colour for each class, and no other."""
+    colours = paint.CLASSES[: max(len(names), 1)]
+    return gr.Brush(default_size=14, colors=list(colours), default_color=colours[0], color_mode="fixed")
+
+
+def _names(page: PageState, selection: Selection) -> list[str]:
+    card = page.session.card_of(selection.checkpoint)
+    return list(card.labels) if card else []

@@ -1,0 +1,122 @@
+"""The first room: run, watch every step, stop, take the result home."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from app.analysis.comparisons import Clock
+from app.core.frames import Frame, Opening
+from app.core.session import FinishedRun, RunOutput
+from app.core.settings import read
+from app.gradio_ui import files, film, run_button
+from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
+from app.gradio_ui.sidebar import Sidebar
+from app.i18n import Words, words
+from app.views import descriptions, films, panels
+
+__all__ = ["build"]
+
+_FRAMES_PER_SECOND = 10
+_PANEL = next(panel for panel in panels.PANELS if panel.key == "steps")
+
+
+def build(page: PageState, sidebar: Sidebar) -> Tab:
+    """Lay the film of the steps, the facts, the files, and wire Run and Stop."""
+    opening = page.opening.recording
+    shown = film.build(page, _PANEL, opening, between=lambda: (_facts(opening), files.build(page)))
+    facts, downloads = shown.between
+    widgets = [*shown.widgets, facts, *downloads.widgets]
+
+    def show(selection: Selection, w: Words) -> Update:
+        """Show a run, or the picture that waits for one."""
+        if selection.recording is None:
+            waiting = films.still(selection.target.opening, w, descriptions.waiting(selection.target, w))
+            return film.still(shown, waiting) | {facts: ""} | downloads.hidden()
+        told = {facts: descriptions.facts(selection.recording, w, live=selection.finished_run is not None)}
+        return film.show(shown, selection, w) | told | ({} if selection.finished_run else downloads.hidden())
+
+    def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+        yield {sidebar.run: gr.update(interactive=False), sidebar.stop: gr.update(interactive=True)}
+        yield from latest.until_another(name, going(latest, image, name, language, *values))
+        yield idle()  # Gradio sends a run's last word twice, so let that be a short one
+
+    def going(
+        latest: LatestRequest, image: object, name: str | None, language: str, *values: object
+    ) -> Iterator[Update]:
+        w = latest.words(language)
+        yield {page.tab: "run", page.drawn: ("run",)}
+        try:
+            with refusing(w, "errors.settings"):
+                if name is None:
+                    raise refusal(w("model.none"), w)
+                selection, settings = page.selection(image, None, name), read(values)
+                loading = films.live(selection.target.opening, None, w, w("run.loading"), 0.0)
+                yield {shown.film: loading, facts: ""} | downloads.hidden()
+                page.session.segmenter(name)
+                with closing(page.session.run(name, selection.target, settings)) as events:
+                    yield from watched(events, image, name, lambda: latest.words(language))
+        except gr.Error:
+            yield page.draw("run", page.selection(image, None, name), latest.words(language)) | idle()
+            raise
+
+    def watched(
+        events: Iterator[Opening | Frame | RunOutput], image: object, name: str, speak: Callable[[], Words]
+    ) -> Iterator[Update]:
+        """Show what arrives, ten pictures a second at most, in the language of that moment."""
+        opening: Opening | None = None
+        clock, painted = Clock(), 0.0
+        for event in events:
+            w = speak()
+            match event:
+                case Opening():
+                    opening = event
+                    status = w("run.anchor" if opening.anchor else "run.looking")
+                    yield {shown.film: films.live(opening, None, w, status, 0.0)}
+                case Frame() as frame:
+                    now, done = time.perf_counter(), frame.index + 1
+                    left = clock.left(done, frame.total)
+                    if frame.index and frame.index + 1 < frame.total and now - painted < 1 / _FRAMES_PER_SECOND:
+                        continue
+                    painted, eta = now, "…" if math.isnan(left) else f"{left:.1f}"
+                    status = w("run.step", step=done, total=frame.total, t=frame.t, eta=eta)
+                    assert opening is not None
+                    yield {shown.film: films.live(opening, frame, w, status, done / frame.total)}
+                case RunOutput():
+                    finished_run = FinishedRun.of(event)
+                    took = descriptions.estimate(page.session.estimate(name, event.result.settings), w)
+                    drawn = page.draw("run", page.selection(image, finished_run, name), w)
+                    yield (
+                        drawn
+                        | downloads.offered(event, image, w)
+                        | {page.finished_run: finished_run, sidebar.estimate: took}
+                    )
+
+    def idle() -> Update:
+        return {sidebar.run: gr.update(interactive=True), sidebar.stop: gr.update(interactive=False)}
+
+    run_button.show_waiting(sidebar.run, sidebar.stop)
+    event = sidebar.run.click(
+        run,
+        [page.latest, page.image, page.checkpoint, page.language, *page.controls],
+        [*widgets, page.tab, page.image, page.finished_run, page.drawn, sidebar.run, sidebar.stop, sidebar.estimate],
+        **BUSY,
+    )
+    event.then(idle, None, [sidebar.run, sidebar.stop], js=run_button.clear_waiting(sidebar.run), **QUICK)
+    sidebar.stop.click(
+        idle,
+        None,
+        [sidebar.run, sidebar.stop],
+        cancels=[event],
+        js="() => window.dispatchEvent(new Event('film-stop'))",
+        **QUICK,
+    ).then(None, None, None, js=run_button.clear_waiting(sidebar.run), **QUICK)
+    return Tab("run", widgets, show)
+
+
+def _facts(recording: Any) -> gr.HTML:
+    told = descriptions.facts(recording, words("en"), live=False) if recording else ""
+    return gr.HTML(told, elem_id="facts")

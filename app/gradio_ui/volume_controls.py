@@ -1,0 +1,239 @@
+"""Slices and windows of a visitor's volume, and all its slices at once.
+
+Everything here is hidden until a volume, or a picture of more than 8 bits, is brought.
+"""
+
+import html
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+
+from app.analysis.comparisons import Progress
+from app.components import scrubber
+from app.core.settings import read
+from app.export import files
+from app.gradio_ui import run_button
+from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Update, refusal, refusing
+from app.i18n import Words, words
+from app.inputs import volumes
+from app.inputs.images import InputImage, SliceView
+from app.inputs.volumes import PRESETS
+
+__all__ = ["VolumeControls", "build", "connect"]
+
+Show = Callable[[InputImage, str | None, Words], Update]
+
+
+class VolumeControls:
+    """The widgets of this place."""
+
+    __slots__ = ("axis", "buttons", "every", "film", "group", "high", "index", "low", "preset", "sizes", "whole")
+
+    group: Any
+    axis: Any
+    index: Any
+    preset: Any
+    low: Any
+    high: Any
+    every: run_button.RunButton
+    whole: Any  # what is known of all slices together
+    film: Any
+    sizes: Any
+    buttons: dict[str, Any]
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All that `shown` may change."""
+        return [self.group, self.axis, self.index, self.preset, self.low, self.high, self.whole, *self.results]
+
+    @property
+    def results(self) -> list[Any]:
+        """What shows all slices segmented."""
+        return [self.film, self.sizes, *self.buttons.values()]
+
+    def cleared(self) -> Update:
+        """Show nothing of them: what they showed was of another volume or checkpoint."""
+        hidden = {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
+        return {self.film: None, self.sizes: ""} | hidden
+
+    def shown(self, image: object) -> Update:
+        """Offer what there is to choose for this picture; of a picture that is no volume, nothing."""
+        slice_view = image.slice_view if isinstance(image, InputImage) else None
+        if slice_view is None or not (slice_view.slices > 1 or slice_view.window):
+            return self.cleared() | {self.group: gr.update(visible=False)}
+        low, high = _ends(slice_view)
+        return self.cleared() | {
+            self.group: gr.update(visible=True),
+            self.axis: gr.update(value=slice_view.axis, visible=len(slice_view.axes) > 1),
+            self.index: gr.update(
+                value=slice_view.index + 1, minimum=1, maximum=max(slice_view.slices, 2), visible=slice_view.slices > 1
+            ),
+            self.preset: gr.update(value="own", visible=slice_view.hounsfield),
+            self.low: gr.update(value=low, visible=slice_view.window is not None),
+            self.high: gr.update(value=high, visible=slice_view.window is not None),
+            self.whole: gr.update(visible=slice_view.slices > 1),
+        }
+
+
+def build(page: PageState) -> VolumeControls:
+    """Lay the widgets, hidden."""
+    controls = VolumeControls()
+    with gr.Column(visible=False, elem_id="slices") as controls.group:
+        page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('volume.heading')}</h3>"}, elem_classes="words")
+        controls.axis = page.localized(
+            gr.Radio,
+            lambda w: {"label": w("volume.axis"), "choices": [(w(f"volume.axis_{axis}"), axis) for axis in range(3)]},
+            value=2,
+            elem_id="slice-axis",
+        )
+        controls.index = page.localized(
+            gr.Slider, lambda w: {"label": w("volume.index")}, minimum=1, maximum=2, step=1, elem_id="slice-index"
+        )
+        controls.preset = page.localized(
+            gr.Dropdown,
+            lambda w: {
+                "label": w("volume.preset"),
+                "choices": [(w(f"volume.{name}"), name) for name in ("own", *PRESETS)],
+            },
+            value="own",
+            filterable=False,
+            elem_id="window-preset",
+        )
+        with gr.Row():
+            controls.low = page.localized(
+                gr.Number, lambda w: {"label": w("volume.low")}, min_width=100, elem_id="window-low"
+            )
+            controls.high = page.localized(
+                gr.Number, lambda w: {"label": w("volume.high")}, min_width=100, elem_id="window-high"
+            )
+        with gr.Column() as controls.whole:
+            controls.every = run_button.build(page, lambda w: {"value": w("volume.all")}, "all-slices")
+            controls.film = gr.HTML(
+                None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume"
+            )
+            controls.sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")
+            with gr.Row(elem_classes="files"):
+                controls.buttons = {name: _button(page, name) for name in files.VOLUME_FILES}
+    return controls
+
+
+def _button(page: PageState, name: str) -> gr.DownloadButton:
+    return page.localized(
+        gr.DownloadButton,
+        lambda w: {"label": w(f"volume.file_{name}")},
+        size="sm",
+        visible=False,
+        elem_id=f"get-volume-{name}",
+        min_width=120,
+    )
+
+
+def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list[Any]) -> None:
+    """Let a choice cut and show another slice, and the button segment all of them; called when every room is laid."""
+
+    def cuts(change: Callable[[SliceView, Any], SliceView]) -> Callable[..., Update]:
+        def choose(value: Any, latest: LatestRequest, image: object, name: str | None, language: str) -> Update:
+            slice_view = image.slice_view if isinstance(image, InputImage) else None
+            try:
+                wished = None if slice_view is None else change(slice_view, value)
+            except (TypeError, ValueError):  # a number half typed, or something no page sends
+                wished = None
+            if wished is None or wished == slice_view:
+                return {controls.group: gr.skip()}
+            w = words(language)
+            with refusing(w, "errors.picture"):
+                fresh = volumes.look(page.volume_cache, wished)
+            latest.slices += 1
+            return show(fresh, name, w) | _changed(controls, slice_view, wished)
+
+        return choose
+
+    seen = [page.image, page.checkpoint, page.language]
+    for widget, change in (
+        (controls.axis, lambda slice_view, axis: slice_view.along(axis) if axis in slice_view.axes else slice_view),
+        (controls.index, lambda slice_view, number: replace(slice_view, index=int(number) - 1)),
+        (controls.preset, lambda slice_view, name: replace(slice_view, window=PRESETS.get(name, slice_view.own))),
+        (controls.low, lambda slice_view, low: _window(slice_view, low, None)),
+        (controls.high, lambda slice_view, high: _window(slice_view, None, high)),
+    ):
+        widget.input(cuts(change), [widget, page.latest, *seen], outputs, trigger_mode="always_last", **QUICK)
+
+    def whole(
+        latest: LatestRequest, image: object, name: str | None, language: str, *values: object
+    ) -> Iterator[Update]:
+        w = latest.words(language)
+        slice_view = image.slice_view if isinstance(image, InputImage) else None
+        from medsegdiff.slices import VolumeSegmentation
+
+        with refusing(w, "errors.settings"):
+            if name is None or slice_view is None:
+                raise refusal(w("model.none"), w)
+            held, settings = page.volume_cache.get(slice_view.key), read(values, trace=False)
+            yield {controls.every.line: w("run.loading")}
+            began = painted = time.perf_counter()
+            with closing(volumes.segment(page.session, name, held, slice_view, settings)) as events:
+                for event in events:
+                    now, w = time.perf_counter(), latest.words(language)
+                    if isinstance(event, VolumeSegmentation):
+                        yield _told(page, controls, held, slice_view, event, w)
+                    elif now - painted > 0.1:
+                        painted, left = now, (now - began) * (1 / event.fraction - 1)
+                        at = Progress(round(event.fraction * event.of), event.of, left)
+                        yield {controls.every.line: run_button.status(at, w)}
+
+    controls.every.does(whole, [*seen, *page.controls], controls.results, of_volume=True)
+
+
+def _ends(slice_view: SliceView) -> tuple[float, float]:
+    """Round a window to what is worth reading; it is applied as it is."""
+    low, high = slice_view.window or (0.0, 0.0)
+    return float(f"{low:.4g}"), float(f"{high:.4g}")
+
+
+def _window(slice_view: SliceView, low: float | None, high: float | None) -> SliceView:
+    """Set one end; an end beyond the other is not yet meant."""
+    if slice_view.window is None:
+        return slice_view
+    window = (
+        slice_view.window[0] if low is None else float(low),
+        slice_view.window[1] if high is None else float(high),
+    )
+    return replace(slice_view, window=window) if window[0] < window[1] else slice_view
+
+
+def _changed(controls: VolumeControls, before: SliceView | None, after: SliceView) -> Update:
+    """Bring the widgets along that were not the ones touched."""
+    update: Update = {controls.group: gr.skip()}
+    if before is None or before.axis != after.axis:
+        update[controls.index] = gr.update(
+            value=after.index + 1, maximum=max(after.slices, 2), visible=after.slices > 1
+        )
+        update[controls.whole] = gr.update(visible=after.slices > 1)
+    if before is not None and before.window != after.window and after.window in (*PRESETS.values(), after.own):
+        update[controls.low], update[controls.high] = _ends(after)
+    return update
+
+
+def _told(page: PageState, controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words) -> Update:
+    """Show the slices as a film, say how large each class is, and offer the files."""
+    lines = []
+    for label, size in result.volumes().items():
+        named = {"label": w.known(f"class.{label}", label), "voxels": f"{size['voxels']:,}"}
+        known = "mm3" in size
+        lines.append(w("volume.size_mm3" if known else "volume.size", ml=f"{size.get('mm3', 0) / 1000:.2f}", **named))
+    lines.append(w("volume.done", slices=slice_view.slices, seconds=f"{result.seconds:.1f}"))
+    update: Update = {
+        controls.film: volumes.watch(held, slice_view, result, w),
+        controls.sizes: "".join(f"<p>{html.escape(line)}</p>" for line in lines),
+    }
+    with TemporaryDirectory() as folder:
+        paths = files.write_volume(folder, result, held)
+        for name, button in controls.buttons.items():
+            copy = button.move_resource_to_block_cache(str(paths[name])) if name in paths else None
+            update[button] = gr.update(value=copy, visible=copy is not None)
+    return update

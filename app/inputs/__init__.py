@@ -1,0 +1,1 @@
+"""Images to segment: synthetic examples, sample images of installed packages, uploads and volumes."""

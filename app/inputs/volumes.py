@@ -1,0 +1,235 @@
+"""Volumes and deep pictures of visitors: read once, kept on a shelf for a while, looked at slice by slice.
+
+A slice is cut and its window set many times, but the file is deleted a minute after it was read. So the values stay in memory,
+on a shelf with room for so many bytes and no longer than half an hour, under a key that only the visitor's session knows;
+when room is needed, what was looked at longest ago goes. Nothing of a header stays but its geometry and, of a DICOM file,
+the numbers by which a segmentation refers to it; no name does.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.components.scrubber import Position, View, film
+from app.core.session import Session
+from app.i18n import Words
+from app.inputs.images import InputImage, SliceView, upload
+from app.inputs.uploads import temporary_upload
+from app.views import paint
+
+if TYPE_CHECKING:
+    from medsegdiff.config import RunSettings
+    from medsegdiff.image_ref import Volume
+    from medsegdiff.slices import Progress, VolumeSegmentation
+
+__all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "segment", "take", "turn", "watch"]
+
+EVALUATIONS = 6000  # of the network, that a whole volume may cost here: slices x members x steps
+PRESETS = {"soft": (-160.0, 240.0), "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
+"""Windows in Hounsfield units."""
+_BYTES = 256 * 2**20
+_SECONDS = 1800.0
+_SHOWN = 40  # slices of a film
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedVolume:
+    """One visitor's volume."""
+
+    volume: "Volume"
+    source: Any = None  # of a DICOM file, what its segmentation repeats; else None
+
+    @property
+    def anywhere(self) -> bool:
+        """Tell whether it lies in space, so that a mask of it can be laid there too."""
+        return self.volume.source_kind in ("dicom", "nifti", "nrrd", "mha")
+
+
+@dataclass(slots=True)
+class VolumeCache:
+    """Keeps volumes by key; threads may share it.
+
+    Arguments:
+        most: bytes of values that are kept at all.
+        seconds: how long a volume is kept after it was last looked at.
+        clock: tells the time.
+    """
+
+    most: int = _BYTES
+    seconds: float = _SECONDS
+    clock: Callable[[], float] = time.monotonic
+    _held: dict[str, tuple[float, CachedVolume]] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def put(self, cached_volume: CachedVolume) -> str:
+        """Keep a volume, and return the key to it.
+
+        Raises:
+            ValueError: it is larger than the shelf.
+        """
+        size = cached_volume.volume.array.nbytes
+        if size > self.most:
+            raise ValueError(
+                f"the volume takes {size >> 20} MiB, more than the {self.most >> 20} MiB kept here; crop it"
+            )
+        with self._lock:
+            self._tidy(self.most - size)
+            key = secrets.token_urlsafe(18)
+            self._held[key] = self.clock(), cached_volume
+        return key
+
+    def get(self, key: str | None) -> CachedVolume:
+        """Take a look at a volume, which keeps it for longer.
+
+        Raises:
+            ValueError: it is no longer there.
+        """
+        with self._lock:
+            self._tidy(self.most)
+            if key is None or key not in self._held:
+                raise ValueError("this volume is no longer in memory; give the file again")
+            _, cached_volume = self._held.pop(key)
+            self._held[key] = self.clock(), cached_volume  # the last in line
+        return cached_volume
+
+    def drop(self, key: str | None) -> None:
+        """Forget a volume."""
+        with self._lock:
+            self._held.pop(key or "", None)
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._tidy(self.most)
+            return len(self._held)
+
+    def _tidy(self, most: int) -> None:
+        oldest = self.clock() - self.seconds
+        for key in [key for key, (seen, _) in self._held.items() if seen < oldest]:
+            del self._held[key]
+        while self._held and sum(one.volume.array.nbytes for _, one in self._held.values()) > most:
+            del self._held[next(iter(self._held))]
+
+
+def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
+    """Read a visitor's file; a volume or a deep picture is kept on the shelf, and opens with its middle slice.
+
+    The copy on disk is deleted, whatever came of it.
+
+    Raises:
+        ValueError: it is no picture that can be read here.
+    """
+    from medsegdiff.imaging import read_stack
+
+    with temporary_upload(path):
+        volume = read_stack(path, most=volume_cache.most)
+        if volume is None:
+            return upload(path)
+        source = _source(path) if volume.source_kind == "dicom" else None
+    slice_view = _first(volume, task)
+    picture = volume.slice(
+        slice_view.axis, slice_view.index, slice_view.window
+    )  # refused, if at all, before it is kept
+    return InputImage(picture, slice_view=replace(slice_view, key=volume_cache.put(CachedVolume(volume, source))))
+
+
+def _first(volume: "Volume", task: str) -> SliceView:
+    from medsegdiff.data.tasks import axis_of
+    from medsegdiff.image_ref import MIN_SIDE
+
+    x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
+    flat = volume.source_kind == "dicom" or z == 1
+    sides = {0: (y, z), 1: (x, z), 2: (x, y)}
+    axes = (2,) if flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
+    axis = axis_of(task) if axis_of(task) in axes else axes[-1]
+    if volume.array.ndim == 4:
+        return SliceView("", axes, axis, counts[axis] // 2, counts, None, None, (0.0, 255.0), False)
+    finite = volume.array[np.isfinite(volume.array)]
+    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    ct = volume.modality == "CT"
+    return SliceView("", axes, axis, counts[axis] // 2, counts, volume.window, volume.window, ends, ct)
+
+
+def _source(path: str) -> Any:
+    from medsegdiff.dicom_seg import read_source
+
+    with suppress(ValueError):  # without it there is a mask all the same
+        return read_source(path)
+    return None
+
+
+def look(volume_cache: VolumeCache, slice_view: SliceView) -> InputImage:
+    """Cut a slice.
+
+    Raises:
+        ValueError: the volume is gone, or there is no such slice.
+    """
+    return InputImage(
+        volume_cache.get(slice_view.key).volume.slice(slice_view.axis, slice_view.index, slice_view.window),
+        slice_view=slice_view,
+    )
+
+
+def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> object:
+    """Look along the axis that a task wants which the one before it did not; whoever chose an axis keeps it else.
+
+    Returns the subject itself where nothing is turned: it is no volume, or is no longer on the shelf.
+    """
+    from medsegdiff.data.tasks import axis_of
+
+    slice_view, axis = image.slice_view if isinstance(image, InputImage) else None, axis_of(after)
+    if slice_view is None or axis in (axis_of(before), slice_view.axis) or axis not in slice_view.axes:
+        return image
+    with suppress(ValueError):
+        return look(volume_cache, slice_view.along(axis))
+    return image
+
+
+def segment(
+    session: Session, name: str, cached_volume: CachedVolume, how: SliceView, settings: "RunSettings"
+) -> "Generator[Progress | VolumeSegmentation, None, None]":
+    """Segment all slices along the axis looked along.
+
+    Raises:
+        ValueError: it would take too long for a server that others wait for.
+    """
+    from medsegdiff.slices import segment_volume
+
+    cost = how.slices * settings.members * settings.steps
+    if cost > EVALUATIONS:
+        raise ValueError(
+            f"{how.slices} slices x {settings.members} members x {settings.steps} steps are {cost} evaluations "
+            f"of the network, more than {EVALUATIONS}; choose fewer members or steps, or use the command line"
+        )
+    plain = replace(settings, trace=False)
+    return segment_volume(session.segmenter(name), cached_volume.volume, plain, axis=how.axis, window=how.window)
+
+
+def watch(cached_volume: CachedVolume, how: SliceView, result: "VolumeSegmentation", words: Words) -> dict[str, Any]:
+    """Show slices with their mask as a film, evenly chosen where there are many."""
+    from medsegdiff.image_ref import plane_of
+
+    volume, count = cached_volume.volume, how.slices
+    places = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
+    tiles, told = [], []
+    for index in places:
+        picture = volume.slice(how.axis, index, how.window).pixels
+        row, column = (step for i, step in enumerate(volume.spacing[::-1]) if i != 2 - how.axis)
+        height, width = picture.shape[0] * row, picture.shape[1] * column
+        size = max(8, round(256 * height / max(height, width))), max(8, round(256 * width / max(height, width)))
+        labels = paint.fit(plane_of(result.labels, how.axis, index), size, smooth=False)
+        tiles.append(paint.on_picture(paint.fit(picture, size), labels))
+        told.append(words("volume.slice", slice=index + 1, slices=count, share=f"{100 * (labels > 0).mean():.1f}"))
+    view = View(words(f"volume.axis_{how.axis}"), tiles, told)
+    at = min(range(len(places)), key=lambda i: abs(places[i] - how.index))
+    names = result.domain.labels
+    legend = [
+        (paint.CLASSES[i % len(paint.CLASSES)], "solid", words.known(f"class.{name}", name))
+        for i, name in enumerate(names)
+    ]
+    return film([view], [Position(one, one) for one in told], words, at=at, legend=legend)

@@ -1,0 +1,1 @@
+"""Finished runs as pictures, films, charts and sentences."""

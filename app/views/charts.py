@@ -1,0 +1,188 @@
+"""Arrays to plotly figures. Curves and still maps; what moves with the steps is a film.
+
+One look: no background of its own, so that it sits on a light and on a dark page; the colours of `paint`; numbers on every
+axis and colour bar.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Num
+from numpy import ndarray
+from plotly.graph_objects import Figure
+from plotly.subplots import make_subplots
+
+from app.views import paint
+
+__all__ = ["Curve", "Figure", "Map", "curves", "maps", "radial"]
+
+_TEXT = "#7d8590"  # readable on white and on near-black
+_GRID = "rgba(125, 133, 144, 0.25)"
+_CYCLE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
+
+
+class Curve:
+    """One line of a chart."""
+
+    __slots__ = ("color", "mode", "name", "panel", "width", "x", "y")
+
+    def __init__(
+        self,
+        name: str,
+        x: Sequence[float],
+        y: Sequence[float],
+        *,
+        panel: int = 0,
+        width: float = 2.5,
+        mode: Literal["", "lines", "markers", "dots"] = "",
+        color: str = "",
+    ) -> None:
+        self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
+        self.color = color  # else one of the cycle's, by name
+        self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots" is a dotted line
+
+
+class Map:
+    """One heat map with its own colour bar."""
+
+    __slots__ = ("high", "low", "scale", "title", "values", "x", "y")
+
+    def __init__(
+        self,
+        title: str,
+        values: Num[ndarray, "h w"],
+        *,
+        scale: str | Sequence[str] = "cividis",
+        low: float | None = None,
+        high: float | None = None,
+        x: Sequence[float] | None = None,
+        y: Sequence[float] | None = None,
+    ) -> None:
+        self.title, self.values, self.scale, self.low, self.high, self.x, self.y = title, values, scale, low, high, x, y
+
+
+def _dressed(figure: Figure, height: int) -> Figure:
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": _TEXT},
+        height=height,
+        margin={"l": 56, "r": 16, "t": 40, "b": 84},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        hoverlabel={"font": {"family": "system-ui, sans-serif"}},
+        colorway=_CYCLE,
+    )
+    figure.update_annotations(font={"size": 13, "color": _TEXT})
+    return figure
+
+
+def curves(
+    lines: Sequence[Curve], titles: Sequence[str], x: str, y: Sequence[str], *, least: Sequence[float | None] = ()
+) -> Figure:
+    """Draw lines in panels side by side; a name has one colour and one entry in the legend.
+
+    `least` keeps a panel's axis from zooming in: it spans at least from there to 1.
+    """
+    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.1)
+    names = list(dict.fromkeys(line.name for line in lines))
+    seen: set[str] = set()
+    for line in lines:
+        figure.add_scatter(
+            x=line.x,
+            y=line.y,
+            name=line.name,
+            mode="lines" if line.mode == "dots" else line.mode,
+            line={
+                "width": line.width,
+                "color": line.color or _CYCLE[names.index(line.name) % len(_CYCLE)],
+                "dash": "dot" if line.mode == "dots" else "solid",
+            },
+            marker={"size": 9 if line.mode == "markers" else 4 + line.width},
+            legendgroup=line.name,
+            showlegend=line.name not in seen and len(names) > 1,
+            row=1,
+            col=line.panel + 1,
+        )
+        seen.add(line.name)
+    for i, title in enumerate(y, 1):
+        figure.update_xaxes(title=x, gridcolor=_GRID, zeroline=False, col=i)
+        figure.update_yaxes(title=title, gridcolor=_GRID, zeroline=False, col=i)
+    for i, low in enumerate(least):
+        if low is not None:
+            lowest = min(value for line in lines if line.panel == i for value in line.y)
+            figure.update_yaxes(range=[min(low, lowest) - 0.01, 1.01], col=i + 1)
+    rows = max(min(len(names), 3), -(-len(names) // 3)) if len(titles) == 1 else 1  # of a legend that has little room
+    figure = _dressed(figure, 300 + 20 * rows)
+    return figure.update_layout(margin={"b": 64 + 20 * rows})
+
+
+def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "", square: bool = True) -> Figure:
+    """Draw heat maps in a grid, each with its numbers."""
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[p.title for p in pictures],
+        horizontal_spacing=0.26 / columns,
+        vertical_spacing=(0.16 if square else 0.34) / rows,
+    )
+    scales = {"viridis": paint.VIRIDIS, "cividis": paint.CIVIDIS, "cyclic": "twilight"}
+    for i, p in enumerate(pictures):
+        row, column = divmod(i, columns)
+        place: Any = figure.get_subplot(row + 1, column + 1)
+        domain_x, domain_y = place.xaxis.domain, place.yaxis.domain
+        figure.add_heatmap(
+            z=np.asarray(p.values, np.float32).round(4),
+            x=p.x,
+            y=p.y,
+            zmin=p.low,
+            zmax=p.high,
+            colorscale=scales[p.scale] if isinstance(p.scale, str) else list(p.scale),
+            colorbar={
+                "x": domain_x[1] + 0.005,
+                "y": sum(domain_y) / 2,
+                "len": domain_y[1] - domain_y[0],
+                "thickness": 8,
+                "ticklen": 3,
+                "tickfont": {"size": 10},
+                "outlinewidth": 0,
+                "nticks": 5,
+            },
+            row=row + 1,
+            col=column + 1,
+        )
+        lowest = i + columns >= len(pictures)  # of its column: above others a title would lie on theirs
+        figure.update_xaxes(
+            title=x if lowest else "", row=row + 1, col=column + 1, constrain="domain", showgrid=False, zeroline=False
+        )
+        figure.update_yaxes(title=y if column == 0 else "", row=row + 1, col=column + 1, showgrid=False, zeroline=False)
+        if square:
+            figure.update_yaxes(
+                scaleanchor=f"x{i + 1 if i else ''}",
+                autorange="reversed",
+                constrain="domain",
+                row=row + 1,
+                col=column + 1,
+            )
+            if not x:
+                figure.update_xaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
+                figure.update_yaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
+    figure = _dressed(figure, 70 + 220 * rows)
+    return figure.update_layout(margin={"b": 16 if square else 48})
+
+
+def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarray, " r"]]:
+    """Average a centred spectrum over rings of equal frequency: (cycles per cell, mean)."""
+    values = np.asarray(spectrum, np.float64)
+    height, width = values.shape
+    v, u = np.meshgrid(
+        (np.arange(height) - height // 2) / height, (np.arange(width) - width // 2) / width, indexing="ij"
+    )
+    ring = np.rint(np.hypot(u, v) * min(height, width)).astype(int).ravel()
+    inside = ring <= min(height, width) // 2
+    total = np.bincount(ring[inside], values.ravel()[inside])
+    count = np.bincount(ring[inside])
+    return np.arange(len(count)) / min(height, width), total / np.maximum(count, 1)

@@ -1,0 +1,134 @@
+"""An ensemble for the eye and the ear: its fusions, its spread, how many members are enough, how far to believe it."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from app.analysis import ensemble
+from app.analysis.comparisons import agreement
+from app.analysis.ensemble import Areas, Calibration, Enough
+from app.components.gallery import gallery
+from app.components.scrubber import Position, View, film
+from app.core.frames import Recording
+from app.i18n import Words
+from app.views import paint
+from app.views.charts import Curve, Figure, curves
+from app.views.comparison_views import brief, table
+from app.views.films import legend, tile_size
+
+__all__ = [
+    "area_chart",
+    "calibration_chart",
+    "calibration_words",
+    "enough_chart",
+    "fusion_film",
+    "fusion_words",
+    "members",
+]
+
+
+def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
+    """Show the same members fused by every rule."""
+    opening = recording.opening
+    size = tile_size(opening.picture, 1)
+    picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
+    views = []
+    for rule, labels in ensemble.fusions(recording).items():
+        title, share = words(f"settings.fuse.{rule}"), f"{100 * float((labels > 0).mean()):.2f}"
+        tile = paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference)
+        views.append(View(title, [tile], [f"{title}. {words('film.share', share=share)}"]))
+    return film(views, [Position("", "")], words, legend=legend(recording, words, members=False), lead=False)
+
+
+def fusion_words(recording: Recording, words: Words) -> str:
+    """Compare the rules in a table, as HTML."""
+    from medsegdiff.metrics import dice
+
+    fused, names = ensemble.fusions(recording), recording.facts["labels"]
+    shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
+    reference = recording.opening.reference
+    heads = ["", words("ensemble.area"), words("ensemble.with_staple"), *([words("result.dice")] if reference else [])]
+    rows = [
+        [
+            words(f"settings.fuse.{rule}"),
+            f"{100 * float((labels > 0).mean()):.2f} %",
+            brief(shown, agreement(labels, fused["staple"], classes), words),
+            *(brief(shown, dice(labels, known, classes), words) for known in reference),
+        ]
+        for rule, labels in fused.items()
+    ]
+    return table(heads, rows)
+
+
+def area_chart(found: Areas, words: Words) -> Figure:
+    """Draw every member's area, their mean and its interval."""
+    count = len(found.shares)
+    ends = [0.5, count + 0.5]
+    lines = [
+        Curve(words("ensemble.members"), list(range(1, count + 1)), [100 * s for s in found.shares], mode="markers"),
+        Curve(words("ensemble.mean"), ends, [100 * found.mean] * 2, mode="lines"),
+        *(
+            Curve(words("ensemble.interval"), ends, [100 * edge] * 2, mode="dots", width=1.5)
+            for edge in (found.low, found.high)
+        ),
+    ]
+    return curves(lines, [words("ensemble.area_title")], words("ensemble.member"), [words("chart.percent")])
+
+
+def enough_chart(rows: Sequence[Enough], words: Words, *, reference: bool) -> Figure:
+    """Draw the Dice of ensembles over their size, on average and from worst to best."""
+    sizes = [row.members for row in rows]
+    lines = [
+        Curve(words("ensemble.average"), sizes, [row.dice for row in rows]),
+        Curve(words("ensemble.worst"), sizes, [row.low for row in rows], mode="dots", width=1.5),
+        Curve(words("ensemble.best"), sizes, [row.high for row in rows], mode="dots", width=1.5),
+    ]
+    title = words("ensemble.enough_reference" if reference else "ensemble.enough_all")
+    return curves(lines, [title], words("ensemble.size"), ["Dice"])
+
+
+def calibration_chart(known: Calibration, words: Words) -> Figure:
+    """Draw how often a class is there over the probability it was given; the diagonal is what one would wish for."""
+    lines = [Curve(words("ensemble.ideal"), [0, 1], [0, 1], mode="dots", width=1.5)]
+    for i, (name, bins) in enumerate(known.classes.items()):
+        said, true = [b[0] for b in bins], [b[1] for b in bins]
+        color = paint.CLASSES[i % len(paint.CLASSES)] if len(known.classes) > 1 else ""
+        mode = "" if len(said) < 16 else "lines"
+        lines.append(Curve(words.known(f"class.{name}", name), said, true, mode=mode, color=color))
+    return curves(lines, [words("ensemble.reliability")], words("ensemble.said"), [words("ensemble.true")])
+
+
+def calibration_words(known: Calibration | None, words: Words) -> str:
+    """Say what the reliability plot is of, and what disagreement is not, as HTML."""
+    if known is None:
+        return f"<p>{html.escape(words('ensemble.not_measured'))}</p>"
+    settings = known.settings
+    said = words(
+        "ensemble.measured",
+        pictures=known.pictures,
+        members=settings["members"],
+        steps=settings["steps"],
+        ece=f"{known.ece:.3f}",
+    )
+    return f"<p>{html.escape(said)}</p>"
+
+
+def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
+    """Show every member's mask, to choose the best."""
+    from medsegdiff.metrics import dice
+
+    opening, outcome = recording.opening, recording.outcome
+    size = tile_size(opening.picture, 40, most=144)
+    picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
+    names = [words.known(f"class.{n}", n) for n in recording.facts["labels"]]
+    tiles, captions, alts = [], [], []
+    for i, labels in enumerate(outcome.members):
+        tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference))
+        told = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
+        if opening.reference:
+            told.append(f"Dice {brief(names, dice(labels, opening.reference[0], len(names)), words)}")
+        captions.append(" · ".join(told))
+        alts.append(", ".join(told))
+    return gallery(tiles, captions, alts, chosen, words("ensemble.pick"))

@@ -1,0 +1,129 @@
+"""Arrays to colours, by one policy: safe for colour-blind eyes, and the same meaning everywhere.
+
+A mask is a contour and a light fill, in Okabe and Ito's colours; the truth is yellow and dotted, a single member a thin line.
+Probabilities run through viridis, everything else that has a scale through cividis; both grow evenly brighter, so they
+survive a grey printer. What became less is blue and what became more is orange. A noisy mask is grey.
+
+References:
+    Okabe & Ito (2008), Color universal design, https://jfly.uni-koeln.de/color/
+    Nuñez, Anderton & Renslow (2018), cividis, https://doi.org/10.1371/journal.pone.0199239
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Num, UInt8
+from numpy import ndarray
+from PIL import Image
+
+__all__ = [
+    "CIVIDIS",
+    "CLASSES",
+    "DIVERGING",
+    "MEMBER",
+    "REFERENCE",
+    "VIRIDIS",
+    "data_uri",
+    "fit",
+    "grey",
+    "mapped",
+    "on_picture",
+    "sheet",
+]
+
+# Of classes 1, 2, ..., then again: six of Okabe and Ito, which colour-blind eyes tell apart, then Tol's muted ones and two more
+# for the abdomen's organs, where form and place help.
+CLASSES = (
+    *("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2"),
+    *("#882255", "#999933", "#AA4499", "#44AA99", "#661100", "#EE99AA", "#332288", "#888888", "#FF3399"),
+)
+REFERENCE = "#F0E442"
+MEMBER = "#FFFFFF"
+
+VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
+
+DIVERGING = ("#0072B2", "#5EA5CF", "#B8D6E8", "#F5F5F5", "#F0C7A8", "#E29363", "#D55E00")  # less, the same, more
+
+RGB = UInt8[ndarray, "h w 3"]
+
+
+def _rgb(colour: str) -> ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
+
+
+def _table(colours: Sequence[str]) -> UInt8[ndarray, "256 3"]:
+    anchors = np.stack([_rgb(c) for c in colours])
+    at = np.linspace(0, len(colours) - 1, 256)
+    channels = [np.interp(at, np.arange(len(colours)), anchors[:, i]) for i in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+
+_TABLES = {"viridis": _table(VIRIDIS), "cividis": _table(CIVIDIS), "diverging": _table(DIVERGING)}
+
+
+def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool = True) -> UInt8[ndarray, "h2 w2 *c"]:
+    """Bring a map to a tile of (height, width)."""
+    if image.shape[:2] == size:
+        return image
+    how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
+
+
+def grey(image: UInt8[ndarray, "h w"]) -> RGB:
+    """Show values as they are."""
+    return np.repeat(image[..., None], 3, -1)
+
+
+def mapped(values: Num[ndarray, "h w"], low: float, high: float, table: str) -> RGB:
+    """Map [low, high] onto a colour scale."""
+    share = (np.asarray(values, np.float32) - low) / max(high - low, 1e-9)
+    return _TABLES[table][np.rint(255 * share.clip(0, 1)).astype(np.uint8)]
+
+
+def on_picture(
+    picture: RGB,
+    labels: UInt8[ndarray, "h w"],
+    reference: Sequence[UInt8[ndarray, "h w"]] = (),
+    members: Sequence[UInt8[ndarray, "h w"]] = (),
+) -> RGB:
+    """Draw masks of the picture's size on it: every class filled and outlined, members thin, the truth dotted."""
+    canvas = picture.astype(np.float32)
+    for c in np.unique(labels[labels > 0]):
+        colour = _rgb(CLASSES[(c - 1) % len(CLASSES)])
+        canvas[labels == c] += 0.22 * (colour - canvas[labels == c])
+    for member in members:
+        canvas[_rim(member > 0, 0)] = 0.35 * canvas[_rim(member > 0, 0)] + 0.65 * _rgb(MEMBER)
+    for c in np.unique(labels[labels > 0]):
+        canvas[_rim(labels == c, 2)] *= 0.35  # a dark seam, so that the line stands out on any skin
+        canvas[_rim(labels == c, 1)] = _rgb(CLASSES[(c - 1) % len(CLASSES)])
+    for known in reference:
+        rows, columns = np.indices(known.shape)
+        for c in np.unique(known[known > 0]):
+            canvas[_rim(known == c, 1) & ((rows + columns) // 4 % 2 == 0)] = _rgb(REFERENCE)
+    return canvas.clip(0, 255).astype(np.uint8)
+
+
+def _rim(mask: Bool[ndarray, "h w"], reach: int) -> Bool[ndarray, "h w"]:
+    """Pixels within a border of the mask: its outermost inside ones, and `reach` more steps to both sides."""
+    inside = np.pad(mask, 1, mode="edge")
+    core = mask & inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    rim = mask & ~core
+    for _ in range(reach):
+        wide = np.pad(rim, 1)
+        rim = rim | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+    return rim
+
+
+def sheet(rows: Sequence[Sequence[RGB]]) -> RGB:
+    """Lay tiles of one size out: a row for each view, a column for each step."""
+    return np.concatenate([np.concatenate(row, 1) for row in rows])
+
+
+def data_uri(image: RGB, quality: int = 82) -> str:
+    """Encode as a JPEG that travels inside the page."""
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, "JPEG", quality=quality, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()

@@ -1,0 +1,272 @@
+"""Pictures and volumes, and the way to the network and back.
+
+Grey values of any depth become 8-bit pixels through a stated window [low, high], rounded to the nearest:
+
+    pixel = 255 * clip((value - low) / (high - low), 0, 1)
+
+Pictures are squeezed to the network's square, whatever their sides: so were the training pictures of the shipped
+checkpoints, and no part of a picture is cut off. Masks go home by the inverse map. Both ways are bilinear, with a wider
+kernel where a side shrinks (antialiasing); probabilities are resized, never labels, so they still sum to one and a
+border may fall between pixels of the network's grid.
+
+Volumes stand as radiologists look at them: x grows to the patient's left, y to the back, z to the head (LPS, DICOM's
+axes), whatever order a file stores them in. A direction is the matrix whose columns are those axes in the scanner's
+frame.
+
+References:
+    DICOM PS3.3 C.11.2.1.2 (windows), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.2.html
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Num, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "Geometry",
+    "ImageRef",
+    "Picture",
+    "PictureError",
+    "Volume",
+    "check_index",
+    "check_sides",
+    "grey_pixels",
+    "plane_of",
+    "robust_window",
+    "sha256",
+    "to_network",
+    "to_original",
+    "windowed",
+]
+
+MIN_SIDE = 8  # pixels; below this there is nothing to segment
+MAX_PIXELS = 4096 * 4096
+_SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
+
+
+class PictureError(ValueError):
+    """A file that cannot become a picture; the message is one sentence without the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Which picture it was, without the picture: enough to cut the same one out of the same file again."""
+
+    height: int
+    width: int
+    axis: int
+    index: int
+    window: tuple[float, float] | None
+    sha256: str  # of the 8-bit RGB pixels, row by row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One upright picture, with what is known of it and nothing of whom it shows."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]  # grey is repeated three times
+    spacing_mm: tuple[float, float] | None = None  # between rows, between columns; None where unknown
+    channels: Literal[1, 3] = 3  # grey or colour in the file
+    modality: str | None = None  # DICOM's code: "CT", "MR", "US", ...
+    window: tuple[float, float] | None = (
+        None  # the file's values shown as 0 and 255; None: the 8-bit values are the file's own
+    )
+    burned_in: bool | None = None  # DICOM's word on text in the pixels; None: it says nothing
+    axis: int = 2  # across which it was cut from a volume
+    slice_index: int = 0
+    slice_count: int = 1
+    source_kind: str = "array"  # "png", "jpeg", "tiff", "dicom", "nifti", "nrrd", "mha"
+    notes: tuple[Literal["transparency over black", "inverted", "turned"], ...] = ()  # done to the file's pixels
+
+    @property
+    def height(self) -> int:
+        """Rows, after turning upright."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns, after turning upright."""
+        return self.pixels.shape[1]
+
+    @property
+    def ref(self) -> ImageRef:
+        """Which picture this is."""
+        return ImageRef(self.height, self.width, self.axis, self.slice_index, self.window, sha256(self.pixels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """Slices in physical space: sagittal along axis 0 (x), coronal along 1 (y), axial or DICOM frames along 2 (z)."""
+
+    array: Float32[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x 3"]  # rescaled values (CT: HU), or colour frames
+    spacing: tuple[float, float, float]  # along x, y, z in mm; 1 where the file does not say
+    origin: tuple[float, float, float]  # of the first voxel's centre, mm
+    direction: tuple[float, ...]  # 3 x 3, row by row
+    orientation: str  # of the file's own axes ("RAS", "LPS", ...), to which written labels return
+    window: tuple[float, float]  # a slice shows unless told otherwise: the DICOM's, or percentiles 0.5 and 99.5
+    source_kind: str
+    measured: bool = True  # the file gives a spacing
+    inverted: bool = False  # high values are dark (MONOCHROME1)
+    modality: str | None = None
+    burned_in: bool | None = None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its values, as read."""
+        return sha256(self.array)
+
+    def count(self, axis: int) -> int:
+        """Count the slices along an axis."""
+        if axis not in (0, 1, 2):
+            raise ValueError(f"axis is {axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
+        return self.array.shape[2 - axis]
+
+    def plane(self, axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
+        """Cut out the bare values of one slice, upright."""
+        return plane_of(self.array, axis, index)
+
+    def slice(self, axis: int = 2, index: int | None = None, window: tuple[float, float] | None = None) -> Picture:
+        """Show one slice, head or front upwards; the middle one by default.
+
+        Raises PictureError where the slice is smaller than 8 pixels or larger than 16.8 million.
+        """
+        count = self.count(axis)
+        index = check_index(index, count)
+        plane = self.plane(axis, index)
+        check_sides(*plane.shape[:2])
+        row, column = (step for i, step in enumerate(self.spacing[::-1]) if i != 2 - axis)
+        colour = plane.ndim == 3
+        if colour and window is not None:
+            raise ValueError("a window maps grey values, but these frames are in colour; leave the window out")
+        shown = None if colour else window or self.window
+        pixels = plane if shown is None else grey_pixels(plane, shown)
+        return Picture(
+            np.ascontiguousarray(255 - pixels if self.inverted else pixels),
+            spacing_mm=(row, column) if self.measured else None,
+            channels=3 if colour else 1,
+            modality=self.modality,
+            window=shown,
+            burned_in=self.burned_in,
+            axis=axis,
+            slice_index=index,
+            slice_count=count,
+            source_kind=self.source_kind,
+            notes=("inverted",) if self.inverted else (),
+        )
+
+    def fill(self, axis: int, index: int, plane: Num[np.ndarray, "h w"]) -> Num[np.ndarray, "z y x"]:
+        """Lay the map of one slice in its place among zeros."""
+        filled = np.zeros(self.array.shape[:3], plane.dtype)
+        np.moveaxis(filled, 2 - axis, 0)[index] = _upright(plane, axis)
+        return filled
+
+    def stack(self, axis: int, planes: Sequence[Num[np.ndarray, "h w"]]) -> Num[np.ndarray, "z y x"]:
+        """Lay maps of all slices along an axis back in the volume's order: the inverse of `slice`."""
+        stacked = np.stack([_upright(plane, axis) for plane in planes], 2 - axis)
+        if stacked.shape != self.array.shape[:3]:
+            raise ValueError(
+                f"the slices stack to {stacked.shape}, the volume is {self.array.shape[:3]}; give every slice"
+            )
+        return stacked
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The way home: sides of the original in pixels, and of the network's square."""
+
+    height: int
+    width: int
+    size: int
+
+
+def to_network(picture: Picture, size: int, channels: int = 3) -> tuple[Float[Tensor, "1 c size size"], Geometry]:
+    """Squeeze a picture to a square in [-1, 1]; one channel is its luminance."""
+    if channels not in (1, 3):
+        raise ValueError(f"the network wants {channels} channels, but a picture gives 3 (RGB) or 1 (luminance)")
+    image = torch.from_numpy(picture.pixels).movedim(-1, 0)[None].float()
+    if channels == 1:
+        image = (image * image.new_tensor(_LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
+    return (image / 127.5 - 1).clamp(-1, 1), Geometry(picture.height, picture.width, size)
+
+
+def to_original(maps: Float[Tensor, "*m k size size"], geometry: Geometry) -> Float[Tensor, "*m k h w"]:
+    """Bring probabilities (or any maps, of any number of members) from the network's square to the original's sides."""
+    size = geometry.size
+    if maps.shape[-2:] != (size, size):
+        raise ValueError(f"the maps are {tuple(maps.shape[-2:])} but this picture went out as {(size, size)}")
+    flat = maps.reshape(-1, *maps.shape[-3:])
+    home = F.interpolate(flat, size=(geometry.height, geometry.width), mode="bilinear", antialias=True)
+    return home.reshape(*maps.shape[:-2], geometry.height, geometry.width)
+
+
+def windowed(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w"]:
+    """Map [low, high] onto 0..255; what is no number becomes 0."""
+    low, high = window
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"the window is {low} to {high}; give two numbers, the lower first")
+    with np.errstate(invalid="ignore"):  # not every NaN is a quiet one
+        share = (values.astype(np.float64) - low) / (high - low)
+    return np.rint(255 * np.nan_to_num(share, nan=0).clip(0, 1)).astype(np.uint8)
+
+
+def grey_pixels(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w 3"]:
+    """Window and repeat to three channels."""
+    return np.repeat(windowed(values, window)[..., None], 3, -1)
+
+
+def robust_window(values: Num[np.ndarray, "..."]) -> tuple[float, float]:
+    """Percentiles 0.5 and 99.5 of the finite values; their extremes where those coincide.
+
+    Raises PictureError where no value is finite.
+    """
+    sample = values.ravel()[:: -(-values.size // _SAMPLE)]
+    finite = sample[np.isfinite(sample)]
+    if finite.size == 0:
+        raise PictureError("none of the file's values is a finite number; export it again")
+    low, high = np.percentile(finite, (0.5, 99.5)).tolist()
+    if low == high:
+        low, high = float(finite.min()), float(finite.max())
+    return low, high if low < high else low + max(1.0, abs(low))
+
+
+def sha256(values: np.ndarray) -> str:
+    """Digest the bytes of an array, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def plane_of(values: Num[np.ndarray, "z y x *c"], axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
+    """Cut one slice out of a map of a volume's voxels, head or front upwards."""
+    return _upright(np.take(values, index, 2 - axis), axis)
+
+
+def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
+    """Refuse sides that no network here can use or no small machine can hold."""
+    if min(height, width) < least:
+        raise PictureError(f"the picture is {height} x {width} pixels; give one of at least {least} on each side")
+    if height * width > MAX_PIXELS:
+        raise PictureError(f"the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096")
+
+
+def check_index(index: int | None, count: int) -> int:
+    """Return the index, or the middle for None."""
+    if index is None:
+        return count // 2
+    if not 0 <= index < count:
+        raise PictureError(f"slice {index} was asked for, but the file has {count}; choose 0 to {count - 1}")
+    return index
+
+
+def _upright(plane: np.ndarray, axis: int) -> np.ndarray:
+    # z grows to the head and rows count downwards: sagittal and coronal slices are turned over, and back by the same.
+    return plane if axis == 2 else plane[::-1]

@@ -1,0 +1,1 @@
+"""Commands that write files of this repository: recorded runs of the page and of the course."""

@@ -1,0 +1,26 @@
+"""Records the toy training that a classroom without computing power replays.
+
+python -m scripts.record_course
+"""
+
+from tqdm import tqdm
+
+from app.course.chapters.training import RECORDED
+from app.course.toy import ITERATIONS, Trainer, held_out, trained_on
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Train once and keep what is seen of it."""
+    trainer = Trainer(0, trained_on(), held_out())
+    with tqdm(total=ITERATIONS, unit="it") as bar:
+        while not trainer.finished:
+            trainer.advance(1.0)
+            bar.update(len(trainer.progress.noise) - bar.n)
+    RECORDED.parent.mkdir(exist_ok=True)
+    trainer.progress.save(RECORDED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Changes, comparisons and ladders without a page, and what is read off an ensemble."""
+
+import math
+
+import numpy as np
+import pytest
+
+from app.analysis import comparisons, ensemble
+from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Progress, Rung, Setup, Side
+from app.core import links
+from app.core.catalogue import Card
+from app.core.session import RunOutput
+from app.core.settings import CONTROLS, read
+from app.i18n import words
+from app.inputs import out_of_distribution
+from app.inputs.images import InputImage, phantom
+from app.views.comparison_views import brief
+from medsegdiff.imaging import Picture
+
+
+def settings(**chosen):
+    return read([chosen.get(control.field, control.default) for control in CONTROLS])
+
+
+@pytest.fixture(scope="module")
+def finished(session):
+    *_, end = session.run("tiny", phantom(3), settings(steps=3, members=3))
+    return end
+
+
+def changed(session, finished, key, *values):
+    fields = comparisons.change(key, values)
+    labels = finished.result.labels
+    *steps, pair = comparisons.intervene(session, phantom(3), finished.recording, labels, key, fields)
+    assert [type(step) for step in steps] == [Progress] * 3
+    assert isinstance(pair, Pair)
+    return pair
+
+
+def test_a_change_of_a_part_that_the_network_does_not_have_changes_nothing(session, finished):
+    pair = changed(session, finished, "low_pass", 0.1)  # the network is a V2
+    assert pair.changed == pair.largest == 0
+    assert pair.dice in ((1.0,), (pytest.approx(float("nan"), nan_ok=True),))
+
+
+def test_a_change_is_kept_in_the_settings_and_everything_else_is_the_same_run(session, finished):
+    pair = changed(session, finished, "sigma", 3.0)
+    before, after = (dict(r.facts["settings"]) for r in (pair.before, pair.after))
+    assert after.pop("switches")["sigma"] == 3.0
+    before.pop("switches")
+    assert before == after
+    np.testing.assert_array_equal(pair.before.frames[0].x_t, pair.after.frames[0].x_t)  # the same noise
+    again = comparisons.settings_of(pair.after.facts["settings"])
+    assert again.switches.sigma == 3.0
+
+
+def test_every_change_is_said_in_fields_of_the_record():
+    from medsegdiff.records import Interventions
+
+    for row in CHANGES:
+        fields = comparisons.change(row.key, [d.default for d in row.dials], [1.0, 0.5, 0.0] if row.drawn else ())
+        assert Interventions(**fields) != Interventions()
+    with pytest.raises(ValueError, match="choose ff_parser"):
+        comparisons.change("magic")
+    with pytest.raises(ValueError, match="sigma is 99"):
+        comparisons.change("sigma", [99])
+
+
+def test_a_band_passes_what_lies_in_it():
+    gains = np.array(comparisons.band(0.2, 0.4))
+    radius = np.linspace(0, np.sqrt(0.5), len(gains))
+    assert gains[(radius >= 0.2) & (radius <= 0.4)].min() == 1
+    edge = radius[1]
+    assert gains[(radius < 0.2 - edge) | (radius > 0.4 + edge)].max() == 0
+
+
+def test_setups_share_picture_and_seed_and_the_anchor_is_the_plain_network(session):
+    setups = [Setup("tiny", "ddim", 2), Setup("tiny", "ddim", 2), Setup("tiny", ANCHOR, 1)]
+    sides = [e for e in comparisons.compare(session, phantom(3), settings(members=2), setups) if isinstance(e, Side)]
+    np.testing.assert_array_equal(sides[0].labels, sides[1].labels)
+    anchor = session.segmenter("tiny").anchor(phantom(3).picture)
+    np.testing.assert_array_equal(sides[2].labels, anchor.labels)
+
+
+def test_a_ladder_begins_with_the_longest_run_which_agrees_with_itself(session):
+    events = list(comparisons.ladder(session, "tiny", phantom(3), settings(members=2), (4, 1)))
+    rungs = [event for event in events if isinstance(event, Rung)]
+    assert [rung.steps for rung in rungs] == [4, 1]
+    assert rungs[0].agreement == 1 or np.isnan(rungs[0].agreement)
+    assert [e.done for e in events if isinstance(e, Progress)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_foretells_the_next_in_proportion(session, finished):
+    assert isinstance(finished, RunOutput)
+    one, two = (session.estimate("tiny", settings(steps=n)) for n in (5, 10))
+    assert two == pytest.approx(2 * one)
+    assert session.estimate("never run", settings()) is None
+
+
+def test_the_whole_ensemble_agrees_with_itself_and_small_ones_lie_between(finished):
+    rows = ensemble.enough(finished.recording)
+    assert [row.members for row in rows] == [1, 2, 3]
+    assert all(row.low <= row.dice + 1e-12 and row.dice <= row.high + 1e-12 for row in rows)
+    assert rows[-1].low == rows[-1].high
+    area = ensemble.areas(finished.recording)
+    assert min(area.shares) <= area.low <= area.mean <= area.high <= max(area.shares)
+
+
+def test_the_rule_that_ran_is_among_the_fusions(finished):
+    fused = ensemble.fusions(finished.recording)[finished.result.settings.fuse]
+    np.testing.assert_array_equal(fused, finished.recording.outcome.labels)
+
+
+def test_a_link_brings_back_what_it_was_made_of_and_forgets_what_it_may_not_say():
+    values = [control.default for control in CONTROLS]
+    values[0], values[3] = 7, "ddpm"
+    query = links.write(values, language="zh", checkpoint="tiny", example=11, tab="inside", hide=["upload"])
+    asked = dict(pair.split("=") for pair in query[1:].split("&"))
+    link = links.parse(asked, ["tiny"], ["run", "inside"])
+    assert (list(link.values), link.checkpoint, link.example, link.tab, link.hide) == (
+        values,
+        "tiny",
+        11,
+        "inside",
+        ("upload",),
+    )
+    wild = {
+        "members": "999",
+        "steps": "x",
+        "seed": "-1",
+        "checkpoint": "/etc",
+        "room": "<b>",
+        "example": "-3",
+        "hide": "all",
+    }
+    link = links.parse(wild, ["tiny"], ["run"])
+    assert list(link.values) == [control.default for control in CONTROLS]
+    assert (link.checkpoint, link.example, link.tab, link.hide) == (None, None, None, ())
+
+
+CARD = Card(
+    "v2", "skin-lesion", "dermoscopy, RGB", ("lesion",), "", "", "", 0, 256, {}, (0.4, 0.15, 0.06), (0.3, 0.3, 0.35)
+)
+
+
+def findings(pixels, **known):
+    return {f.key for f in out_of_distribution.check(CARD, InputImage(Picture(pixels, **known)))}
+
+
+def test_a_picture_like_those_of_training_raises_no_doubt_and_others_do():
+    like = np.random.default_rng(0).normal((178, 147, 135), (38, 38, 44), (256, 256, 3)).clip(0, 255).astype(np.uint8)
+    assert findings(like) == set()
+    assert findings(like, modality="CT") == {"modality"}
+    assert findings(like[:100]) == {"small", "long"}
+    dark = np.repeat(np.random.default_rng(0).integers(0, 60, (256, 256, 1), np.uint8), 3, 2)
+    assert findings(dark) == {"grey", "far"}
+    assert "flat" in findings(np.full((256, 256, 3), (178, 147, 135), np.uint8))
+
+
+def test_a_cell_names_few_classes_and_sums_up_many():
+    w, names = words("en"), ["liver", "spleen", "aorta", "stomach", "pancreas"]
+    assert brief(names[:2], (0.9, math.nan), w) == "liver 0.900, spleen –"
+    assert brief(names, (0.9, math.nan, 0.5, 1.0, 0.8), w) == "0.800 on average, aorta 0.500 at the lowest"
+    assert brief(names, (math.nan,) * 5, w).count("–") == 5

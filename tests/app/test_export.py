@@ -1,0 +1,139 @@
+"""What a visitor takes home: the very numbers, in files that other programs read, and nothing that names anybody."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image, ImageSequence
+
+from app.core.session import Session
+from app.core.settings import CONTROLS, read
+from app.export.files import FILES, write, write_volume
+from app.i18n import words
+from app.inputs.images import phantom
+from app.inputs.volumes import VolumeCache, segment, take
+from medsegdiff.replay import Report
+
+
+def settings(**chosen):
+    return read([chosen.get(control.field, control.default) for control in CONTROLS])
+
+
+@pytest.fixture(scope="module")
+def finished(session):
+    *_, end = session.run("tiny", phantom(3), settings(steps=3, members=2))
+    return end
+
+
+@pytest.mark.parametrize("name", sorted(Session().sources))
+def test_every_shipped_checkpoint_gives_its_files_for_a_drawn_picture(name, tmp_path):
+    shipped = Session(device="cpu")
+    image = phantom(3, shipped.task(name))
+    *_, end = shipped.run(name, image, settings(steps=1, members=2))
+    report = json.loads(write(tmp_path, end, None, words("en"))["report"].read_text(encoding="utf-8"))
+    (dice,) = report["run"]["dice"]
+    there = [label in image.reference[0] for label in range(1, len(dice) + 1)]
+    assert [value is not None for value in dice] == there  # of thirteen organs no slice has all
+
+
+def test_a_film_has_a_frame_for_every_position_and_rests_at_its_end(finished, tmp_path):
+    paths = write(tmp_path, finished, None, words("en"))
+    assert set(paths) == set(FILES) - {"nifti", "seg"}
+    with Image.open(paths["film"]) as film:
+        assert film.width == 3 * film.height
+        assert "comment" not in film.info
+        times = [film.info["duration"] for _ in ImageSequence.Iterator(film)]
+    # The anchor, three steps, the result; frames that look alike are one that lasts longer.
+    assert sum(times) == 4 * 120 + 2000
+    assert times[-1] >= 2000
+    assert paths["film"].stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_figure_is_one_file_that_refers_to_nothing_outside(finished, tmp_path, language):
+    paths = write(tmp_path, finished, None, words(language))
+    root = ET.fromstring(paths["drawing"].read_text(encoding="utf-8"))
+    assert sum(node.tag.endswith("image") for node in root.iter()) == 4
+    links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert words(language)("film.disagreement") in "".join(root.itertext())
+    with Image.open(paths["figure"]) as figure:
+        assert figure.width > 4 * 300
+        assert not figure.info
+
+
+def test_the_report_replays_to_the_digest_of_the_mask_in_the_file(session, finished, tmp_path):
+    paths = write(tmp_path, finished, None, words("en"))
+    report = Report.read(paths["report"])
+    image = phantom(3)
+    report.require_source(image.picture.ref.sha256)
+    again = session.segmenter("tiny")(image.picture, report.settings)
+    report.require_mask(again.sidecar()["mask"]["sha256"])
+    with Image.open(paths["mask"]) as mask:
+        np.testing.assert_array_equal(np.asarray(mask), again.labels)
+
+
+def nifti(path: Path) -> Path:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(14, 12, 10)).astype(np.float32))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetOrigin((-4.0, 5.0, 6.0))
+    image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    sitk.WriteImage(image, str(path), True)
+    return path
+
+
+def test_the_mask_of_a_slice_and_of_a_volume_lie_on_the_voxels_of_the_file(session, tmp_path):
+    volume_cache, path = VolumeCache(), nifti(tmp_path / "a.nii.gz")
+    before = sitk.ReadImage(str(path))
+    image = take(str(path), volume_cache, "hippocampus")
+    *_, finished = session.run("tiny", image, settings(steps=2, members=2))
+    one = write(tmp_path, finished, volume_cache.get(image.slice_view.key), words("en"))
+    *_, result = segment(
+        session, "tiny", volume_cache.get(image.slice_view.key), image.slice_view, settings(steps=2, members=2)
+    )
+    (tmp_path / "all").mkdir()
+    every = write_volume(tmp_path / "all", result, volume_cache.get(image.slice_view.key))
+    slice_mask, volume_mask = (sitk.ReadImage(str(paths["nifti"])) for paths in (one, every))
+    for mask in (slice_mask, volume_mask):
+        assert mask.GetSize() == before.GetSize()
+        np.testing.assert_allclose(mask.GetOrigin(), before.GetOrigin(), atol=1e-5)
+        np.testing.assert_allclose(mask.GetDirection(), before.GetDirection(), atol=1e-5)
+    # RAS counts x from the left, the sagittal slices are counted from the right.
+    x = 9 - image.slice_view.index
+    filled = sitk.GetArrayFromImage(slice_mask)
+    np.testing.assert_array_equal(filled[:, :, x], sitk.GetArrayFromImage(volume_mask)[:, :, x])
+    assert filled.sum() == finished.result.labels.sum()
+    assert json.loads(every["report"].read_text())["mask"]["sha256"]
+
+
+# SimpleITK places a slice or not depending on what it has read before; so both are said here.
+PLACE = {"ImagePositionPatient": [1, 2, 3], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("place", [{}, PLACE, PLACE | {"SliceThickness": None}, PLACE | {"SliceThickness": 3}])
+def test_a_dicom_gets_a_segmentation_that_refers_to_it_and_names_nobody(session, tmp_path, place):
+    highdicom = pytest.importorskip("highdicom")
+    path = tmp_path / "scan.dcm"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(30 * 40, dtype=np.uint16).reshape(1, 30, 40)), str(path))
+    import pydicom
+
+    before = pydicom.dcmread(path)
+    before.PatientName, before.PatientID = "DOE^JANE", "WARD-NINE"
+    for keyword in (*PLACE, "SliceThickness", "SpacingBetweenSlices"):
+        before.pop(keyword, None)
+    before.update(place)
+    before.save_as(path)
+    volume_cache = VolumeCache()
+    image = take(str(path), volume_cache, "skin-lesion")
+    *_, finished = session.run("tiny", image, settings(steps=2, members=2))
+    paths = write(tmp_path, finished, volume_cache.get(image.slice_view.key), words("en"))
+    seg = highdicom.seg.segread(paths["seg"])
+    source = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
+    assert source == before.SOPInstanceUID
+    np.testing.assert_array_equal(seg.pixel_array.reshape(30, 40), finished.result.labels)
+    for file in paths.values():
+        assert b"DOE^JANE" not in file.read_bytes()
+        assert b"WARD-NINE" not in file.read_bytes()

@@ -1,0 +1,66 @@
+"""Scores against a truth of one's own: those of the package, without what a page does not install."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.analysis.reference_mask import painted, read_mask, score
+from app.inputs.images import phantom
+from app.views import paint
+
+
+@pytest.mark.parametrize("spacing", [None, (0.7, 0.4)])
+def test_scores_are_those_of_the_package(spacing):
+    from medsegdiff.metrics import score as reference
+
+    one, other = phantom(3).reference[0], np.roll(phantom(3).reference[0], (9, -4), (0, 1))
+    ours, theirs = score(one, other, ["lesion"], spacing)[0], reference("case", one, other, 1, spacing)
+    assert (ours.dice, ours.iou) == (pytest.approx(theirs.dice[0]), pytest.approx(theirs.iou[0]))
+    assert ours.hd95 == pytest.approx(theirs.hd95[0], abs=1e-4)  # both measure distances in float32
+    assert ours.unit == ("px" if spacing is None else "mm")
+
+
+def test_an_empty_result_scores_the_diagonal_and_an_empty_truth_nothing():
+    nothing, something = np.zeros((4, 5), np.uint8), np.eye(4, 5, dtype=np.uint8)
+    assert score(nothing, something, ["a"])[0].hd95 == math.hypot(3, 4)
+    assert score(something, nothing, ["a"])[0].facts()["dice"] is None
+
+
+def test_a_mask_file_is_read_as_labels(tmp_path):
+    reference = phantom(3).reference[0]
+    for factor in (1, 255):
+        path = tmp_path / "mask.png"
+        Image.fromarray(reference * factor).save(path)
+        np.testing.assert_array_equal(read_mask(path, 1, reference.shape), reference)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "match"),
+    [
+        (np.full((32, 32), 7, np.uint8), "value 7"),
+        (np.zeros((32, 40), np.uint8), "32 x 40"),
+        (np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3), "in colour"),
+    ],
+)
+def test_what_is_no_mask_of_this_picture_is_refused(tmp_path, pixels, match):
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match=match):
+        read_mask(tmp_path / "mask.png", 2, (32, 32))
+
+
+def test_paint_becomes_the_class_of_its_colour_at_the_pictures_size():
+    layer = np.zeros((8, 8, 4), np.uint8)
+    layer[:4, :4] = (0xE6, 0x9F, 0x00, 255)  # the second class's colour
+    layer[6:, 6:] = (0x50, 0xB0, 0xE0, 200)  # nearly the first's, at a brush's soft edge
+    labels = painted([layer], 2, (16, 16))
+    assert labels[:8, :8].tolist() == [[2] * 8] * 8
+    assert labels[12:, 12:].tolist() == [[1] * 4] * 4
+    with pytest.raises(ValueError, match="nothing is painted"):
+        painted([np.zeros((8, 8, 4), np.uint8)], 1, (8, 8))
+
+
+def test_every_organ_has_a_colour_of_its_own_to_be_painted_in():
+    layer = np.array([[[int(c[i : i + 2], 16) for i in (1, 3, 5)] + [255] for c in paint.CLASSES[:13]]], np.uint8)
+    np.testing.assert_array_equal(painted([layer], 13, (1, 13)), np.arange(1, 14)[None])

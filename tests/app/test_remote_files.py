@@ -1,0 +1,69 @@
+"""Pictures given by address: within limits, or refused in a sentence that says what came and what to do."""
+
+import asyncio
+
+import gradio as gr
+import httpx
+import pytest
+
+from app.gradio_ui import remote_files
+
+
+def answers(request: httpx.Request) -> httpx.Response:
+    """Stand for the open internet."""
+    match request.url.path:
+        case "/eye.png":
+            return httpx.Response(200, content=b"eye")
+        case "/moved":
+            return httpx.Response(302, headers={"Location": "https://other.example/eye.png"})
+        case "/endless":
+            return httpx.Response(200, stream=Endless())
+        case _:
+            return httpx.Response(404)
+
+
+class Endless(httpx.AsyncByteStream):
+    """Never says how long it is, nor stops."""
+
+    async def __aiter__(self):
+        while True:
+            await asyncio.sleep(0)
+            yield bytes(1000)
+
+
+def fetched(folder, address, **limits):
+    return asyncio.run(remote_files.fetch(address, folder, way=httpx.MockTransport(answers), **limits))
+
+
+@pytest.mark.parametrize("address", ["https://a.example/eye.png", "https://a.example/moved?token=1"])
+def test_a_picture_of_the_open_internet_is_brought_into_the_folder(tmp_path, address):
+    path = fetched(tmp_path, address)
+    assert path.read_bytes() == b"eye"
+    assert path.parent.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("address", "limits", "sentence"),
+    [
+        ("https://a.example/endless", {"most": 3 * 2**20}, "it has more than 3 MB; send a smaller file."),
+        ("https://a.example/endless", {"longest": 0.2, "most": 2**40}, "it took longer than 0 s; upload the file"),
+        ("https://a.example/none", {}, "its server answered 404; check it."),
+        ("http://[::1", {}, "no public server answers there; give an address on the open internet"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothing(tmp_path, address, limits, sentence):
+    with pytest.raises(gr.Error) as refused:
+        fetched(tmp_path, address, **limits)
+    assert refused.value.message.startswith(f"The picture could not be fetched from '{address}': ")
+    assert sentence in refused.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0"])
+def test_an_address_inside_the_servers_own_network_is_never_connected_to(tmp_path, host, monkeypatch):
+    def connected(*arguments, **named):
+        raise AssertionError(host)
+
+    monkeypatch.setattr("safehttpx.AsyncSecureTransport", connected)
+    with pytest.raises(gr.Error, match="no public server answers there"):
+        asyncio.run(remote_files.fetch(f"http://{host}/latest/meta-data", tmp_path))

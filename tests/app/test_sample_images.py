@@ -1,0 +1,85 @@
+"""Pictures that installed packages carry: offered where the package is, and not where it is not."""
+
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import app.inputs.sample_images
+from app.core.catalogue import Card
+from app.i18n import LANGUAGES, words
+from app.inputs.images import phantom
+from app.inputs.sample_images import BORROWED, SampleImage, pixels, sample_images
+from app.views import descriptions
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A row of a package that carries one small picture, just installed."""
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    (tmp_path / "pictures_of_tests-1.0.dist-info").mkdir()
+    (tmp_path / "pictures_of_tests-1.0.dist-info" / "METADATA").write_text("Name: pictures-of-tests\nVersion: 1.0\n")
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    digest = hashlib.sha256((tmp_path / "one.png").read_bytes()).hexdigest()
+    return SampleImage(
+        990_100, "one", "pictures-of-tests", "one.png", digest, {"skin-lesion": (5, 10, 25, 40)}
+    ), picture
+
+
+def test_a_picture_is_read_from_the_package_that_carries_it_and_cut_as_its_task_wants(installed):
+    row, picture = installed
+    assert sample_images("skin-lesion", (row,)) == (row,)
+    assert sample_images("brain-flair", (row,)) == ()
+    np.testing.assert_array_equal(pixels(row, "skin-lesion"), picture[10:40, 5:25])
+
+
+def test_without_the_package_or_with_another_file_in_it_nothing_is_offered(installed):
+    row, _ = installed
+    missing = SampleImage(1, "one", "no-such-package-at-all", row.file, row.sha256, row.crops)
+    other = SampleImage(2, "one", row.package, row.file, "0" * 64, row.crops)
+    assert sample_images("skin-lesion", (missing, other)) == ()
+
+
+@pytest.mark.parametrize("row", BORROWED, ids=lambda row: row.key)
+def test_every_row_has_its_words_and_a_number_that_no_drawing_gets_by_chance(row):
+    assert 900_100 <= row.number < 10**6
+    for language in LANGUAGES:
+        w = words(language)
+        assert w(f"sample.{row.key}.alt")
+        assert "CC0" in w(f"sample.{row.key}.text")
+
+
+@pytest.mark.skipif(not sample_images("optic-disc-cup"), reason="pip install --no-deps scikit-image")
+def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its_crop():
+    card = Card("v2", "optic-disc-cup", "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
+    (item,) = descriptions.thumbnails(None, card, words("en"))["real"]
+    image = phantom(item["seed"], "optic-disc-cup")
+    assert (image.seed, image.reference, image.picture.pixels.shape) == (None, (), (556, 556, 3))
+    assert "retina" in descriptions.waiting(image, words("en"))
+    grey = image.picture.pixels.mean(2)
+    bright = np.argwhere(grey > np.percentile(grey, 97)).mean(0)
+    assert np.abs(bright - 278).max() < 70  # an eighth of the crop
+    assert phantom(item["seed"], "optic-disc").picture.pixels.shape == (1411, 1411, 3)
+    assert descriptions.thumbnails(None, None, words("en"))["real"] == []
+    assert phantom(item["seed"], "skin-lesion").seed == item["seed"]  # another task: a drawing like any other
+
+
+@pytest.mark.parametrize(
+    ("task", "package", "english", "chinese"),
+    [
+        ("optic-disc-cup", False, "scikit-image, which is not installed on this server, so a drawn picture", "未安装"),
+        ("skin-lesion", True, "not a picture for this checkpoint, so a drawn picture stands in", "不适用于当前权重"),
+    ],
+)
+def test_a_drawing_that_stands_in_for_a_picture_says_so(task, package, english, chinese, monkeypatch):
+    if not package:
+        monkeypatch.setattr(app.inputs.sample_images, "_path", lambda *_: None)
+    card = Card("v2", task, "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
+    image = phantom.__wrapped__(990_001, task)
+    assert image.reference  # drawn
+    assert english in descriptions.domain(card, image, words("en"))
+    assert chinese in descriptions.domain(card, image, words("zh"))
+    assert descriptions.domain(card, phantom(3), words("en")) == ""
