@@ -103,7 +103,7 @@ $(VENV)/demo.stamp: $(VENV)/torch.stamp requirements.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml
-	$(PIP) install --quiet --editable ".[app,train,dev]"
+	$(PIP) install --quiet --editable ".[app,train,export,dev]"
 	@touch $@
 
 # Browser tests drive an installed Chromium or Chrome, and skip with a reason where there is none.

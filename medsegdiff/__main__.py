@@ -1,4 +1,4 @@
-"""The command line: `python -m medsegdiff segment | evaluate | train | card | push`."""
+"""The command line: `python -m medsegdiff segment | evaluate | train | card | push | export`."""
 
 import argparse
 import os
@@ -7,7 +7,8 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-_VERBS = ("segment", "evaluate", "train", "card", "push")
+_VERBS = ("segment", "evaluate", "train", "card", "push", "export")
+_EXTRAS = {"monai": "train", "accelerate": "train", "scipy": "train", "onnx": "export", "onnxruntime": "export"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,13 +21,20 @@ def main(argv: list[str] | None = None) -> int:
         try:
             import_module(f"medsegdiff.commands.{name}").add(verbs)
         except ModuleNotFoundError as error:
-            if error.name not in ("monai", "accelerate", "scipy"):
+            if error.name not in _EXTRAS:
                 raise
-            verbs.add_parser(name, help=f"needs {error.name}: pip install 'medsegdiff[train]'")
-    arguments = parser.parse_args(words)
+            extra = _EXTRAS[error.name]
+            verb = verbs.add_parser(name, help=f"needs {error.name}: pip install 'medsegdiff[{extra}]'")
+            verb.set_defaults(extra=extra)
+    arguments, surplus = parser.parse_known_args(words)
     if "main" not in arguments:
-        print(f"medsegdiff {arguments.verb} needs the training extra; pip install 'medsegdiff[train]'", file=sys.stderr)
+        extra = arguments.extra
+        print(
+            f"medsegdiff {arguments.verb} needs the {extra} extra; pip install 'medsegdiff[{extra}]'", file=sys.stderr
+        )
         return 2
+    if surplus:
+        parser.error(f"unrecognized arguments: {' '.join(surplus)}")
     try:
         arguments.main(arguments)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:

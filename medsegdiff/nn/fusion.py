@@ -22,7 +22,7 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise each cell's channels."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class DynamicEncoding(nn.Module):

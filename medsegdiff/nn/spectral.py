@@ -153,9 +153,13 @@ class NBPFilter(nn.Module):
         bias = dict(self.blocks[last].conv_2.named_parameters())["bias"]
         nn.init.constant_(bias, 2.0)  # begins nearly all-pass: sigmoid(2) = 0.88
 
+    def frequencies(self, n: int, like: Tensor) -> Float[Tensor, " n"]:
+        """Return the n token frequencies in FFT order, signed, in [-1, 1) (F19)."""
+        return 2 * torch.fft.fftfreq(n, device=like.device)
+
     def forward(self, n: int, time: Float[Tensor, "u d"]) -> Float[Tensor, "u 1 n n"]:
         """Evaluate the surface for n token frequencies in FFT order, one for each time."""
-        frequency = 2 * torch.fft.fftfreq(n, device=time.device)  # signed, in [-1, 1) (F19)
+        frequency = self.frequencies(n, time)
         grid = torch.stack(torch.meshgrid(frequency, frequency, indexing="ij"))[None]
         surface = grid.expand(time.shape[0], -1, -1, -1)
         for block in self.blocks:

@@ -97,6 +97,17 @@ class SpectrumSpaceModule(nn.Module):
         key = self.norm_key(key)
         affinity = self.filtered(self.affinity(self.norm_query(query), key), time, band)
         weights = torch.fft.ifft2(affinity, norm="ortho").real  # back to space along both token axes
+        return self.gathered(query, key, weights, time, band)
+
+    def gathered(
+        self,
+        query: Float[Tensor, "b n d"],
+        key: Float[Tensor, "i n d"],
+        weights: Float[Tensor, "b g n n"],
+        time: Float[Tensor, "u e"],
+        band: bool,
+    ) -> Float[Tensor, "b n d"]:
+        """Add to the query stream what its weights gather from the (normalised) key stream, then apply the MLP."""
         value = self.value(key).float().unflatten(2, (self.heads, -1)).transpose(1, 2)
         x = query + (weights @ value).transpose(1, 2).flatten(2).to(query)
         y = self.norm_mlp(x)

@@ -45,7 +45,9 @@ class Decoder(nn.Module):
 
 def concatenate(x: Float[Tensor, "b c h w"], skip: Float[Tensor, "i c h w"]) -> Float[Tensor, "b c2 h w"]:
     """Stack along channels; one image's map serves every sample."""
-    return torch.cat([x, skip.expand(x.shape[0], -1, -1, -1)], 1)
+    if x.shape[0] != skip.shape[0]:  # where they are equal, a traced network's batch stays dynamic
+        skip = skip.expand(x.shape[0], -1, -1, -1)
+    return torch.cat([x, skip], 1)
 
 
 class ConditionUNet(nn.Module):
