@@ -18,7 +18,6 @@ from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int, Integer
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +25,7 @@ from medsegdiff.nn.build import Network
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["Loss", "Objective"]
+__all__ = ["Loss", "Objective", "soft_dice_loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,6 @@ class Objective(nn.Module):
         self.model = model
         self.diffusion = diffusion
         self.alpha, self.beta, self.dice = alpha, beta, dice
-        binary = diffusion.classes == 1
-        self.soft_dice = DiceLoss(
-            sigmoid=binary, softmax=not binary, to_onehot_y=not binary, include_background=binary, reduction="none"
-        )
 
     def forward(
         self,
@@ -101,7 +96,7 @@ class Objective(nn.Module):
     def _anchor(self, condition: Condition, labels: Tensor, due: Float[Tensor, " i"]) -> tuple[Tensor, Tensor]:
         """Dice loss and cross-entropy of the condition network's own mask, each sample weighed by how often it is due."""
         (logits,) = condition.anchor_logits
-        return (due * self._dice(logits, labels)).mean(), (due * self._cross_entropy(logits, labels)).mean()
+        return (due * soft_dice_loss(logits, labels)).mean(), (due * self._cross_entropy(logits, labels)).mean()
 
     @torch.no_grad()
     def _unrolled(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:
@@ -120,7 +115,7 @@ class Objective(nn.Module):
                 return F.mse_loss(output, self.diffusion.schedule.v_from_x_0(x_t, t, x_0))
             case _:
                 loss = self._cross_entropy(output, labels).mean()
-                return loss + self.dice * self._dice(output, labels).mean() if self.dice else loss
+                return loss + self.dice * soft_dice_loss(output, labels).mean() if self.dice else loss
 
     def _cross_entropy(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         if self.diffusion.classes == 1:
@@ -128,9 +123,6 @@ class Objective(nn.Module):
         else:
             pixels = F.cross_entropy(logits, labels.long(), reduction="none")
         return pixels.flatten(1).mean(1)
-
-    def _dice(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-        return self.soft_dice(logits, labels[:, None].float()).flatten(1).mean(1)
 
     def _bound(self, output: Tensor, fraction: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Float[Tensor, ""]:
         """Mean of the bound's terms in bits per dimension: KL of the posteriors, at t = 0 the likelihood of the mask."""
@@ -149,3 +141,19 @@ class Objective(nn.Module):
         )
         bound = torch.where(t[:, None, None, None] > 0, kl, likelihood)
         return bound.mean() / math.log(2) * schedule.timesteps / 1000
+
+
+def soft_dice_loss(logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Compute 1 - (2 sum p y + s) / (sum p + sum y + s), s = 1e-5, of each sample, averaged over the foreground classes.
+
+    Arguments:
+        logits: of the foreground (k = 1, through a sigmoid) or of the background and classes 1..k - 1 (a softmax).
+        labels: 0 background, 1.. classes.
+    """
+    if logits.shape[1] == 1:
+        p, y = logits.float().sigmoid(), (labels > 0)[:, None].float()
+    else:
+        p = logits.float().softmax(1)[:, 1:]
+        y = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1)[:, 1:].float()
+    overlap, sizes = (p * y).sum((2, 3)), (p + y).sum((2, 3))
+    return (1 - (2 * overlap + 1e-5) / (sizes + 1e-5)).mean(1)

@@ -21,6 +21,7 @@ from app.core.frames import Frame, Recording
 from app.core.session import RunOutput, Session
 from app.core.settings import Slide
 from app.inputs.images import InputImage
+from medsegdiff.metrics import binary_dice, dice, mean
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -44,7 +45,6 @@ __all__ = [
     "compare",
     "intervene",
     "ladder",
-    "mean",
     "peers",
     "settings_of",
 ]
@@ -193,12 +193,7 @@ def intervene(
 
 def agreement(one: UInt8[ndarray, "h w"], other: UInt8[ndarray, "h w"], classes: int) -> tuple[float, ...]:
     """Dice of each class between two masks, neither of them the truth: nan only where neither has the class."""
-    shares = []
-    for label in range(1, classes + 1):
-        a, b = one == label, other == label
-        total = int(a.sum()) + int(b.sum())
-        shares.append(2 * int((a & b).sum()) / total if total else math.nan)
-    return tuple(shares)
+    return tuple(binary_dice(one == label, other == label) for label in range(1, classes + 1))
 
 
 # ---------------------------------------------------------------------------------------------- setups side by side
@@ -243,8 +238,6 @@ def compare(
     Raises:
         ValueError: a checkpoint without a condition network is asked for it (V1), or one that is not there.
     """
-    from medsegdiff.metrics import dice
-
     setups = [Setup(s.checkpoint, PLAIN, 0) if s.checkpoint in session.plain else s for s in setups]
     total, done = sum(1 if s.sampler in (ANCHOR, PLAIN) else s.steps for s in setups), 0
     clock = Clock()
@@ -292,9 +285,3 @@ def ladder(
                 longest = longest or event
                 alike = agreement(event.labels, longest.labels, len(event.areas))
                 yield Rung(event.setup.steps, event.seconds, mean(alike), mean(event.dice))
-
-
-def mean(values: Sequence[float]) -> float:
-    """Average what is not nan; nan if nothing is left."""
-    known = [v for v in values if not math.isnan(v)]
-    return sum(known) / len(known) if known else math.nan

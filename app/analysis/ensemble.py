@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app.analysis.comparisons import agreement, mean
+from app.analysis.comparisons import agreement
 from app.core import catalogue
 from app.core.frames import Recording
+from medsegdiff.metrics import bootstrap_interval, dice, mean
 
 __all__ = ["RULES", "Areas", "Calibration", "Enough", "areas", "calibration", "enough", "fusions"]
 
@@ -52,8 +53,6 @@ class Areas:
 
 def areas(recording: Recording) -> Areas:
     """Read the areas of the last step; all members count, also those whose masks are not kept."""
-    from medsegdiff.metrics import bootstrap_interval
-
     shares = recording.frames[-1].shares
     low, high = bootstrap_interval(shares, seed=0)
     return Areas(shares, math.fsum(shares) / len(shares), low, high)
@@ -71,8 +70,6 @@ class Enough:
 
 def enough(recording: Recording) -> tuple[Enough, ...]:
     """Measure small ensembles against the truth, or where it is unknown against the vote of all members."""
-    from medsegdiff.metrics import dice
-
     members, classes = recording.outcome.members, len(recording.facts["labels"])
     known = recording.opening.reference
     compared, target = (dice, known[0]) if known else (agreement, _vote(members, classes))

@@ -3,7 +3,7 @@
     Dice  2 |A & B| / (|A| + |B|)        IoU  |A & B| / |A | B|
     HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
 
-as in `medsegdiff.metrics`, with its conventions for empty masks, but by SimpleITK, for a page does not install MONAI.
+as in `medsegdiff.metrics`, with its conventions for empty masks.
 """
 
 import math
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 
 from app.inputs.uploads import temporary_upload
 from app.views import paint
+from medsegdiff import metrics
 
 __all__ = ["Score", "painted", "read_mask", "score"]
 
@@ -86,33 +86,5 @@ def score(
 ) -> tuple[Score, ...]:
     """Score a result against a truth of the same size, class by class."""
     unit, spacing = ("px", (1.0, 1.0)) if spacing_mm is None else ("mm", tuple(spacing_mm))
-    return tuple(
-        Score(name, *_overlap(labels == label, reference == label, spacing), unit)
-        for label, name in enumerate(names, 1)
-    )
-
-
-def _overlap(
-    a: Bool[ndarray, "h w"], b: Bool[ndarray, "h w"], spacing: tuple[float, ...]
-) -> tuple[float, float, float]:
-    if not b.any():
-        return math.nan, math.nan, math.nan
-    if not a.any():
-        return 0.0, 0.0, math.hypot(*((n - 1) * step for n, step in zip(b.shape, spacing, strict=True)))
-    both, either = int((a & b).sum()), int((a | b).sum())
-    one, other = _edge(a), _edge(b)
-    there, back = (float(np.percentile(_distance(to, spacing)[at], 95)) for at, to in ((one, other), (other, one)))
-    return 2 * both / (both + either), both / either, max(there, back)
-
-
-def _edge(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """Pixels with a side neighbour outside; so is the picture's own border."""
-    inside = np.pad(mask, 1)
-    return mask & ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
-
-
-def _distance(edge: Bool[ndarray, "h w"], spacing: tuple[float, ...]) -> ndarray:
-    image = sitk.GetImageFromArray(edge.astype(np.uint8))
-    image.SetSpacing(tuple(reversed(spacing)))
-    far = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-    return np.abs(sitk.GetArrayFromImage(far))
+    found = metrics.score("the result", labels, reference, len(names), spacing)
+    return tuple(Score(*row, unit) for row in zip(names, found.dice, found.iou, found.hd95, strict=True))

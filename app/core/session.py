@@ -21,6 +21,7 @@ from numpy import ndarray
 from app.core import catalogue, frames, zerogpu
 from app.core.frames import Frame, Opening, Recording
 from app.inputs.images import InputImage, phantom
+from medsegdiff.metrics import dice
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -238,8 +239,6 @@ def _watch_beside(
 
 def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, Any]:
     """Collect what the page says in numbers, as JSON types."""
-    from medsegdiff.metrics import dice
-
     classes = len(result.domain.labels)
     picture = image.picture
     return {

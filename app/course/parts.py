@@ -15,6 +15,7 @@ from app.i18n import Words
 from app.views import paint
 from app.views.films import together
 from app.views.panels import PANELS, Panel
+from medsegdiff.metrics import binary_dice
 
 __all__ = [
     "CASE",
@@ -49,9 +50,8 @@ def panel(key: str) -> Panel:
 
 
 def dice(one: Bool[ndarray, "h w"], other: Bool[ndarray, "h w"]) -> float:
-    """Dice of two masks; 1 where both are empty."""
-    total = int(one.sum()) + int(other.sum())
-    return 2 * int((one & other).sum()) / total if total else 1.0
+    """Compute the Dice of two masks; 1 where both are empty."""
+    return binary_dice(one, other, empty=1.0)
 
 
 def noisy(state: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:

@@ -2,9 +2,9 @@
 
     L = L_noise + L_dice + beta L_ce                                                    V2 loss, with alpha = 1 (F25)
 
-L_noise is the cross-entropy of the logits whose squashed value is x_0 (F12); the other two judge the anchor. It is the same
-network, diffusion and sampler as everywhere; only the loop is its own, since `medsegdiff.training` wants libraries that a page
-does not install.
+L_noise is the cross-entropy of the logits whose squashed value is x_0 (F12); the other two judge the anchor. Network, objective,
+diffusion and sampler are those of the package; only the loop is written here, because `medsegdiff.training` needs MONAI and
+accelerate, which the demo does not install.
 """
 
 import math
@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional as F
 
 from app.core import catalogue
 from medsegdiff.config import DiffusionConfig, V2Config
 from medsegdiff.data.synthetic import draw
+from medsegdiff.losses import Objective
+from medsegdiff.metrics import binary_dice
 from medsegdiff.nn.build import build
-from medsegdiff.nn.v2 import MedSegDiffV2
 from medsegdiff.records import Step
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -37,7 +37,6 @@ __all__ = [
     "Progress",
     "Trainer",
     "held_out",
-    "learn",
     "share_of_rate",
     "trained_on",
 ]
@@ -128,26 +127,6 @@ def trained_on() -> Pool:
     return _pool(1000, _TRAINED_ON)
 
 
-def learn(
-    model: MedSegDiffV2,
-    diffusion: Diffusion,
-    image: Float[Tensor, "b 3 h w"],
-    labels: Integer[Tensor, "b h w"],
-    t: Int[Tensor, " b"],
-    eps: Float[Tensor, "b 1 h w"],
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Judge one batch: the noise loss, and the anchor's Dice and cross-entropy."""
-    condition = model.encode(image)  # the condition network sees neither t nor noise
-    x_t = diffusion.schedule.noised(diffusion.from_labels(labels), t, eps)
-    logits = model(x_t, t, condition).output
-    wanted = (labels > 0)[:, None].float()
-    noise = F.binary_cross_entropy_with_logits(logits, wanted)
-    (anchor,) = condition.anchor_logits
-    share = anchor.sigmoid()
-    overlap = (2 * (share * wanted).sum((1, 2, 3)) + 1) / (share.sum((1, 2, 3)) + wanted.sum((1, 2, 3)) + 1)
-    return noise, (1 - overlap).mean() + F.binary_cross_entropy_with_logits(anchor, wanted)
-
-
 @dataclass(slots=True)
 class Trainer:
     """One training: the caller advances it as long as it likes, whenever it likes."""
@@ -157,7 +136,7 @@ class Trainer:
     testing: Pool
     rate: float = RATE  # the highest
     diffusion: Diffusion = field(init=False)
-    model: MedSegDiffV2 = field(init=False)
+    objective: Objective = field(init=False)
     _optimizer: torch.optim.Optimizer = field(init=False)
     _noise: list[float] = field(default_factory=list, init=False)
     _anchor: list[float] = field(default_factory=list, init=False)
@@ -166,10 +145,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
-        model = build(_CONFIG)
-        assert isinstance(model, MedSegDiffV2)
-        self.model = model
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, weight_decay=1e-2, betas=(0.9, 0.99))
+        self.objective = Objective(build(_CONFIG), self.diffusion, alpha=1, beta=1.0)
+        weights = self.objective.parameters()
+        self._optimizer = torch.optim.AdamW(weights, lr=self.rate, weight_decay=1e-2, betas=(0.9, 0.99))
         self._previews.append(self._preview())
 
     @property
@@ -204,34 +182,33 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         t = torch.randint(self.diffusion.schedule.timesteps, (BATCH,), generator=generator)
         eps = torch.randn(BATCH, 1, SIDE, SIDE, generator=generator)
-        self.model.train()
+        self.objective.train()
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate * share_of_rate(i)
         with torch.enable_grad():
-            noise, anchor = learn(self.model, self.diffusion, image, labels, t, eps)
+            loss = self.objective(image, labels, t, eps)
             self._optimizer.zero_grad(set_to_none=True)
-            (noise + anchor).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
         self._optimizer.step()
-        self._noise.append(noise.item())
-        self._anchor.append(anchor.item())
+        self._noise.append(loss.noise.item())
+        self._anchor.append((loss.anchor_dice + self.objective.beta * loss.anchor_ce).item())
 
     def _preview(self) -> Preview:
         *_, last = self.sample(self.testing.pictures, 0)
         masks = (self.diffusion.probability(last.x_0)[:, 1] > 0.5).numpy()
         reference = self.testing.labels > 0
-        scores = [2 * (m & t).sum() / max((m.sum() + t.sum()), 1) for m, t in zip(masks, reference, strict=True)]
+        scores = [binary_dice(m, t, empty=0.0) for m, t in zip(masks, reference, strict=True)]
         return Preview(len(self._noise), masks.astype(np.uint8), float(np.mean(scores)))
 
     def sample(self, pictures: UInt8[ndarray, "n h w 3"], seed: int, steps: int = _STEPS) -> Iterator[Step]:
         """Draw one mask for each picture."""
-        self.model.eval()
+        self.objective.eval()
+        model = self.objective.model
         with torch.no_grad():
-            condition = self.model.encode(_image(pictures))
+            condition = model.encode(_image(pictures))
         times = spaced(self.diffusion.schedule.timesteps, steps)
-        yield from denoise(
-            self.model, condition, self.diffusion, times, MemberNoise(seed, len(pictures)), (1, SIDE, SIDE)
-        )
+        yield from denoise(model, condition, self.diffusion, times, MemberNoise(seed, len(pictures)), (1, SIDE, SIDE))
 
 
 def _image(pictures: Sequence[ndarray] | ndarray) -> Float[Tensor, "n 3 h w"]:

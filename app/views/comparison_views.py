@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.analysis.comparisons import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement, mean
+from app.analysis.comparisons import ANCHOR, PLAIN, Pair, Rung, Setup, Side, agreement
 from app.components.scrubber import Bar, Position, View, film
 from app.core.frames import Recording
 from app.i18n import Words
@@ -15,6 +15,7 @@ from app.inputs.images import InputImage
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
 from app.views.films import cut, legend, share, spread, tile_size
+from medsegdiff.metrics import mean
 
 __all__ = [
     "brief",

@@ -9,7 +9,6 @@ import math
 from functools import reduce
 from typing import Any
 
-from app.analysis.comparisons import mean
 from app.core import catalogue
 from app.core.catalogue import Card
 from app.core.frames import Recording
@@ -18,6 +17,7 @@ from app.inputs.images import InputImage
 from app.inputs.out_of_distribution import check
 from app.inputs.sample_images import missed, sample_images
 from app.views import panels
+from medsegdiff.metrics import mean
 
 __all__ = [
     "brief",

@@ -17,6 +17,7 @@ from app.views import paint
 from app.views.charts import Curve, Figure, curves
 from app.views.comparison_views import brief, table
 from app.views.films import legend, tile_size
+from medsegdiff.metrics import dice
 
 __all__ = [
     "area_chart",
@@ -44,8 +45,6 @@ def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
 
 def fusion_words(recording: Recording, words: Words) -> str:
     """Compare the rules in a table, as HTML."""
-    from medsegdiff.metrics import dice
-
     fused, names = ensemble.fusions(recording), recording.facts["labels"]
     shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
     reference = recording.opening.reference
@@ -117,8 +116,6 @@ def calibration_words(known: Calibration | None, words: Words) -> str:
 
 def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
     """Show every member's mask, to choose the best."""
-    from medsegdiff.metrics import dice
-
     opening, outcome = recording.opening, recording.outcome
     size = tile_size(opening.picture, 40, most=144)
     picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]

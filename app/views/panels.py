@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
 
 from app.components.scrubber import View, film
 from app.core.frames import Plane, Recording
@@ -31,6 +30,7 @@ from app.views.films import (
     together,
     transformer_views,
 )
+from medsegdiff.metrics import binary_dice
 
 __all__ = ["PANELS", "Panel", "cast", "charts_of"]
 
@@ -73,7 +73,7 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         area.append(
             Curve(words("film.reference"), steps, [100 * float((reference > 0).mean())] * len(steps), width=1.5)
         )
-        second.append(Curve(members, steps, [_dice(together(f) > 0, known) for f in kept]))
+        second.append(Curve(members, steps, [binary_dice(together(f) > 0, known, empty=1.0) for f in kept]))
     several = len(recording.facts["labels"]) > 1
     title, axis, least = words("chart.dice_together" if several else "chart.dice"), "Dice", (0.8,)
     if not second:
@@ -84,11 +84,6 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         curves(area, [words("chart.area")], step, [words("chart.percent")]),
         curves(second, [title], step, [axis], least=least),
     ]
-
-
-def _dice(one: ndarray, other: ndarray) -> float:
-    total = int(one.sum()) + int(other.sum())
-    return 2 * int((one & other).sum()) / total if total else 1.0
 
 
 def _parser_charts(recording: Recording, words: Words) -> list[Figure]:

@@ -30,6 +30,7 @@ from medsegdiff.data.tasks import TASKS
 from medsegdiff.device import precision
 from medsegdiff.hub import resolve
 from medsegdiff.losses import Objective
+from medsegdiff.metrics import dice, mean
 from medsegdiff.nn.build import Network, build
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -249,16 +250,13 @@ def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
         for i in range(min(n, 8))
     ]
     Image.fromarray(np.concatenate(rows)).save(path)
-    return {f"dice_{name}": _dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
+    return {f"dice_{name}": _mean_dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
 
 
-def _dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
-    scores = []
-    for c in range(1, classes + 1):
-        a, b = (labels == c).flatten(1).float(), (truth == c).flatten(1).float()
-        present = b.sum(1) > 0
-        scores.append((2 * (a * b).sum(1) / (a.sum(1) + b.sum(1)).clamp_min(1))[present])
-    return float(torch.cat(scores).mean())
+def _mean_dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
+    """Average over all pictures and those of their classes that the truth has."""
+    pairs = zip(labels.cpu().numpy(), truth.cpu().numpy(), strict=True)
+    return mean([score for one, other in pairs for score in dice(one, other, classes)])
 
 
 def _checkpoint(

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceLoss
 from oracles import Gaussian, OneTruth, Oracle, TwoRaters
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from medsegdiff.config import DiffusionConfig, V1Config
-from medsegdiff.losses import Loss, Objective
+from medsegdiff.losses import Loss, Objective, soft_dice_loss
 from medsegdiff.nn.build import build
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.sampling import MemberNoise, denoise
@@ -62,6 +63,19 @@ def shares(logits: np.ndarray) -> np.ndarray:
     if logits.shape[1] == 1:
         return 1 / (1 + np.exp(-logits))
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_soft_dice_loss_is_that_of_monai(generator, classes):
+    binary = classes == 1
+    labels = torch.randint(classes + 1, (4, 9, 7), generator=generator)
+    labels[0] = 0  # no class is there
+    logits = 3 * torch.randn(4, 1 if binary else classes + 1, 9, 7, generator=generator)
+    oracle = DiceLoss(
+        sigmoid=binary, softmax=not binary, to_onehot_y=not binary, include_background=binary, reduction="none"
+    )
+    expected = oracle(logits, labels[:, None].float()).flatten(1).mean(1)
+    assert_close(soft_dice_loss(logits, labels), expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("classes", [1, 3])

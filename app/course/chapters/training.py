@@ -128,7 +128,7 @@ CHAPTER = Chapter(
             "course.training.place_loss",
         ),
     ),
-    sources=("app.course.toy:learn", "app.course.toy:share_of_rate"),
+    sources=("medsegdiff.losses:Objective.forward", "medsegdiff.losses:soft_dice_loss", "app.course.toy:share_of_rate"),
     fidelity=("F12", "F25", "F28"),
     minutes=15,
     log=("toy_rate", "toy_pool", "iterations", "best"),
