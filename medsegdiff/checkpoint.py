@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -257,6 +257,8 @@ def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Read a JSON value as what an annotation says; nothing is converted but lists to tuples and integers to floats."""
     if is_dataclass(hint):
+        later = {f.name: f.default for f in fields(hint) if f.metadata.get("later")}
+        value = later | value if isinstance(value, dict) else value
         members = _members(get_type_hints(hint), value, where + ".")
         try:
             return hint(**members)  # type: ignore[operator]

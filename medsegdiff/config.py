@@ -7,7 +7,8 @@ References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
 """
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from medsegdiff.records import Switches
@@ -104,6 +105,13 @@ class V2Config:
     band: Literal["nbp", "sine"] = "nbp"  # AAAI's NBP-Filter, or arXiv v1's sine with scale-shift (F18)
     nbp_blocks: int = 6  # R [C, weak]
     nbp_width: int = 16  # channels of the coordinate network [ours]
+    # Added later: configurations written before lack the next two, and mean their defaults.
+    nbp_octaves: int = dataclasses.field(
+        default=0, metadata={"later": True}
+    )  # of the coordinates' Fourier features; 0: raw (F19)
+    sine_scale: float = dataclasses.field(
+        default=0.0, metadata={"later": True}
+    )  # a in sin(a n M) / (a n); 0: sin M (F18)
     learned_variance: bool = False
     switches: Switches = Switches()
 
@@ -124,6 +132,8 @@ class V2Config:
             self.token_width % self.heads == 0, f"token_width {self.token_width} is no multiple of heads {self.heads}"
         )
         _require(self.band in ("nbp", "sine"), f"band is {self.band!r}; choose nbp or sine")
+        _require(0 <= self.nbp_octaves <= 8, f"nbp_octaves is {self.nbp_octaves}; choose 0 (raw coordinates) to 8")
+        _require(self.sine_scale >= 0, f"sine_scale is {self.sine_scale}; choose 0 or more")
         _require(
             self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
             f"image_size {self.image_size} is no multiple of {self.stride}, or only one; choose {2 * self.stride} or more",
@@ -174,10 +184,15 @@ class Domain:
     licence: str = ""  # of the data, and what follows for the weights
     mean: tuple[float, ...] = ()  # per channel over the training images, in [-1, 1]
     std: tuple[float, ...] = ()
+    # Share of the picture's sides that the network sees, about the middle; outside it finds nothing.
+    field: float = dataclasses.field(default=1.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require(
+            0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,16 +210,28 @@ class TrainConfig:
     ema: float = 0.9999
     alpha: int = 5  # the anchor is supervised where t mod alpha = 0, per sample [from memory of V2]
     beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
+    anchor_dice: float = 1.0  # weight of the anchor's soft Dice; 0 leaves cross-entropy alone [ours] (F34)
     dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
     unroll: float = 0.0  # share of samples whose x_t is made from the network's own belief; 0 is the papers (F28)
     anchor_first: int = 0  # iterations at the start in which V2's condition network learns alone; 0 is the paper (F30)
     frozen: bool = False  # V2's condition network stays as it began and the denoiser learns alone
     augment: bool = True
+    field: float = 1.0  # share of the picture's sides that the network sees, near the middle (`Domain.field`)
+    band_rate: float = 1.0  # learning rate of the NBP-Filters over the others'; other than 1, they have no weight decay
     phantoms: float = 0.0  # share of drawn phantoms among the training pictures
+    held: int = (
+        0  # training pictures set aside, by patient: the state is kept that scores best on them; 0 keeps the last
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
         _require(0 <= self.phantoms < 1, f"phantoms is {self.phantoms}; the share of drawn pictures is below 1")
+        _require(self.held >= 0, "held is a number of pictures, 0 or more")
+        _require(
+            0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
+        )
+        _require(self.band_rate > 0, f"band_rate is {self.band_rate}; it multiplies the learning rate, above 0")
+        _require(self.anchor_dice >= 0, f"anchor_dice is {self.anchor_dice}; a weight is 0 or more")
         _require(0 <= self.unroll <= 1, f"unroll is {self.unroll}; it is a share of the samples, 0 to 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
         _require(min(self.iterations, self.batch, self.draws) >= 1, "iterations, batch and draws must be at least 1")
@@ -238,7 +265,7 @@ class RunSettings:
     fuse: Literal["staple", "mean", "vote"] = "staple"
     seed: int = 0
     size: int = 0  # network resolution in pixels; 0 is the size trained at
-    switches: Switches = field(default_factory=Switches)
+    switches: Switches = dataclasses.field(default_factory=Switches)
     trace: bool = False  # keep what the parts did at every step
 
     def __post_init__(self) -> None:

@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, zip_longest
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, energy_distance, mean, reliability, score
+from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, mean, reliability, score
+from medsegdiff.multi_reader import ReaderScore, score_readers
 
 __all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "plain", "table"]
 
@@ -32,8 +34,8 @@ class Scored:
     seconds: float  # from picture to mask
     spacing_mm: tuple[float, float] | None = None  # row, column
     distance_mm: float | None = None  # to the next slice of the same volume; None: what `evaluate` is told
-    members: Integer[np.ndarray, "_ h w"] | None = None  # each member's own mask; with experts, for the energy distance
-    experts: Integer[np.ndarray, "_ h w"] | None = None  # several people's masks of the picture
+    members: Integer[np.ndarray, "_ h w"] | None = None  # each member's own mask, to compare with the readers'
+    readers: Integer[np.ndarray, "_ h w"] | None = None  # several readers' masks of the picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,10 @@ class Evaluation:
     reliability: Reliability  # of all pixels
     seconds: tuple[float, ...]  # one per picture or slice
     unit: str  # of HD95: "mm" or "pixels"
-    energy: tuple[float, ...] = ()  # energy distance of members to experts, one per picture that has both
+    against: tuple[ReaderScore, ...] = ()  # members beside readers, one per picture that has members
+    shares: Reliability | None = None  # of all pixels of pictures with several readers, against their share
+    several: bool = False  # whether there are several readers; else every picture has its one reference mask
+    patient: str = ""  # pattern of the patient in the pictures' names; intervals are over patients
     settings: Mapping[str, object] = field(default_factory=dict)  # what the run was made with, for the record
     seed: int = 0  # of the bootstrap
 
@@ -74,7 +79,10 @@ class Evaluation:
             reliability=self.reliability + other.reliability,
             seconds=self.seconds + other.seconds,
             unit=self.unit,
-            energy=self.energy + other.energy,
+            against=self.against + other.against,
+            shares=None if self.shares is None or other.shares is None else self.shares + other.shares,
+            several=self.several,
+            patient=self.patient,
             settings=self.settings,
             seed=self.seed,
         )
@@ -86,7 +94,7 @@ class Evaluation:
             ClassScore(
                 name=name,
                 dice=mean(dice := [s.dice[c] for s in self.scores]),
-                interval=bootstrap_interval(dice, self.seed),
+                interval=bootstrap_interval(dice, self.seed, groups=self._patients([s.name for s in self.scores])),
                 iou=mean([s.iou[c] for s in self.scores]),
                 hd95=mean([s.hd95[c] for s in self.scores]),
                 ece=self.reliability.ece[c],
@@ -100,7 +108,40 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean Dice over cases and then classes."""
+        if self.patient and len(self.class_names) == 1:
+            return self.per_class[0].interval
         return bootstrap_interval([s.dice for s in self.scores], self.seed)
+
+    def _patients(self, names: Sequence[str]) -> list[str]:
+        if not self.patient:
+            return []
+        return [found[1] if (found := re.search(self.patient, name)) else name for name in names]
+
+    def reader_scores(self) -> dict[str, object]:
+        """Members beside readers: means over pictures, their intervals, and the same by how many readers marked anything."""
+        if not self.against:
+            return {}
+        names = ("ged", "hm_iou", "dice_majority", "dice_best_match", "diversity", "reader_diversity", "brier")
+        names = names if self.several else ("dice_best_match", "diversity")
+        patients = self._patients([s.name for s in self.against])
+
+        def means(scores: Sequence[ReaderScore]) -> dict[str, float]:
+            return {name: mean([getattr(s, name) for s in scores]) for name in names}
+
+        found: dict[str, object] = {**means(self.against), "members": max(s.members for s in self.against)}
+        found["reader_intervals"] = {
+            name: bootstrap_interval([getattr(s, name) for s in self.against], self.seed, groups=patients)
+            for name in names
+        }
+        if self.several and self.shares is not None:
+            found["ece_share"] = mean(self.shares.ece)
+            found["by_readers_who_marked"] = {
+                str(count): {**means(some), "n": len(some)}
+                for count in sorted({s.marked for s in self.against})
+                for some in [[s for s in self.against if s.marked == count]]
+            }
+            found["pictures"] = [asdict(s) for s in self.against]
+        return found
 
     @property
     def empty_truth(self) -> float:
@@ -127,7 +168,6 @@ class Evaluation:
             "ece": plain(mean([c.ece for c in classes])),
             "seconds_per_image": plain(mean(self.seconds)),
             "empty_truth": plain(self.empty_truth),
-            "energy_distance": plain(mean(self.energy)),
             "per_class": {c.name: plain(asdict(c)) for c in classes},
             "worst": list(self.worst),
             "settings": plain(self.settings),
@@ -136,7 +176,7 @@ class Evaluation:
                 for name, p, f, n in bins
             },
             "cases": [plain(asdict(s)) for s in self.scores],
-        }
+        } | {key: plain(value) for key, value in self.reader_scores().items()}
 
 
 def plain(value: object) -> object:
@@ -189,6 +229,7 @@ def evaluate(
     slice_distance: float = 1.0,
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
+    patient: str = "",
 ) -> Evaluation:
     """Score samples one by one; only the label maps of one case are in memory at a time.
 
@@ -200,6 +241,7 @@ def evaluate(
             know theirs keep it.
         seed: of the bootstrap.
         settings: plain values, kept for the record.
+        patient: pattern of the patient in the names; intervals are then over patients, not pictures.
 
     Raises:
         ValueError: for no samples, a case in two places, slices of two sizes, a spacing that only some samples have,
@@ -208,16 +250,26 @@ def evaluate(
     classes = len(class_names)
     total = reliability(np.zeros((classes + 1, 0)), np.zeros(0, np.uint8))
     seconds: list[float] = []
-    energy: list[float] = []
+    against: list[ReaderScore] = []
+    shares: Reliability | None = None
+    several = False
 
     def slices() -> Iterator[_Slice]:
-        nonlocal total
+        nonlocal total, shares, several
         for sample in samples:
             _check(sample, classes)
             total += reliability(sample.probability, sample.truth)
             seconds.append(sample.seconds)
-            if sample.members is not None and sample.experts is not None:
-                energy.append(energy_distance(sample.members, sample.experts))
+            if sample.members is not None and (sample.readers is not None or group is None):
+                readers = sample.truth[None] if sample.readers is None else sample.readers
+                against.append(
+                    score_readers(
+                        sample.name, sample.labels, sample.probability, sample.members, readers, majority=sample.truth
+                    )
+                )
+            if sample.readers is not None:
+                several, found = True, reliability(sample.probability, sample.readers)
+                shares = found if shares is None else shares + found
             labels, truth = sample.labels.astype(np.uint8), sample.truth.astype(np.uint8)
             yield _Slice(sample.name, labels, truth, sample.spacing_mm, sample.distance_mm)
 
@@ -239,7 +291,10 @@ def evaluate(
         reliability=total,
         seconds=tuple(seconds),
         unit=units.pop(),
-        energy=tuple(energy),
+        against=tuple(against),
+        shares=shares,
+        several=several,
+        patient=patient,
         settings=settings or {},
         seed=seed,
     )
@@ -301,7 +356,26 @@ def table(evaluation: Evaluation) -> str:
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
     rows += ["", f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}."]
-    if evaluation.energy:
-        n = len(evaluation.energy)
-        rows[-1] += f" Energy distance of members to experts: {mean(evaluation.energy):.3f} ({n} pictures)."
+    if evaluation.several and evaluation.against:
+        found = evaluation.reader_scores()
+        rows += [
+            "",
+            f"| {found['members']} members beside the readers | mean | 95 % interval |",
+            "|---|---:|---:|",
+        ]
+        words = {
+            "ged": "generalised energy distance, squared",
+            "hm_iou": "Hungarian-matched IoU",
+            "dice_majority": "Dice to the readers' majority",
+            "dice_best_match": "best-match Dice",
+            "diversity": "diversity of the members",
+            "reader_diversity": "diversity of the readers",
+            "brier": "Brier score",
+        }
+        intervals: Any = found["reader_intervals"]
+        rows += [
+            f"| {word} | {found[name]:.4f} | {'{:.4f} to {:.4f}'.format(*intervals[name])} |"
+            for name, word in words.items()
+        ]
+        rows.append(f"| calibration error against the readers' share | {found['ece_share']:.4f} | |")
     return "\n".join(rows)

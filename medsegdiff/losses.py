@@ -7,6 +7,9 @@ is the posterior mean just as squared error's is (see `schedule`). L_dice and L_
 the anchor; V1 has none and is trained by L_noise alone. With a learned variance the variational bound of Improved DDPM
 joins, its mean detached (F11). A plain U-Net has no noise to see through: its loss is L_dice + beta L_ce on every sample.
 
+Where several readers marked a picture, the noise loss of a sample is of one reader's mask, drawn at random, so the minimiser is
+the distribution of masks; the anchor and a plain U-Net learn the readers' share of each pixel.
+
 References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
     Improved DDPM (Nichol & Dhariwal, 2021), https://arxiv.org/abs/2102.09672
@@ -39,6 +42,15 @@ class Loss:
     variance: Float[Tensor, ""]
 
 
+def drawn_readers(
+    labels: Integer[Tensor, "i h w"] | Integer[Tensor, "i r h w"], draws: int
+) -> Integer[Tensor, "b h w"]:
+    """Lay out the mask of every draw, (i * draws, h, w): of several readers, draw j has that of reader j mod r."""
+    if labels.ndim == 3:
+        return labels.repeat_interleave(draws, 0)
+    return labels[:, [j % labels.shape[1] for j in range(draws)]].flatten(0, 1)
+
+
 class Objective(nn.Module):
     """A network and how it is judged: one forward from a batch to its loss.
 
@@ -48,18 +60,28 @@ class Objective(nn.Module):
         alpha: the anchor is supervised on samples whose t is a multiple of it.
         beta: weight of the anchor's cross-entropy.
         dice: weight of soft Dice on x_0 beside the noise loss (F29); 0 is the papers.
+        anchor_dice: weight of L_dice; 0 leaves the anchor to the cross-entropy alone (F34).
     """
 
-    def __init__(self, model: Network, diffusion: Diffusion, *, alpha: int, beta: float, dice: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: Network,
+        diffusion: Diffusion,
+        *,
+        alpha: int,
+        beta: float,
+        dice: float = 0.0,
+        anchor_dice: float = 1.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.diffusion = diffusion
-        self.alpha, self.beta, self.dice = alpha, beta, dice
+        self.alpha, self.beta, self.dice, self.anchor_dice = alpha, beta, dice, anchor_dice
 
     def forward(
         self,
         image: Float[Tensor, "i c h w"],
-        labels: Integer[Tensor, "i h w"],
+        labels: Integer[Tensor, "i h w"] | Integer[Tensor, "i r h w"],
         t: Int[Tensor, " b"] | None = None,
         eps: Float[Tensor, "b k h w"] | None = None,
         trajectory: Int[Tensor, "b n"] | None = None,
@@ -70,6 +92,9 @@ class Objective(nn.Module):
         network still looks at it once. A sample with a walk, falling times above its t, is unrolled (F28): its x_t is where
         the network itself gets to by DDIM from eps, and the truth only judges it. A row of -1 is no walk.
 
+        With several readers, labels (i, r, h, w), draw j of a picture is of reader j mod r: batches bring the readers of each
+        picture in an order drawn at random. The anchor learns their share.
+
         Without t and eps the network is asked for its opinion of the image alone: a plain U-Net, which has no other, and
         V2 while its anchor is learnt first (F30).
         """
@@ -77,26 +102,30 @@ class Objective(nn.Module):
         if t is None or eps is None:
             zero = image.new_zeros(())
             dice, ce = self._anchor(condition, labels, image.new_ones(len(image)))
-            return Loss(dice + self.beta * ce, zero, dice, ce, zero)
+            return Loss(self.anchor_dice * dice + self.beta * ce, zero, dice, ce, zero)
         draws = len(t) // len(image)
-        x_0 = self.diffusion.from_labels(labels).repeat_interleave(draws, 0)
+        drawn = drawn_readers(labels, draws)
+        x_0 = self.diffusion.from_labels(drawn)
         condition_of_draws = condition.repeat(draws)
         x_t = self.diffusion.schedule.noised(x_0, t, eps)
         if trajectory is not None and (own := trajectory[:, 0] >= 0).any():
             x_t[own] = self._unrolled(eps[own], [*trajectory[own].T, t[own]], condition_of_draws.select(own))
         answer: Prediction = self.model(x_t, t, condition_of_draws)
-        noise = self._noise(answer.output, x_0, x_t, t, labels.repeat_interleave(draws, 0))
+        noise = self._noise(answer.output, x_0, x_t, t, drawn)
         zero = noise.new_zeros(())
         variance = zero if answer.variance is None else self._bound(answer.output, answer.variance, x_0, x_t, t)
         dice = ce = zero
         if condition.anchor_logits:
             dice, ce = self._anchor(condition, labels, (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1))
-        return Loss(noise + variance + dice + self.beta * ce, noise, dice, ce, variance)
+        return Loss(noise + variance + self.anchor_dice * dice + self.beta * ce, noise, dice, ce, variance)
 
     def _anchor(self, condition: Condition, labels: Tensor, due: Float[Tensor, " i"]) -> tuple[Tensor, Tensor]:
         """Dice loss and cross-entropy of the condition network's own mask, each sample weighed by how often it is due."""
         (logits,) = condition.anchor_logits
-        return (due * soft_dice_loss(logits, labels)).mean(), (due * self._cross_entropy(logits, labels)).mean()
+        readers = labels.unsqueeze(1) if labels.ndim == 3 else labels
+        each = [(soft_dice_loss(logits, one), self._cross_entropy(logits, one)) for one in readers.unbind(1)]
+        dice, ce = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
+        return (due * dice).mean(), (due * ce).mean()
 
     @torch.no_grad()
     def _unrolled(self, x: Tensor, times: list[Tensor], condition: Condition) -> Tensor:

@@ -1,4 +1,4 @@
-"""How near a mask is to the truth, how far a probability can be believed, how alike two crowds of masks are.
+"""Overlap of a mask with its ground truth, and calibration of probabilities.
 
 Prediction A, truth B, one class at a time, in a picture or in a volume:
 
@@ -18,14 +18,11 @@ of the n pixels, with mean probability p_i and observed share f_i,
 class by class over 1..K, then the mean. All pixels count, so the easy background pulls it towards zero: compare it
 between predictors on the same pictures, never between data sets.
 
-Two crowds of masks, members S and experts Y, with d = 1 - IoU:
-
-    GED^2  2 E d(S, Y) - E d(S, S') - E d(Y, Y')
+Members beside several readers: `multi_reader`.
 
 References:
     Distance maps (Maurer et al., 2003), https://doi.org/10.1109/TPAMI.2003.1177156, by SimpleITK
     ECE (Guo et al., 2017), https://arxiv.org/abs/1706.04599; by class (Nixon et al., 2019), https://arxiv.org/abs/1904.01685
-    GED (Kohl et al., 2018, probabilistic U-Net), https://arxiv.org/abs/1806.05034
     Bootstrap (Efron, 1979), https://doi.org/10.1214/aos/1176344552
 """
 
@@ -44,7 +41,6 @@ __all__ = [
     "binary_dice",
     "bootstrap_interval",
     "dice",
-    "energy_distance",
     "expected_calibration_error",
     "hd95",
     "mean",
@@ -167,7 +163,7 @@ class Reliability:
 
     count: Int64[np.ndarray, "classes bins"]  # pixels
     probability: Float[np.ndarray, "classes bins"]  # sum over them of what was said
-    positive: Int64[np.ndarray, "classes bins"]  # number of them that are the class
+    positive: Float[np.ndarray, "classes bins"]  # number of them that are the class, or sum of the readers' shares
 
     def __add__(self, other: "Reliability") -> "Reliability":
         return Reliability(
@@ -196,16 +192,22 @@ class Reliability:
 
 
 def reliability(
-    probability: Float[np.ndarray, "_ *size"], truth: Integer[np.ndarray, "*size"], bins: int = 15
+    probability: Float[np.ndarray, "_ *size"],
+    truth: Integer[np.ndarray, "*size"] | Integer[np.ndarray, "r *size"],
+    bins: int = 15,
 ) -> Reliability:
-    """Sort the probabilities (K + 1, ...) of one picture into bins, class by class, with what is true of them."""
+    """Sort the probabilities (K + 1, ...) of one picture into bins, class by class, with what is true of them.
+
+    Of several readers, a truth with one axis more, the share who marked the pixel is counted.
+    """
     shape = len(probability) - 1, bins
-    count, said, positive = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape, np.int64)
+    readers = truth[None] if truth.ndim == probability.ndim - 1 else truth
+    count, said, positive = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
     for c, p in enumerate(probability[1:].astype(np.float64)):
         index = np.minimum((p.ravel() * bins).astype(np.int64), bins - 1)
         count[c] = np.bincount(index, minlength=bins)
         said[c] = np.bincount(index, p.ravel(), bins)
-        positive[c] = np.bincount(index[truth.ravel() == c + 1], minlength=bins)
+        positive[c] = np.bincount(index, (readers == c + 1).mean(0).ravel(), bins)
     return Reliability(count, said, positive)
 
 
@@ -216,37 +218,34 @@ def expected_calibration_error(
     return mean(reliability(probability, truth, bins).ece)
 
 
-def energy_distance(members: Integer[np.ndarray, "m h w"], experts: Integer[np.ndarray, "n h w"]) -> float:
-    """Compare two crowds of label images of one picture: squared generalised energy distance, in [0, 2].
-
-    0 if both are the same masks in the same proportions. The expectations run over all pairs, a mask with itself
-    included. IoU is the mean over all labels that occur in either crowd; two masks without a label agree on it fully.
-    """
-    labels = np.union1d(members, experts)
-    labels = labels[labels > 0]
-    if not len(labels):
-        return 0.0
-
-    def distance(one: np.ndarray, other: np.ndarray) -> float:
-        return 1 - float(np.mean([_pairwise_iou(one == label, other == label) for label in labels]))
-
-    return 2 * distance(members, experts) - distance(members, members) - distance(experts, experts)
-
-
-def _pairwise_iou(one: Bool[np.ndarray, "m h w"], other: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "m n"]:
-    a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (one, other))  # counts below 2^24 are exact
-    intersection = (a @ b.T).astype(np.float64)
-    union = a.sum(1)[:, None] + b.sum(1)[None] - intersection
-    return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
+def _grouped_interval(
+    values: Float[np.ndarray, " n"], groups: Sequence[str], seed: int, level: float, resamples: int
+) -> tuple[float, float]:
+    known = ~np.isnan(values)
+    _, index = np.unique(np.array(groups)[known], return_inverse=True)
+    total, count = np.bincount(index, values[known]), np.bincount(index)
+    if len(count) < 2:
+        return math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(0, len(count), (resamples, len(count)))
+    low, high = np.quantile(total[drawn].sum(1) / count[drawn].sum(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def bootstrap_interval(
-    values: Sequence[float] | Sequence[Sequence[float]], seed: int, level: float = 0.95, resamples: int = 1000
+    values: Sequence[float] | Sequence[Sequence[float]],
+    seed: int,
+    level: float = 0.95,
+    resamples: int = 1000,
+    groups: Sequence[str] = (),
 ) -> tuple[float, float]:
     """Bound the mean of what is not nan by the percentile bootstrap over cases; (nan, nan) below two cases.
 
-    A case may be one value or one per class; of several the mean is taken over cases first, then over classes.
+    A case may be one value or one per class; of several the mean is taken over cases first, then over classes. With
+    `groups`, one name per case, whole groups are drawn (the cluster bootstrap): pictures of one patient are no independent
+    cases.
     """
+    if groups:
+        return _grouped_interval(np.array(values, float), groups, seed, level, resamples)
     table = np.array(values, float).reshape(max(len(values), 1), -1)
     known = table[~np.isnan(table).all(1)]
     if len(known) < 2:

@@ -156,7 +156,8 @@ class Segmenter:
         """
         settings = self.resolve_settings(settings or RunSettings())
         began = time.perf_counter()
-        image, geometry = to_network(picture, settings.size, self.checkpoint.model_config.image_channels)
+        channels = self.checkpoint.model_config.image_channels
+        image, geometry = to_network(picture, settings.size, channels, self.domain.field)
         image = image.to(self.device, memory_format=torch.channels_last)
         times = self._times(settings)
         condition = self.model.encode(image)

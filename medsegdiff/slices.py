@@ -130,7 +130,8 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
     """Yield the share of steps done after each, then every picture's fused mask."""
     diffusion = segmenter.diffusion
     channels = segmenter.checkpoint.model_config.image_channels
-    images, geometries = zip(*(to_network(one, settings.size, channels) for one in pictures), strict=True)
+    field = segmenter.domain.field
+    images, geometries = zip(*(to_network(one, settings.size, channels, field) for one in pictures), strict=True)
     batch = torch.cat(images).to(segmenter.device, memory_format=torch.channels_last)
     condition = segmenter.model.encode(batch)
     if settings.steps:

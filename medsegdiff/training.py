@@ -31,6 +31,7 @@ from medsegdiff.data.batches import Draws, batches
 from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
+from medsegdiff.nn.spectral import NBPFilter
 from medsegdiff.nn.unet import PlainUNet
 from medsegdiff.nn.v2 import MedSegDiffV2
 from medsegdiff.schedule import Diffusion
@@ -82,7 +83,7 @@ class Run:
         if config.frozen:
             objective.model.condition.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            [p for p in objective.parameters() if p.requires_grad],
+            _groups(objective, config),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             betas=(0.9, 0.99),
@@ -157,6 +158,18 @@ class Run:
         return json.dumps({k: v for k, v in asdict(self.config).items() if k != "iterations"})
 
 
+def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Part the NBP-Filters, small functions of two coordinates that decay would flatten, from the other weights."""
+    bands = {id(p) for m in objective.modules() if isinstance(m, NBPFilter) for p in m.parameters()}
+    if config.band_rate == 1 or not bands:
+        return [{"params": [p for p in objective.parameters() if p.requires_grad]}]
+    parted: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for p in objective.parameters():
+        if p.requires_grad:
+            parted[id(p) in bands].append(p)
+    return [{"params": parted[0]}, {"params": parted[1], "times": config.band_rate, "weight_decay": 0.0}]
+
+
 def moments(optimizer: Optimizer) -> dict[str, Tensor]:
     """Name what an optimizer remembers of every parameter, for a file."""
     remembered = optimizer.state_dict()["state"]
@@ -191,7 +204,7 @@ def noise_of(
     """
     seed = np.random.SeedSequence([config.seed, i, 0]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(seed))
-    b, (h, w) = len(labels) * world * config.draws, labels.shape[1:]
+    b, (h, w) = len(labels) * world * config.draws, labels.shape[-2:]
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     t = (u * diffusion.schedule.timesteps).long().clamp(max=diffusion.schedule.timesteps - 1)
     eps = torch.randn(b, diffusion.channels, h, w, generator=generator)
@@ -224,7 +237,7 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
         labels = labels.to(accelerator.device)
         rate = run.learning_rate(i)
         for group in run.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)
         run.wrapped.train()
         run.optimizer.zero_grad(set_to_none=True)
         alone = run.plain or i < config.anchor_first

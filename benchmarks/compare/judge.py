@@ -14,7 +14,7 @@ from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case
-from medsegdiff.data.tasks import TASKS, axis_of, cases_of
+from medsegdiff.data.tasks import TASKS, axis_of, cases_of, patients_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
 from medsegdiff.image_ref import to_network, to_original
@@ -60,7 +60,9 @@ def judged(
     if limit:
         found = found[:: max(len(found) // limit, 1)][:limit]
     bar = tqdm(found, desc="scoring", unit="volume" if volumes else "picture", mininterval=5)
-    return evaluate(_scored(baseline, size, bar, task, facts), TASKS[task].labels, group=group, settings=facts)
+    scored = _scored(baseline, size, bar, task, facts)
+    patient = patients_of(task)
+    return evaluate(scored, TASKS[task].labels, group=group, settings=facts, patient=patient)
 
 
 def _scored(
@@ -84,5 +86,9 @@ def _scored(
                 spacing_mm=sample.picture.spacing_mm,
                 distance_mm=sample.distance_mm,
                 members=masks_home.argmax(1).astype(np.uint8),
-                experts=None if case.is_volume else experts(case, len(TASKS[task].labels)),
+                readers=sample.readers
+                if sample.readers is not None
+                else None
+                if case.is_volume
+                else experts(case, len(TASKS[task].labels)),
             )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from medsegdiff.commands import options
@@ -14,8 +16,8 @@ from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.config import RunSettings
 from medsegdiff.data.adaptors import LAYOUTS, cases
 from medsegdiff.data.experts import experts
-from medsegdiff.data.folders import SLICES, Case
-from medsegdiff.data.tasks import axis_of, cases_of
+from medsegdiff.data.folders import SLICES, Case, Sample
+from medsegdiff.data.tasks import axis_of, cases_of, patients_of
 from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.processes import Share
@@ -89,8 +91,11 @@ def main(arguments: argparse.Namespace) -> None:
         unit="volume" if volumes else "picture",
         disable=not share.first,
     )
+    patient = patients_of(segmenter.domain.task)
     scored = _scored(segmenter, settings, bar, axis, arguments.anchor)
-    result = joined(share.gathered(evaluate(scored, segmenter.domain.labels, group=group, settings=facts)))
+    result = joined(
+        share.gathered(evaluate(scored, segmenter.domain.labels, group=group, settings=facts, patient=patient))
+    )
     if not share.first:
         return
     print(table(result))
@@ -137,5 +142,12 @@ def _scored(
                 spacing_mm=sample.picture.spacing_mm,
                 distance_mm=sample.distance_mm,
                 members=result.members,
-                experts=None if case.is_volume else experts(case, len(segmenter.domain.labels)),
+                readers=_readers(case, sample, len(segmenter.domain.labels)),
             )
+
+
+def _readers(case: Case, sample: Sample, classes: int) -> UInt8[np.ndarray, "_ h w"] | None:
+    """Return the readers' masks of a picture, or those that the shares of experts stand for."""
+    if sample.readers is not None or case.is_volume:
+        return sample.readers
+    return experts(case, classes)

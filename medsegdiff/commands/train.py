@@ -5,12 +5,14 @@ OUT/curve.jsonl            losses, and every few minutes Dice on a few validatio
 OUT/previews/NNNNNN.png    picture, truth, anchor, one-step mask, ten-step mask of those pictures; picture, truth and mask
                            of a plain U-Net
 OUT/checkpoint/            the moving average of the weights, as a checkpoint
+OUT/best/                  with --held: the state with the best score on the training pictures set aside: the least energy
+                           distance to several readers, else the most Dice of ten steps
 """
 
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +24,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from medsegdiff.checkpoint import load, save
-from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
+from medsegdiff.config import PRESETS, Domain, Preset, TrainConfig, UNetConfig, V2Config
 from medsegdiff.data.adaptors import LAYOUTS, cases, task_of
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import TASKS as PAINTED
-from medsegdiff.data.tasks import TASKS
+from medsegdiff.data.tasks import TASKS, patients_of
 from medsegdiff.device import precision
 from medsegdiff.hub import resolve
 from medsegdiff.losses import Objective
 from medsegdiff.metrics import dice, mean
+from medsegdiff.multi_reader import diversity, energy_distance
 from medsegdiff.nn.build import Network, build
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -86,6 +89,27 @@ def add(verbs: argparse._SubParsersAction) -> None:
         default=None,
         help="V2 with --init: keep the condition network as it is and train the denoiser alone, at half the cost",
     )
+    verb.add_argument("--anchor-dice", type=float, help="V2: weight of the anchor's soft Dice; default the preset's")
+    verb.add_argument("--beta", type=float, help="weight of the anchor's cross-entropy; default the preset's")
+    verb.add_argument(
+        "--alpha", type=int, help="V2: the anchor is supervised where t is a multiple; default the preset's"
+    )
+    verb.add_argument("--ema", type=float, help="decay of the moving average of the weights; default the preset's")
+    verb.add_argument("--weight-decay", type=float, help="default the preset's")
+    verb.add_argument("--warmup", type=int, help="iterations of linear rise of the learning rate; default the preset's")
+    verb.add_argument("--stem", type=int, help="pixels folded into channels on each side; default the preset's")
+    verb.add_argument("--schedule", choices=("linear", "cosine"), help="of the noise; default the preset's")
+    verb.add_argument("--scale", type=float, help="signal scale of a mask; default the preset's")
+    verb.add_argument("--nbp-octaves", type=int, help="V2: Fourier features of the NBP-Filter's coordinates; 0 raw")
+    verb.add_argument(
+        "--band-rate", type=float, help="V2: learning rate of the NBP-Filters over that of the rest; default 1"
+    )
+    verb.add_argument(
+        "--field", type=float, help="share of a picture's sides that the network sees, about the middle; default 1"
+    )
+    verb.add_argument(
+        "--held", type=int, help="training pictures, whole patients, to set aside and keep the best state by; default 0"
+    )
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
@@ -104,8 +128,16 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
-    recipe, size = preset.training, preset.model.image_size
-    objective = Objective(model, diffusion, alpha=recipe.alpha, beta=recipe.beta, dice=recipe.dice)
+    recipe, side = preset.training, preset.model.image_size
+    size = round(side / recipe.field)  # of the whole picture
+    objective = Objective(
+        model,
+        diffusion,
+        alpha=recipe.alpha,
+        beta=recipe.beta,
+        dice=recipe.dice,
+        anchor_dice=recipe.anchor_dice,
+    )
     found = tqdm(
         cases(arguments.data, "train", arguments.layout), desc="reading", disable=not accelerator.is_local_main_process
     )
@@ -120,9 +152,14 @@ def main(arguments: argparse.Namespace) -> None:
     )
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
-    held = cases(arguments.data, "val", arguments.layout)
-    held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=domain.task).few(24)
-    run = Run(objective, Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment), recipe, accelerator)
+    if recipe.held:
+        pool, held = pool.set_aside(recipe.held, patients_of(domain.task), recipe.seed)
+    else:
+        held = cases(arguments.data, "val", arguments.layout)
+        held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=domain.task).few(24)
+    held = held.middle(side)
+    draws = Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment, crop=side)
+    run = Run(objective, draws, recipe, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
     elif (arguments.out / "state.safetensors").exists():
@@ -156,7 +193,9 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
             bar.write(f"iteration {step.index}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()))
             _note(out, {"iteration": step.index, "time": round(time.time(), 1), "cpu_minutes": minutes, **row})
             run.save(out)
-            _checkpoint(run, preset, domain, out, arguments, minutes)
+            _checkpoint(run, preset, domain, out / "checkpoint", arguments, minutes)
+            if run.config.held and _standing(row) >= max(map(_standing, _previews(out)), default=0):
+                _checkpoint(run, preset, domain, out / "best", arguments, minutes)
             saved = time.monotonic()
 
 
@@ -168,8 +207,20 @@ def _cpu_minutes() -> float:
 
 def _spent(out: Path) -> float:
     """Read what a run that is resumed had cost when it was saved."""
-    rows = [json.loads(line) for line in (out / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
-    return max((row.get("cpu_minutes", 0.0) for row in rows), default=0.0)
+    return max((row.get("cpu_minutes", 0.0) for row in _rows(out)), default=0.0)
+
+
+def _rows(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _standing(row: dict) -> float:
+    """Order previews from worst to best, without nan."""
+    return -row["ged"] if "ged" in row else row.get("dice_steps_10", row.get("dice_mask", 0.0))
+
+
+def _previews(out: Path) -> list[dict]:
+    return [row for row in _rows(out) if "cpu_minutes" in row]
 
 
 def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
@@ -182,13 +233,26 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
     if task not in TASKS:
         raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
     known = TASKS[task]
-    recipe = ("iterations", "batch", "draws", "learning_rate", "phantoms", "unroll", "dice", "anchor_first", "frozen")
+    recipe = [field.name for field in fields(TrainConfig) if hasattr(arguments, field.name) and field.name != "seed"]
     wishes = {k: getattr(arguments, k) for k in recipe}
     if task not in PAINTED and arguments.phantoms is None:
         wishes["phantoms"] = 0.0
     training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
-    model = replace(preset.model, classes=len(known.labels), image_size=arguments.size or preset.model.image_size)
-    domain = Domain(task=task, modality=known.modality, labels=known.labels, source=known.source, licence=known.licence)
+    parts = {k: v for k in ("stem", "nbp_octaves") if (v := getattr(arguments, k)) is not None}
+    if arguments.nbp_octaves is not None and not isinstance(preset.model, V2Config):
+        raise ValueError(f"{arguments.preset} has no NBP-Filter; leave out --nbp-octaves")
+    noise = {k: v for k in ("schedule", "scale") if (v := getattr(arguments, k)) is not None}
+    preset = replace(preset, diffusion=replace(preset.diffusion, **noise))
+    size = arguments.size or preset.model.image_size
+    model = replace(preset.model, classes=len(known.labels), image_size=size, **parts)
+    domain = Domain(
+        task=task,
+        modality=known.modality,
+        labels=known.labels,
+        source=known.source,
+        licence=known.licence,
+        field=training.field,
+    )
     return Preset(model=model, diffusion=preset.diffusion, training=training), domain
 
 
@@ -250,7 +314,23 @@ def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
         for i in range(min(n, 8))
     ]
     Image.fromarray(np.concatenate(rows)).save(path)
-    return {f"dice_{name}": _mean_dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
+    scores = {f"dice_{name}": _mean_dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
+    return scores | (_against_readers(run, held, image) if held.readers is not None and not run.plain else {})
+
+
+def _against_readers(run: Run, held: Pool, image: torch.Tensor) -> dict[str, float]:
+    """Compare eight members of ten steps with the readers, picture by picture."""
+    diffusion, readers = run.objective.diffusion, held.readers
+    assert readers is not None
+    times, (h, w) = spaced(diffusion.schedule.timesteps, 10), image.shape[-2:]
+    ged, spread = [], []
+    for one, masks in zip(image.split(1), readers, strict=True):
+        noise = MemberNoise(run.config.seed, 8)
+        *_, last = denoise(run.ema, run.ema.encode(one), diffusion, times, noise, (diffusion.channels, h, w))
+        members = diffusion.probability(last.x_0).argmax(1).cpu().numpy()
+        ged.append(energy_distance(members, masks))
+        spread.append(diversity(members))
+    return {"ged": float(np.mean(ged)), "diversity": float(np.mean(spread))}
 
 
 def _mean_dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
@@ -260,7 +340,7 @@ def _mean_dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float
 
 
 def _checkpoint(
-    run: Run, preset: Preset, domain: Domain, out: Path, arguments: argparse.Namespace, minutes: float
+    run: Run, preset: Preset, domain: Domain, folder: Path, arguments: argparse.Namespace, minutes: float
 ) -> None:
     facts = {
         "command": _command(arguments, domain.task),
@@ -272,7 +352,7 @@ def _checkpoint(
         "torch": torch.__version__,
     }
     save(
-        out / "checkpoint",
+        folder,
         run.ema,
         model_config=preset.model,
         diffusion=preset.diffusion,
@@ -285,7 +365,10 @@ def _checkpoint(
 def _command(arguments: argparse.Namespace, task: str) -> str:
     """Write the command that makes this checkpoint again; folders are the reader's own."""
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
-    names = "task size iterations batch draws learning_rate phantoms unroll dice anchor_first empty seed init"
+    names = (
+        "task size stem schedule scale nbp_octaves iterations batch draws learning_rate warmup weight_decay ema alpha beta "
+        "phantoms unroll dice anchor_dice anchor_first band_rate field held empty seed init"
+    )
     for name in names.split():
         value = getattr(arguments, name)
         if value is not None:

@@ -2,8 +2,11 @@
 
 Draw n shows picture permutation(epoch)[n mod N], bent and tinted by transforms seeded with (seed, n). So a resumed run
 continues bit for bit, whatever the number of workers, and no generator's state has to be saved.
+
+Where several readers marked each picture, all their masks come with it, in an order drawn at random.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +20,7 @@ from monai.transforms import (
     RandAffined,
     RandFlipd,
     RandGaussianSmoothd,
+    RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
@@ -36,11 +40,21 @@ class Pool:
 
     Arguments:
         pictures, labels: equally many (h, w, 3) and (h, w) arrays.
+        readers: as many (r, h, w) arrays, where r readers marked every picture; labels are then their majority.
+        names: of the pictures.
     """
 
-    def __init__(self, pictures: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        readers: Sequence[np.ndarray] = (),
+        names: Sequence[str] = (),
+    ) -> None:
         self.pictures: UInt8[np.ndarray, "n s s 3"] = np.stack(pictures)
         self.labels: UInt8[np.ndarray, "n s s"] = np.stack(labels)
+        self.readers: UInt8[np.ndarray, "n r s s"] | None = np.stack(readers) if len(readers) else None
+        self.names = tuple(names)
 
     @classmethod
     def of(
@@ -62,28 +76,85 @@ class Pool:
         axis = axis_of(task)
         if empty is None:
             empty = TASKS[task].empty if task in TASKS else 0.0
-        pictures, labels = [], []
+        pictures, labels, readers, names = [], [], [], []
         for case in cases:
             samples = case.samples(classes, axis)
             for sample in thinned(list(samples), empty) if case.is_volume else samples:
-                image, mask = Image.fromarray(sample.picture.pixels), Image.fromarray(sample.labels)
+                image = Image.fromarray(sample.picture.pixels)
                 pictures.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)))
-                labels.append(np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)))
+                labels.append(_squeezed(sample.labels, size))
+                names.append(sample.name)
+                if sample.readers is not None:
+                    readers.append(np.stack([_squeezed(mask, size) for mask in sample.readers]))
+        if readers:
+            _check_readers(readers, names)
+            if phantoms:
+                raise ValueError("phantoms bring one mask each, these pictures several readers'; leave phantoms at 0")
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
             phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=0)
             pictures.append(phantom.image)
             labels.append(phantom.labels)
-        return cls(pictures, labels)
+        return cls(pictures, labels, readers, names)
+
+    def only(self, chosen: np.ndarray) -> "Pool":
+        """Keep the pictures of these indices."""
+        readers = () if self.readers is None else list(self.readers[chosen])
+        names = [self.names[i] for i in chosen] if self.names else ()
+        return Pool(list(self.pictures[chosen]), list(self.labels[chosen]), readers, names)
+
+    def set_aside(self, count: int, pattern: str, seed: int = 0) -> tuple["Pool", "Pool"]:
+        """Part about `count` pictures from the others, whole patients (first group of the pattern in the names).
+
+        Raises:
+            ValueError: nothing would be left to train on.
+        """
+        patients = [found[1] if pattern and (found := re.search(pattern, name)) else name for name in self.names]
+        order = np.random.default_rng([seed, 2]).permutation(sorted(set(patients)))
+        rows = {patient: [] for patient in order.tolist()}
+        for i, patient in enumerate(patients):
+            rows[patient].append(i)
+        held: list[int] = []
+        for patient in order.tolist():
+            if len(held) >= count:
+                break
+            held += rows[patient]
+        if len(held) >= len(patients):
+            raise ValueError(f"{count} of {len(patients)} pictures were to be set aside; leave some to train on")
+        aside = np.isin(np.arange(len(patients)), held)
+        return self.only(np.flatnonzero(~aside)), self.only(np.flatnonzero(aside))
+
+    def middle(self, side: int) -> "Pool":
+        """Cut the square of this side, in pixels, from the middle of every picture."""
+        first = (self.pictures.shape[1] - side) // 2
+        cut = slice(first, first + side)
+        readers = () if self.readers is None else list(self.readers[:, :, cut, cut])
+        return Pool(list(self.pictures[:, cut, cut]), list(self.labels[:, cut, cut]), readers, self.names)
 
     def few(self, count: int) -> "Pool":
         """Keep so many pictures, chosen by chance that is always the same."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.pictures))[:count])
-        return Pool(list(self.pictures[chosen]), list(self.labels[chosen]))
+        return self.only(chosen)
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel, on the network's scale of -1 to 1."""
         sample = self.pictures[:: max(len(self.pictures) // 256, 1)].astype(np.float32) / 127.5 - 1
         return tuple(sample.mean((0, 1, 2)).round(4).tolist()), tuple(sample.std((0, 1, 2)).round(4).tolist())
+
+
+def _squeezed(labels: UInt8[np.ndarray, "h w"], size: int) -> UInt8[np.ndarray, "s s"]:
+    return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
+def _check_readers(readers: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    if len(readers) < len(names):
+        raise ValueError(f"{len(readers)} of {len(names)} pictures have several readers; train on those alone")
+    counts = [len(masks) for masks in readers]
+    if len(set(counts)) > 1:
+        few, many = counts.index(min(counts)), counts.index(max(counts))
+        raise ValueError(
+            f"{names[few]} has {counts[few]} readers, {names[many]} {counts[many]}; give every picture as many, an empty "
+            "mask for a reader who marked nothing"
+        )
 
 
 def transforms(task: str, size: int) -> Compose:
@@ -92,7 +163,7 @@ def transforms(task: str, size: int) -> Compose:
     turn = np.pi if known.mirror == (0, 1) else 0.26
     affine = RandAffined(
         keys=["image", "labels"],
-        prob=0.9,
+        prob=known.bend,
         rotate_range=turn,
         scale_range=0.2,
         translate_range=0.08 * size,
@@ -107,29 +178,46 @@ def transforms(task: str, size: int) -> Compose:
         RandShiftIntensityd(keys="image", offsets=0.1, prob=0.5, channel_wise=known.tint),
         RandGaussianSmoothd(keys="image", prob=0.1),
     ]
-    return Compose([affine, *flips, *intensity])
+    quarter = (
+        [RandRotate90d(keys=["image", "labels"], prob=0.75, max_k=3)] if known.bend < 0.9 and turn == np.pi else []
+    )
+    return Compose([affine, *flips, *quarter, *intensity])
 
 
 class Draws(Dataset):
     """An endless data set: item n is draw n."""
 
-    def __init__(self, pool: Pool, *, task: str, seed: int, augment: bool) -> None:
-        self.pool, self.seed = pool, seed
+    def __init__(self, pool: Pool, *, task: str, seed: int, augment: bool, crop: int = 0) -> None:
+        self.pool, self.seed, self.crop = pool, seed, crop
         self.transform = transforms(task, pool.pictures.shape[1]) if augment else None
 
-    def __getitem__(self, n: int) -> tuple[Float32[Tensor, "3 s s"], UInt8[Tensor, "s s"]]:
-        """Return the image in [-1, 1] and its labels."""
+    def __getitem__(self, n: int) -> tuple[Float32[Tensor, "3 s s"], UInt8[Tensor, "*r s s"]]:
+        """Return the image in [-1, 1] and its labels, or every reader's, in an order drawn at random."""
         epoch, place = divmod(n, len(self.pool.pictures))
         i = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pool.pictures))[place]
         image = self.pool.pictures[i].transpose(2, 0, 1).astype(np.float32) / 255
-        labels = self.pool.labels[i][None].astype(np.float32)
+        masks = self.pool.labels[i][None] if self.pool.readers is None else self.pool.readers[i]
+        labels = masks.astype(np.float32)
         if self.transform is not None:
             set_track_meta(False)
             self.transform.set_random_state(int(np.random.default_rng([self.seed, 1, n]).integers(2**31)))
             drawn: Any = self.transform({"image": image, "labels": labels})  # MONAI does not say: a dictionary
             image, labels = drawn["image"], drawn["labels"]
         image = torch.as_tensor(image).clamp(0, 1) * 2 - 1
-        return image, torch.as_tensor(labels)[0].round().to(torch.uint8)
+        labels = torch.as_tensor(labels).round().to(torch.uint8)
+        generator = np.random.default_rng([self.seed, 3, n])
+        if 0 < self.crop < image.shape[-1]:
+            y, x = self._corner(generator, image.shape[-1])
+            image, labels = (z[:, y : y + self.crop, x : x + self.crop].contiguous() for z in (image, labels))
+        if self.pool.readers is None:
+            return image, labels[0]
+        return image, labels[torch.from_numpy(generator.permutation(len(labels)))]
+
+    def _corner(self, generator: np.random.Generator, side: int) -> list[int]:
+        """Draw where a crop begins: off the middle by an eighth of its side at most."""
+        room = side - self.crop
+        off = generator.integers(-(self.crop // 8), self.crop // 8 + 1, 2)
+        return np.clip(room // 2 + off, 0, room).tolist()
 
 
 def batches(

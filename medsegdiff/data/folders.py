@@ -1,5 +1,8 @@
 """Folders of pictures and masks: `images/NAME.*` beside `masks/NAME.*`, labels 0..K, lossless.
 
+Where several readers marked each picture, their masks lie in `masks_1/`, `masks_2/` ... instead, any number of folders. A reader
+who marked nothing has an empty mask; the reference mask is then the readers' majority.
+
 A data folder holds `train/` and `val/`, each such a pair; a folder that is itself such a pair is one split. Flat
 pictures go with label pictures, volumes (NIfTI, NRRD, MHA) with label volumes of the same voxels; a volume is read
 once and handed out slice by slice.
@@ -11,13 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from medsegdiff.image_ref import Picture, PictureError, Volume, check_sides
 from medsegdiff.imaging import is_volume, read, read_volume, stem
 
-__all__ = ["SLICES", "Case", "Sample", "cases", "read_labels", "thinned"]
+__all__ = ["SLICES", "Case", "Sample", "cases", "majority", "read_by", "read_labels", "thinned"]
 
 SLICES = r"^(.+)_slice\d+$"
 """Matches the name of a volume's slice; the first group is the volume's."""
@@ -34,8 +37,9 @@ class Sample:
 
     name: str  # of the file, and _slice with three digits or more for a slice of a volume
     picture: Picture
-    labels: UInt8[np.ndarray, "h w"]
+    labels: UInt8[np.ndarray, "h w"]  # of several readers, their majority
     distance_mm: float | None = None  # to the next slice of the same volume
+    readers: UInt8[np.ndarray, "r h w"] | None = None  # the masks of several readers, in no particular order
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Case:
 
     name: str  # the file name without its ending
     image: Path
-    mask: Path | None
+    mask: Path | None  # of several readers, the first one's
+    readers: tuple[Path, ...] = ()  # mask files of several readers
+    missing: str = ""  # folders of readers who have no mask of this picture
 
     @property
     def is_volume(self) -> bool:
@@ -60,22 +66,32 @@ class Case:
         """
         if self.mask is None:
             raise ValueError(f"{self.image} has no mask {self._wanted()}; add it")
+        if self.missing:
+            raise ValueError(
+                f"{self.image} has masks of some readers but none in {self.missing}; add it, an empty one if that reader "
+                "marked nothing"
+            )
+        files = self.readers or (self.mask,)
         if self.is_volume:
-            yield from self._slices(self.mask, classes, axis)
+            yield from self._slices(files, classes, axis)
             return
-        picture, labels = self._picture(), self._labels(self.mask, classes)
-        if labels.shape != (picture.height, picture.width):
-            size = f"{picture.height} x {picture.width}"
-            raise ValueError(f"{self.mask} is {labels.shape[0]} x {labels.shape[1]}, its picture {size}; make them one")
-        yield Sample(self.name, picture, labels)
+        picture = self._picture()
+        masks = [self._labels(file, classes) for file in files]
+        for file, labels in zip(files, masks, strict=True):
+            if labels.shape != (picture.height, picture.width):
+                size = f"{picture.height} x {picture.width}"
+                raise ValueError(f"{file} is {labels.shape[0]} x {labels.shape[1]}, its picture {size}; make them one")
+        yield _sample(self.name, picture, masks, None)
 
-    def _slices(self, mask: Path, classes: int, axis: int) -> Iterator[Sample]:
-        volume, truth = self._volume(), self._truth(mask, classes)
-        _check_same_voxels(volume, truth, mask)
+    def _slices(self, files: Sequence[Path], classes: int, axis: int) -> Iterator[Sample]:
+        volume = self._volume()
+        truths = [self._truth(file, classes) for file in files]
+        for file, truth in zip(files, truths, strict=True):
+            _check_same_voxels(volume, truth, file)
         step = volume.spacing[axis] if volume.measured else None
         for index in range(volume.count(axis)):
-            labels = truth.plane(axis, index).astype(np.uint8)
-            yield Sample(f"{self.name}_slice{index:03}", volume.slice(axis, index), labels, step)
+            masks = [truth.plane(axis, index).astype(np.uint8) for truth in truths]
+            yield _sample(f"{self.name}_slice{index:03}", volume.slice(axis, index), masks, step)
 
     # What a data set of another layout does its own way (`adaptors`).
 
@@ -99,6 +115,26 @@ class Case:
             return reading(self.image)
         except ValueError as error:
             raise ValueError(f"{self.image}: {error}") from error
+
+
+def _sample(name: str, picture: Picture, masks: Sequence[np.ndarray], step: float | None) -> Sample:
+    if len(masks) == 1:
+        return Sample(name, picture, masks[0], step)
+    readers = np.stack(masks)
+    return Sample(name, picture, majority(readers), step, readers)
+
+
+def majority(readers: Integer[np.ndarray, "r h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Return the label that most readers gave each pixel; of labels with equal votes, the highest.
+
+    With one class: what at least half of the readers marked, the 50 % consensus usual for LIDC-IDRI.
+    """
+    best, votes = np.zeros(readers.shape[1:], np.uint8), np.zeros(readers.shape[1:], int)
+    for label in range(int(readers.max()) + 1):
+        count = (readers == label).sum(0)
+        best = np.where(count >= votes, np.uint8(label), best)
+        votes = np.maximum(votes, count)
+    return best
 
 
 def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
@@ -173,7 +209,19 @@ def cases(folder: Path | str, split: str = "val") -> list[Case]:
 
 
 def _pairs(root: Path) -> Iterator[Case]:
-    masks = {stem(p): p for p in sorted((root / "masks").glob("*")) if p.suffix.lower() in _MASKS or is_volume(p)}
+    several = [folder for folder in root.glob("masks_*") if folder.name.removeprefix("masks_").isdecimal()]
+    folders = sorted(several, key=lambda folder: int(folder.name.removeprefix("masks_"))) or [root / "masks"]
+    masks = [
+        {stem(p): p for p in sorted(folder.glob("*")) if p.suffix.lower() in _MASKS or is_volume(p)}
+        for folder in folders
+    ]
     for image in sorted((root / "images").glob("*")):
         if image.suffix.lower() in _PICTURES or is_volume(image):
-            yield Case(stem(image), image, masks.get(stem(image)))
+            yield read_by(stem(image), image, [found.get(stem(image)) for found in masks], [f.name for f in folders])
+
+
+def read_by(name: str, image: Path, masks: Sequence[Path | None], folders: Sequence[str]) -> Case:
+    """Make the case of a picture and each reader's mask of it, as far as it is there, in these folders."""
+    found = tuple(mask for mask in masks if mask)
+    missing = "" if not found else ", ".join(f for f, mask in zip(folders, masks, strict=True) if not mask)
+    return Case(name, image, found[0] if found else None, found if len(masks) > 1 else (), missing)

@@ -5,7 +5,7 @@ Training copies these facts into the checkpoint, so a page or a card never has t
 
 from dataclasses import dataclass
 
-__all__ = ["TASKS", "Task", "axis_of", "cases_of"]
+__all__ = ["TASKS", "Task", "axis_of", "cases_of", "patients_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class Task:
     tint: bool = True  # colour channels may drift apart
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
     case: str = ""  # pattern of what slices of one subject share in their names; Dice is then the subject's
+    patient: str = ""  # pattern of the patient in the names of independent pictures; intervals are over patients
+    bend: float = 0.9  # share of training pictures that are turned by any angle, scaled and sheared
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
 
@@ -107,6 +109,15 @@ TASKS: dict[str, Task] = {
         tint=False,
         case=r"(chaos\d+)",
     ),
+    "lung-nodule": Task(
+        modality="chest CT, 128 x 128 crop around a nodule, stretched to its own range of grey",
+        labels=("nodule",),
+        source="LIDC-IDRI (Armato et al., 2011, doi 10.7937/K9/TCIA.2015.LO9QL9SX), four readers, crops of the PNG layout",
+        licence="CC BY 3.0: attribute",
+        tint=False,
+        patient=r"^(.+?)_n\d+",
+        bend=0.3,  # targets of a few pixels: bending redraws their borders, quarter turns do not
+    ),
 }
 
 # Published sets that no checkpoint is shipped for and no phantom drawn of; `adaptors` reads their files.
@@ -155,6 +166,11 @@ for _name, (_modality, _labels) in _SCANS.items():
 def axis_of(task: str) -> int:
     """Tell across which axis a task's volumes are sliced: axial where the task is unknown."""
     return TASKS[task].axis if task in TASKS else 2
+
+
+def patients_of(task: str) -> str:
+    """Return the pattern of the patient in a picture's name; empty where every picture counts as a patient's own."""
+    return TASKS[task].patient if task in TASKS else ""
 
 
 def cases_of(task: str) -> str:

@@ -10,11 +10,16 @@ is interpolated to any other size. The NBP-Filter of V2 has no table at all: it 
 
     S_t(u, v) = sigmoid( [conv -> scale & shift by t -> conv] x R (u, v) )                        V2 figure, NBP-Filter
 
-so it has no size to be bound to.
+so it has no size to be bound to. Two raw coordinates through SiLU cannot form a band. With `octaves` L > 0 they enter as
+Fourier features sin(2^l pi u), cos(2^l pi u), l = 0 ... L-1 (F19), and the surface begins as a band with a learned centre and
+width on either axis, to which the network adds nothing at first:
+
+    logit S = 4 - (|u| - c_u)^2 / 2 w_u^2 - (|v| - c_v)^2 / 2 w_v^2 + network(u, v, t)
 
 References:
     MedSegDiff (Wu et al., 2022), https://arxiv.org/abs/2211.00611
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
+    Fourier features (Tancik et al., 2020), https://arxiv.org/abs/2006.10739; SIREN (Sitzmann et al., 2020), 2006.09661
 """
 
 import math
@@ -24,7 +29,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medsegdiff.nn.blocks import Parts
+from medsegdiff.nn.blocks import Parts, from_zero
 from medsegdiff.records import SpectralTrace
 
 __all__ = ["FFParser", "NBPFilter", "log_power", "mirror", "radial_gain"]
@@ -142,16 +147,24 @@ class NBPFilter(nn.Module):
         time: width of the time embedding.
         width: channels inside.
         blocks: R.
+        octaves: L, of the Fourier features; 0: the two raw coordinates, beginning nearly all-pass.
     """
 
-    def __init__(self, time: int, width: int, blocks: int) -> None:
+    def __init__(self, time: int, width: int, blocks: int, octaves: int = 0) -> None:
         super().__init__()
         last = blocks - 1
+        self.octaves = octaves
+        coordinates = 4 * octaves or 2
         self.blocks = Parts(
-            _BandBlock(2 if i == 0 else width, width, 1 if i == last else width, time) for i in range(blocks)
+            _BandBlock(coordinates if i == 0 else width, width, 1 if i == last else width, time) for i in range(blocks)
         )
-        bias = dict(self.blocks[last].conv_2.named_parameters())["bias"]
-        nn.init.constant_(bias, 2.0)  # begins nearly all-pass: sigmoid(2) = 0.88
+        if octaves:
+            from_zero(self.blocks[last].conv_2)
+            self.centre = nn.Parameter(torch.full((2,), 0.25))  # c_u, c_v in units of the Nyquist frequency
+            self.log_width = nn.Parameter(torch.full((2,), math.log(0.25)))  # of w_u, w_v
+        else:
+            bias = dict(self.blocks[last].conv_2.named_parameters())["bias"]
+            nn.init.constant_(bias, 2.0)  # begins nearly all-pass: sigmoid(2) = 0.88
 
     def frequencies(self, n: int, like: Tensor) -> Float[Tensor, " n"]:
         """Return the n token frequencies in FFT order, signed, in [-1, 1) (F19)."""
@@ -161,7 +174,16 @@ class NBPFilter(nn.Module):
         """Evaluate the surface for n token frequencies in FFT order, one for each time."""
         frequency = self.frequencies(n, time)
         grid = torch.stack(torch.meshgrid(frequency, frequency, indexing="ij"))[None]
-        surface = grid.expand(time.shape[0], -1, -1, -1)
+        surface = self._features(grid).expand(time.shape[0], -1, -1, -1)
         for block in self.blocks:
             surface = block(surface, time)
+        if self.octaves:
+            away = (grid[0].abs() - self.centre[:, None, None]) / self.log_width.exp()[:, None, None]
+            surface = surface.float() + 4 - away.square().sum(0) / 2
         return surface.float().sigmoid()
+
+    def _features(self, grid: Float[Tensor, "1 2 n n"]) -> Float[Tensor, "1 c n n"]:
+        if not self.octaves:
+            return grid
+        angle = torch.cat([math.pi * 2**octave * grid for octave in range(self.octaves)], 1)
+        return torch.cat([angle.sin(), angle.cos()], 1)

@@ -4,7 +4,7 @@ Tokens e of the diffusion network and c of the condition network attend to each 
 One module, with query stream q and key-value stream r:
 
     M   = ( F(q) W_q ) ( F(r) W_k )^T                  affinity of token frequencies, complex, n x n; no softmax
-    M'  = S_t * M                                      NBP-Filter (AAAI), or M' = sin M (arXiv v1)
+    M'  = S_t * M                                      NBP-Filter (AAAI), or M' = sin(a n M) / (a n)  (arXiv v1, F18)
     q' = q + Re F^-1( M' ) ( r W_v ),   q'' = q' + MLP(q')                              V2 figure; residuals are ours (F17)
 
     c~ = module_1( query e, key and value c )          c <- module_2( query c~, key and value e )          N times
@@ -49,19 +49,32 @@ class SpectrumSpaceModule(nn.Module):
         heads: the affinity is formed in so many groups of channels.
         time: width of the time embedding.
         band: "nbp", or "sine" with its scale and shift by time before the MLP.
-        nbp_blocks, nbp_width: the NBP-Filter's.
+        nbp_blocks, nbp_width, nbp_octaves: the NBP-Filter's.
+        sine_scale: a. The entries of M are of order 1 / n, where sin is the identity; 0 leaves it at that, sin M.
     """
 
-    def __init__(self, width: int, heads: int, time: int, *, band: str, nbp_blocks: int, nbp_width: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        time: int,
+        *,
+        band: str,
+        nbp_blocks: int,
+        nbp_width: int,
+        nbp_octaves: int = 0,
+        sine_scale: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads = heads
+        self.sine_scale = sine_scale
         self.norm_query = nn.LayerNorm(width)
         self.norm_key = nn.LayerNorm(width)
         self.norm_mlp = nn.LayerNorm(width)
         self.query = SpectrumWeight(width)
         self.key = SpectrumWeight(width)
         self.value = nn.Linear(width, width)
-        self.band = NBPFilter(time, nbp_width, nbp_blocks) if band == "nbp" else None
+        self.band = NBPFilter(time, nbp_width, nbp_blocks, nbp_octaves) if band == "nbp" else None
         self.modulate = nn.Linear(time, 2 * width) if band == "sine" else None
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -82,7 +95,10 @@ class SpectrumSpaceModule(nn.Module):
         if enabled and self.band is not None:
             return affinity * self.band(affinity.shape[-1], time)
         if enabled and self.modulate is not None:
-            return torch.sin(affinity)
+            if not self.sine_scale:
+                return torch.sin(affinity)
+            scale = self.sine_scale * affinity.shape[-1]  # real and imaginary part apart: a complex sine is unbounded
+            return torch.complex(torch.sin(scale * affinity.real), torch.sin(scale * affinity.imag)) / scale
         return affinity
 
     def forward(
@@ -153,13 +169,24 @@ class SSFormer(nn.Module):
         band: str,
         nbp_blocks: int,
         nbp_width: int,
+        nbp_octaves: int = 0,
+        sine_scale: float = 0.0,
     ) -> None:
         super().__init__()
         self.embed_noise = nn.Conv2d(channels, width, patch, stride=patch)
         self.embed_semantics = nn.Conv2d(condition_channels, width, patch, stride=patch)
         self.modules_1, self.modules_2 = (
             Parts(
-                SpectrumSpaceModule(width, heads, time, band=band, nbp_blocks=nbp_blocks, nbp_width=nbp_width)
+                SpectrumSpaceModule(
+                    width,
+                    heads,
+                    time,
+                    band=band,
+                    nbp_blocks=nbp_blocks,
+                    nbp_width=nbp_width,
+                    nbp_octaves=nbp_octaves,
+                    sine_scale=sine_scale,
+                )
                 for _ in range(blocks)
             )
             for _ in range(2)

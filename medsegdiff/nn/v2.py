@@ -62,6 +62,8 @@ class MedSegDiffV2(nn.Module):
                 band=config.band if config.switches.nbp else "none",
                 nbp_blocks=config.nbp_blocks,
                 nbp_width=config.nbp_width,
+                nbp_octaves=config.nbp_octaves,
+                sine_scale=config.sine_scale,
             )
         self.middle = Stage(widths[-1], widths[-1], config.blocks, time)
         self.decoder = Decoder(widths, config.blocks, time)

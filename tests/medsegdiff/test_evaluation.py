@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from medsegdiff.commands.figure import reliability_plot
+from medsegdiff.data.folders import majority
 from medsegdiff.evaluation import Scored, case_of, evaluate, table
-from medsegdiff.metrics import energy_distance, mean, score
+from medsegdiff.metrics import mean, score
 
 NAMES = ("liver", "spleen")
 
@@ -85,16 +86,37 @@ def test_evaluations_of_two_shares_add_up_to_that_of_both():
     assert (shares[0] + shares[1]).to_json() == whole.to_json()
 
 
-def test_energy_distance_is_told_for_pictures_that_several_experts_marked():
-    labels, truth = volume(0)[0], volume(1)[0]
-    crowd = replace(sample("a.png", labels, truth), members=np.stack([labels, truth]), experts=np.stack([truth] * 3))
-    alone = sample("b.png", labels, truth)
-    result = evaluate([crowd, alone], NAMES)
-    assert result.energy == (energy_distance(np.stack([labels, truth]), np.stack([truth] * 3)),)
-    assert result.to_json()["energy_distance"] == result.energy[0]
-    assert "(1 pictures)" in table(result)
-    assert evaluate([alone], NAMES).to_json()["energy_distance"] is None
-    assert "Energy" not in table(evaluate([alone], NAMES))
+def test_members_are_compared_with_several_readers_and_counted_by_how_many_marked():
+    one, half, none = (np.zeros((8, 8), np.uint8) for _ in range(3))
+    one[:4], half[:2] = 1, 1
+
+    def case(name, readers, members):
+        readers, members = np.stack(readers), np.stack(members)
+        scored = sample(name, members[0], majority(readers), classes=1)
+        return replace(scored, members=members, readers=readers)
+
+    cases = [
+        case("p1_n0", [one, one], [one, one]),
+        case("p1_n1", [one, none], [one, one]),
+        case("p2_n0", [half, one], [half, one]),
+    ]
+    result = evaluate(cases, ["nodule"], patient=r"^(.+?)_n")
+    found = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert found["members"] == 2
+    assert found["ged"] == pytest.approx((0 + 0.5 + 0) / 3)  # 2 / 2 - 0 - 1 / 2 where one of two readers saw nothing
+    assert found["hm_iou"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert found["dice_best_match"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert found["dice_majority"] == pytest.approx((1 + 1 + 2 / 3) / 3)  # of one vote in two, at least half marked it
+    assert found["ece_share"] == pytest.approx((16 + 8) / 192)  # pixels too sure at p = 1, missed at p = 0
+    assert {count: group["n"] for count, group in found["by_readers_who_marked"].items()} == {"1": 1, "2": 2}
+    assert found["by_readers_who_marked"]["2"]["ged"] == 0
+    assert "Hungarian-matched IoU | 0.8333" in table(result)
+    halves = evaluate(cases[:1], ["nodule"]), evaluate(cases[1:], ["nodule"])
+    assert (halves[0] + halves[1]).to_json() == evaluate(cases, ["nodule"]).to_json()
+    alone = evaluate([replace(sample("b", one, one, 1), members=np.stack([half, one]))], ["nodule"]).to_json()
+    assert alone["dice_best_match"] == 1
+    assert alone["diversity"] == pytest.approx(0.25)
+    assert "ged" not in alone
 
 
 def test_the_plot_has_a_dot_for_every_filled_bin_and_a_name_for_every_class():

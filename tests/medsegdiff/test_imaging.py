@@ -354,6 +354,20 @@ def test_probabilities_of_every_member_return_at_the_original_size_and_sum_to_on
         to_original(probability, Geometry(20, 77, 64))
 
 
+def test_outside_the_field_that_the_network_saw_all_is_background():
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 96, 3), dtype=np.uint8)
+    image, geometry = to_network(Picture(pixels), 64, field=0.5)
+    whole, _ = to_network(Picture(pixels[32:96, 24:72]), 64)
+    torch.testing.assert_close(image, whole)
+    home = to_original(torch.tensor([0.25, 0.75])[:, None, None].expand(3, 2, 64, 64), geometry)
+    assert home.shape == (3, 2, 128, 96)
+    inside = torch.zeros(128, 96, dtype=torch.bool)
+    inside[32:96, 24:72] = True
+    torch.testing.assert_close(home[:, 1][:, inside], torch.full((3, 64 * 48), 0.75))
+    assert home[:, 1][:, ~inside].abs().max() == 0
+    torch.testing.assert_close(home.sum(1), torch.ones(3, 128, 96))
+
+
 def test_a_border_comes_home_where_it_was():
     pixels = np.zeros((90, 300, 3), np.uint8)
     pixels[:, 100:] = 255

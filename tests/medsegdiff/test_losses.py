@@ -225,6 +225,25 @@ def test_several_draws_of_noise_share_one_look_at_the_picture(tiny_config, gener
         assert_close(getattr(shared, name), getattr(apart, name), **ROUNDING)
 
 
+def test_each_draw_has_one_readers_mask_and_the_anchor_the_share_of_all(tiny_config, generator):
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        objective = Objective(build(tiny_config), diffusion, alpha=1, beta=2.0, anchor_dice=0.0).requires_grad_(False)
+    for parameter in objective.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    image = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
+    readers = torch.randint(2, (2, 4, 32, 32), generator=generator)
+    t, eps = torch.tensor([0, 5, 7, 500, 998, 999]), torch.randn(6, 1, 32, 32, generator=generator)
+    found = objective(image, readers, t, eps)
+    apart = objective(image.repeat_interleave(3, 0), readers[:, :3].flatten(0, 1), t, eps)
+    assert_close(found.noise, apart.noise, **ROUNDING)
+    if condition := objective.model.encode(image).anchor_logits:
+        share = nn.functional.binary_cross_entropy_with_logits(condition[0][:, 0], readers.float().mean(1))
+        assert_close(found.anchor_ce, share, **ROUNDING)
+        assert_close(found.total, found.noise + 2.0 * share, **ROUNDING)
+
+
 @pytest.mark.parametrize("parametrization", ["epsilon", "v"])
 def test_an_unrolled_sample_is_where_ddim_gets_to_and_is_judged_by_the_truth(generator, parametrization):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from medsegdiff.metrics import (
     binary_dice,
     bootstrap_interval,
-    energy_distance,
     expected_calibration_error,
     reliability,
     score,
@@ -116,26 +115,6 @@ def test_reliability_of_pictures_adds_up_to_that_of_all_their_pixels():
     np.testing.assert_allclose(total.confidence, whole.confidence, rtol=1e-12)
     np.testing.assert_allclose(total.frequency, whole.frequency, rtol=1e-12)
     assert whole.count.sum() == 2 * truth.size  # probability 1 has a bin too
-
-
-def test_crowds_of_the_same_masks_are_at_no_distance_and_disjoint_certainties_at_two():
-    masks = np.stack([blobs(seed, (12, 12), 2) for seed in range(4)])
-    assert energy_distance(masks, masks[::-1]) == pytest.approx(0, abs=1e-12)
-    assert energy_distance(masks[:2], masks[[0, 1, 0, 1]]) == pytest.approx(0, abs=1e-12)
-    left, right = np.zeros((1, 4, 4), np.uint8), np.zeros((1, 4, 4), np.uint8)
-    left[:, :, :2], right[:, :, 2:] = 1, 1
-    assert energy_distance(left, right) == 2
-    assert energy_distance(left * 0, right * 0) == 0
-
-
-def test_energy_distance_is_its_definition_over_all_pairs():
-    members, experts = (np.stack([blobs(seed, (9, 9), 1) for seed in seeds]) for seeds in ((0, 1, 2), (3, 4)))
-
-    def distance(a, b):
-        return np.mean([1 - ((x & y).sum() / (x | y).sum()) for x in a for y in b])
-
-    by_hand = 2 * distance(members, experts) - distance(members, members) - distance(experts, experts)
-    assert energy_distance(members, experts) == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_the_bootstrap_interval_covers_the_mean_and_repeats_itself():

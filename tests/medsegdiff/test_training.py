@@ -298,6 +298,36 @@ def test_the_command_line_trains_saves_and_goes_on(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_aside(tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "run"
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for i in range(count):
+            for folder in ("images", "masks_1", "masks_2", "masks_3"):
+                (data / split / folder).mkdir(parents=True, exist_ok=True)
+                pixels = generator.integers(0, 256, (64, 64)) if folder == "images" else np.zeros((64, 64))
+                if folder in ("masks_1", "masks_2"):
+                    pixels[24:40, 24 : 24 + 8 * int(folder[-1])] = 1
+                Image.fromarray(pixels.astype(np.uint8)).save(data / split / folder / f"L{i // 2}_n00_s{i % 2}.png")
+    words = command(data, out, iterations="3", task="lung-nodule", size="32", stem="2", field="0.5", held="2")
+    options = "--draws 3 --anchor-first 1 --anchor-dice 0 --nbp-octaves 3 --band-rate 4 --schedule cosine"
+    assert main([*words, *options.split()]) == 0
+    (row,) = [row for row in curve(out) if "ged" in row]
+    assert 0 <= row["ged"] <= 2
+    best = load(out / "best")
+    assert (best.domain.field, best.model_config.image_size, best.training["pictures"]) == (0.5, 32, 4)
+    assert best.model_config.nbp_octaves == 3
+    for name in ("--anchor-dice 0.0", "--field 0.5", "--held 2", "--schedule cosine", "--nbp-octaves 3"):
+        assert name in best.training["command"]
+    assert main([*words, *options.split(), "--resume"]) == 0
+    scored = tmp_path / "scores.json"
+    arguments = f"evaluate --checkpoint {out / 'best'} --data {data} --members 2 --steps 1 --json {scored}"
+    assert main(arguments.split()) == 0
+    found = json.loads(scored.read_text())
+    assert (found["members"], found["reader_diversity"]) == (2, pytest.approx(5 / 9))
+    capsys.readouterr()
+
+
 def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_path, capsys):
     data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
     for preset, status in (("v2-tiny", 0), ("v1-tiny", 2)):

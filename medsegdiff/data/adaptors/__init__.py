@@ -3,11 +3,12 @@
     isic2016, isic2017, isic2018    skin lesions: ..._Training_Data or _Input beside ..._GroundTruth
     refuge2                         fundus: Training400, REFUGE-Validation400 ... beside their Disc_Cup_Masks, BMP
     ddti                            thyroid: N_I.jpg beside N.xml with contours
+    lidc                            lung nodules: LIDC-IDRI-NNNN/nodule-N/images beside mask-0 ... mask-3, four readers, PNG
     brats                           2020, 2021: a folder a case, NAME_{t1,t1ce,t2,flair,seg}.nii[.gz]
     amos2022                        imagesTr, labelsTr, imagesVa, labelsVa, imagesTs
     btcv                            RawData/Training/img and label
     decathlon                       dataset.json beside imagesTr and labelsTr
-    plain                           images/ beside masks/ (see `folders`)
+    plain                           images/ beside masks/, or masks_1/, masks_2/ ... of several readers (see `folders`)
 
 Sets that come without a `val` split give one case in five, every fifth by name, BTCV the twelve that TransUNet tests on.
 
@@ -15,6 +16,7 @@ References:
     ISIC (Gutman et al., 2016; Codella et al., 2018, 2019), https://challenge.isic-archive.com/data
     REFUGE (Orlando et al., 2020), https://refuge.grand-challenge.org
     DDTI (Pedraza et al., 2015), https://doi.org/10.1117/12.2073532
+    LIDC-IDRI (Armato et al., 2011), https://doi.org/10.7937/K9/TCIA.2015.LO9QL9SX
     BraTS (Menze et al., 2015; Baid et al., 2021), https://arxiv.org/abs/2107.02314
     AMOS (Ji et al., 2022), https://arxiv.org/abs/2206.08023
     BTCV (Landman et al., 2015), https://doi.org/10.7303/syn3193805; its split: TransUNet, https://arxiv.org/abs/2102.04306
@@ -25,7 +27,7 @@ from pathlib import Path
 
 from medsegdiff.data import folders
 from medsegdiff.data.adaptors.layout import Layout
-from medsegdiff.data.adaptors.pictures import DDTI, ISIC2016, ISIC2017, ISIC2018, REFUGE2
+from medsegdiff.data.adaptors.pictures import DDTI, ISIC2016, ISIC2017, ISIC2018, LIDC, REFUGE2
 from medsegdiff.data.adaptors.volumes import AMOS2022, BRATS, BTCV, DECATHLON
 from medsegdiff.data.folders import Case
 
@@ -37,6 +39,7 @@ LAYOUTS: dict[str, Layout] = {
     "isic2018": ISIC2018,
     "refuge2": REFUGE2,
     "ddti": DDTI,
+    "lidc": LIDC,
     "brats": BRATS,
     "amos2022": AMOS2022,
     "btcv": BTCV,

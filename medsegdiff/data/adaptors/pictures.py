@@ -1,4 +1,4 @@
-"""Flat pictures: ISIC 2016 to 2018, REFUGE-2, DDTI.
+"""Flat pictures: ISIC 2016 to 2018, REFUGE-2, DDTI, crops of LIDC-IDRI.
 
 Photographs of more than 16.8 million pixels, which ISIC has, are reduced by a whole factor as they are read, and their
 masks with them. A picture of DDTI that its XML has no contour for is left out: a part of them was never annotated.
@@ -16,11 +16,11 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from medsegdiff.data.adaptors.layout import fifths, inside
-from medsegdiff.data.folders import Case
+from medsegdiff.data.folders import Case, read_by
 from medsegdiff.image_ref import MAX_PIXELS, Picture
 from medsegdiff.imaging import read
 
-__all__ = ["DDTI", "ISIC2016", "ISIC2017", "ISIC2018", "REFUGE2"]
+__all__ = ["DDTI", "ISIC2016", "ISIC2017", "ISIC2018", "LIDC", "REFUGE2"]
 
 _LESION = ((0, 0), (255, 1))
 _DISC_CUP = ((255, 0), (128, 1), (0, 2))  # background, disc rim, cup
@@ -98,7 +98,8 @@ class Folders:
         place = masks or folder / self.splits[split][1][0]
         for image in sorted(images.rglob("*.jpg")):
             name = f"{image.stem}{self.suffix}"
-            yield Photograph(image.stem, image, truth.get(name.lower()), place / f"{name}{self.ending}", self.values)
+            wanted = place / f"{name}{self.ending}"
+            yield Photograph(image.stem, image, truth.get(name.lower()), wanted=wanted, values=self.values)
 
 
 def _isic(**splits: tuple[str, str]) -> Folders:
@@ -168,7 +169,7 @@ class _Contours:
                 image = path.with_name(f"{path.stem}_{number}.jpg")
                 if not image.exists():
                     raise ValueError(f"{path} has a contour of {image.name}, which is not beside it; fetch it again")
-                yield Outlined(image.stem, image, path, contours)
+                yield Outlined(image.stem, image, path, contours=contours)
 
     def _files(self, folder: Path) -> Iterator[Path]:
         """Every N.xml beside a N_1.jpg, here or one folder further in."""
@@ -196,3 +197,37 @@ def _contours(path: Path) -> dict[str, tuple[tuple[tuple[float, float], ...], ..
 
 
 DDTI = _Contours()
+
+
+class _Crops:
+    """LIDC-IDRI as PNG crops: LIDC-IDRI-NNNN/nodule-N/images/slice-N.png beside mask-0/ ... mask-3/, one for each reader."""
+
+    def recognized(self, folder: Path) -> bool:
+        return next(self._patients(folder), None) is not None
+
+    def task(self, folder: Path) -> str:
+        return "lung-nodule"
+
+    def expected(self, split: str) -> str:
+        return "expected LIDC-IDRI-NNNN/nodule-N/images/slice-N.png beside mask-0/ ... mask-3/, and only the splits train and val"
+
+    def cases(self, folder: Path, split: str) -> Iterator[Case]:
+        for patient in fifths(sorted(self._patients(folder)), split):  # whole patients
+            for nodule in sorted(patient.glob("nodule-*/"), key=_number):
+                readers = sorted(nodule.glob("mask-*/"), key=_number)
+                for image in sorted((nodule / "images").glob("slice-*.png"), key=_number):
+                    masks = [path if (path := reader / image.name).exists() else None for reader in readers]
+                    name = f"{patient.name}_n{_number(nodule):02}_s{_number(image):02}"
+                    yield read_by(name, image, masks, [reader.name for reader in readers])
+
+    def _patients(self, folder: Path) -> Iterator[Path]:
+        for pattern in ("LIDC-IDRI-*/", "*/LIDC-IDRI-*/", "*/*/LIDC-IDRI-*/"):
+            yield from (path for path in folder.glob(pattern) if any(path.glob("nodule-*/images/")))
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+LIDC = _Crops()

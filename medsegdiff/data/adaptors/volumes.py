@@ -147,7 +147,8 @@ class _BraTS:
             )
         shown = tuple(path for kind in self.shown if (path := files[kind]))
         truth = next((p for ending in ("seg", "Segm") for p in sorted(folder.glob(f"*_{ending}.nii*"))), None)
-        return Modalities(folder.name, shown[0], truth, shown, folder / f"{folder.name}_seg.nii.gz")
+        wanted = folder / f"{folder.name}_seg.nii.gz"
+        return Modalities(folder.name, shown[0], truth, shown=shown, wanted=wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class _Pairs:
             other = wanted.with_name(stem(wanted) + ".nii" if wanted.suffix == ".gz" else f"{wanted.name}.gz")
             truth = next((path for path in (wanted, other) if path.exists()), None)
             scanner = None if self.about == "abdomen-amos" and int(number) > 500 else _CT  # above 500 AMOS is MR
-            yield Scan(stem(image), image, truth, wanted, scanner)
+            yield Scan(stem(image), image, truth, wanted=wanted, window=scanner)
 
 
 AMOS2022 = _Pairs(
@@ -244,8 +245,11 @@ class _Decathlon:
             if not path.exists():
                 raise ValueError(f"{file} lists {image}, which is not there; unpack the archive again")
             truth = wanted if label and wanted.exists() else None
+            name = stem(path)
             yield (
-                Channels(stem(path), path, truth, wanted) if several else Scan(stem(path), path, truth, wanted, window)
+                Channels(name, path, truth, wanted=wanted)
+                if several
+                else Scan(name, path, truth, wanted=wanted, window=window)
             )
 
     def _file(self, folder: Path) -> Path | None:

@@ -304,3 +304,27 @@ def test_training_takes_a_published_folder_as_it_is(tmp_path, capsys):
     assert "| spleen |" in capsys.readouterr().out
     pool = Pool.of(cases(data, "train"), 1, 32, task="spleen")
     assert len(pool.pictures) == 4  # of each volume the slice with a label; of the others none fit a fifth
+
+
+def test_lidc_crops_come_with_every_readers_mask_and_are_split_by_patient(tmp_path):
+    for patient in range(5):
+        nodule = tmp_path / "LIDC-IDRI-slices" / f"LIDC-IDRI-{patient:04}" / "nodule-0"
+        for number in (2, 10):
+            photo(nodule / "images" / f"slice-{number}.png")
+            for reader in range(4):
+                mask(nodule / f"mask-{reader}" / f"slice-{number}.png", *((0, 255) if reader else (0,)))
+    assert (detected(tmp_path), task_of(tmp_path)) == ("lidc", "lung-nodule")
+    train, val = cases(tmp_path, "train"), cases(tmp_path, "val")
+    assert [case.name for case in val] == ["LIDC-IDRI-0004_n00_s02", "LIDC-IDRI-0004_n00_s10"]
+    assert len(train) == 8
+    (sample,) = val[0].samples(1)
+    assert sample.readers is not None
+    assert sample.readers.any((1, 2)).tolist() == [False, True, True, True]
+    pool = Pool.of(train, 1, 16, task="lung-nodule")
+    rest, aside = pool.set_aside(2, r"^(.+?)_n\d+")
+    assert (len(rest.names), len({name[:14] for name in aside.names}), len(aside.names)) == (6, 1, 2)
+    assert pool.readers is not None
+    assert pool.readers.shape == (8, 4, 16, 16)
+    next((tmp_path / "LIDC-IDRI-slices").glob("LIDC-IDRI-0000/nodule-0/mask-3/slice-2.png")).unlink()
+    with pytest.raises(ValueError, match=r"none in mask-3; add it"):
+        list(cases(tmp_path, "train")[0].samples(1))

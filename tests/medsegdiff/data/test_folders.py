@@ -183,3 +183,43 @@ def test_a_folder_without_pictures_says_what_was_expected(tmp_path):
     (tmp_path / "imgs").mkdir()
     with pytest.raises(ValueError, match=rf"{tmp_path.name} holds no pictures; expected images/NAME"):
         cases(tmp_path)
+
+
+def test_several_readers_come_together_with_their_majority(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    for reader, value in ((1, 1), (2, 0), (10, 1)):  # numbers, not names, order the folders
+        labels(tmp_path / f"masks_{reader}" / "a.png", value)
+    (case,) = cases(tmp_path)
+    (sample,) = case.samples(1)
+    assert sample.readers is not None
+    assert sample.readers.mean((1, 2)).tolist() == [1, 0, 1]
+    assert sample.labels.all()
+    assert [path.parent.name for path in case.readers] == ["masks_1", "masks_2", "masks_10"]
+
+
+def test_a_readers_mask_that_is_missing_or_of_another_size_is_named(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / "images" / f"{name}.png")
+        labels(tmp_path / "masks_1" / f"{name}.png", 1)
+    labels(tmp_path / "masks_2" / "a.png", 1)
+    picture(tmp_path / "masks_2" / "a.png", np.zeros((4, 4), np.uint8))
+    first, second = cases(tmp_path)
+    with pytest.raises(ValueError, match=r"masks_2/a.png is 4 x 4, its picture 8 x 8"):
+        list(first.samples(1))
+    with pytest.raises(ValueError, match=r"b.png has masks of some readers but none in masks_2; add it, an empty one"):
+        list(second.samples(1))
+
+
+def test_readers_of_a_volume_are_sliced_with_it(tmp_path):
+    voxels = np.zeros((3, 8, 8), np.uint8)
+    for folder in ("images", "masks_1", "masks_2"):
+        (tmp_path / folder).mkdir()
+        voxels[1] = folder != "masks_2"
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / folder / "v.nii.gz"))
+    (case,) = cases(tmp_path)
+    found = [sample.readers for sample in case.samples(1)]
+    assert [readers is not None and readers.any((1, 2)).tolist() for readers in found] == [
+        [False, False],
+        [True, False],
+        [False, False],
+    ]

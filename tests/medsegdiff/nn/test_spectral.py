@@ -137,3 +137,22 @@ def test_the_band_has_no_size(band, generator, coarse, fine):
 def test_an_untrained_band_lets_nearly_everything_pass(generator):
     surface = NBPFilter(time=8, width=16, blocks=6).requires_grad_(False)(32, torch.randn(3, 8, generator=generator))
     assert float(surface.min()) > 0.7
+
+
+def test_a_band_of_octaves_begins_as_a_band_and_moves_with_time_once_trained(generator):
+    module = NBPFilter(time=8, width=4, blocks=3, octaves=4).requires_grad_(False)
+    time = torch.randn(2, 8, generator=generator)
+    surface = torch.fft.fftshift(module(32, time)[:, 0], dim=(-2, -1))
+    assert_close(surface[0], surface[1])  # the network adds nothing at first
+    middle, quarter = 16, 20  # frequency 0 and a quarter of Nyquist
+    assert surface[0, quarter, quarter] == pytest.approx(torch.tensor(4.0).sigmoid().item(), rel=1e-6)
+    assert surface[0, middle, middle] < surface[0, quarter, quarter]
+    assert surface[0, 0, 0] < 0.05  # both at Nyquist: closed
+    for parameter in module.blocks.parameters():
+        parameter.normal_(generator=generator)
+    trained = module(32, time)
+    assert (trained[0] - trained[1]).abs().max() > 0.1
+    steps = (trained[0, 0] - trained[0, 0].roll(1, 0)).abs().max()
+    assert steps > 0.1  # from one frequency to the next it can turn, which raw coordinates cannot
+    coarse = module(8, time)
+    assert_close(trained[:, :, :4:4, :4:4], coarse[:, :, :1, :1])  # of any size

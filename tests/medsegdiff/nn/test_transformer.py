@@ -41,7 +41,8 @@ def by_hand(made: SpectrumSpaceModule, query: Tensor, key: Tensor, time: Tensor)
             if made.band is not None:
                 affinity = made.band(n, time)[0, 0].numpy() * affinity
             elif made.modulate is not None:
-                affinity = np.sin(affinity)
+                a = made.sine_scale * n
+                affinity = (np.sin(a * affinity.real) + 1j * np.sin(a * affinity.imag)) / a if a else np.sin(affinity)
             gathered[b, :, part] = (fourier.conj() @ affinity @ fourier.conj()).real @ v[b][:, part]
     x = query + torch.from_numpy(gathered)
     y = made.norm_mlp(x)
@@ -148,3 +149,17 @@ def test_noise_asks_semantics_and_the_answer_asks_noise_in_every_block(generator
     assert_close(answer, made.project(tokens.mT.unflatten(2, (2, 3))), **CLOSE)
     assert [trace.stage for trace in affinities] == [trace.stage for trace in bands]
     assert [trace.affinity.shape for trace in affinities] == [(2, 6, 6)] * 4
+
+
+def test_a_scaled_sine_is_a_sine_and_not_the_identity(generator):
+    made = SpectrumSpaceModule(
+        WIDTH, HEADS, TIME, band="sine", nbp_blocks=1, nbp_width=4, sine_scale=1.0
+    ).requires_grad_(False)
+    query, key, time = streams(generator)
+    assert_close(made(query, key, time), by_hand(made, query, key, time).float(), rtol=1e-4, atol=1e-5)
+    affinity = made.affinity(query, key)
+    bare, scaled = torch.sin(affinity), made.filtered(affinity, time, True)
+    assert (bare - affinity).norm() < 0.1 * affinity.norm()  # of order 1 / n, where the sine is the identity
+    assert (scaled - affinity).norm() > 0.1 * affinity.norm()
+    made.sine_scale = 1e-3
+    assert_close(made.filtered(affinity, time, True), affinity, rtol=1e-4, atol=1e-6)  # a small scale is the identity
