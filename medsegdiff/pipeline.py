@@ -28,7 +28,7 @@ from medsegdiff.image_ref import ImageRef, sha256
 from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
 from medsegdiff.records import Condition, Step
 from medsegdiff.runner import Runner
-from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
 __all__ = ["Segmentation", "Segmenter", "Start", "versions"]
@@ -219,19 +219,16 @@ class Segmenter:
         return self(picture, replace(settings or RunSettings(), steps=0))
 
     def denoise(self, condition: Condition, settings: RunSettings, times: list[int] | None = None) -> Iterator[Step]:
-        """Walk one image's members from noise to a clean mask."""
+        """Denoise all members of every image of a condition, from noise to masks; the members of an image are consecutive."""
+        images = len(condition.features[0])
         yield from denoise(
             self.model,
-            condition,
+            condition if images == 1 else condition.repeat(settings.members),
             self.diffusion,
             times or self._times(settings),
-            MemberNoise(settings.seed, settings.members),
+            MemberNoise(settings.seed, settings.members, images=images),
             (self.diffusion.channels, settings.size, settings.size),
-            sampler=settings.sampler,
-            eta=settings.eta,
-            anchor_weight=settings.anchor_weight,
-            trace=settings.trace,
-            switches=settings.switches,
+            SamplingSettings(settings.sampler, settings.eta, settings.anchor_weight, settings.trace, settings.switches),
         )
 
     def __call__(self, picture: Picture | str | Path, settings: RunSettings | None = None) -> Segmentation:

@@ -12,6 +12,7 @@ One vocabulary, repeated nowhere else:
 Every record is frozen. A part that a network does not have leaves an empty tuple, never a None to ask about.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -26,6 +27,7 @@ __all__ = [
     "Denoiser",
     "Interventions",
     "Prediction",
+    "Progress",
     "SpectralTrace",
     "Step",
     "Switches",
@@ -173,6 +175,16 @@ class Step:
     x_s: Float[Tensor, "b k h w"]  # the state reached, at s
     x_0: Float[Tensor, "b k h w"]  # what the network believes the clean mask to be, in [-scale, scale]
     trace: Trace = Trace()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of a long run is done, yielded between its results."""
+
+    done: float  # steps or slices; a slice in progress counts in part
+    total: int
+    left: float = math.nan  # seconds, estimated; nan before there is an estimate
+    part: object = None  # which of several runs it is, where there are several
 
 
 class Denoiser(Protocol):

@@ -20,21 +20,11 @@ from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse
 from medsegdiff.image_ref import Picture, Volume, sha256, to_network, to_original
 from medsegdiff.pipeline import Segmenter, versions
-from medsegdiff.records import Condition, Step
-from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.records import Progress
 
-__all__ = ["Progress", "VolumeSegmentation", "segment_volume"]
+__all__ = ["VolumeSegmentation", "segment_volume"]
 
 _SAMPLES = 32  # members x slices in one forward pass
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a volume has come."""
-
-    slices: int  # finished
-    of: int
-    fraction: float  # of all network evaluations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +89,7 @@ def segment_volume(
     Raises:
         ValueError: the settings or the axis cannot be run.
     """
-    settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0)
+    settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0, trace=False)
     began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
     fused: list[Fusion] = []
     for first in range(0, count, step):
@@ -108,7 +98,7 @@ def segment_volume(
             if isinstance(event, Fusion):
                 fused.append(event)
             else:
-                yield Progress(first, count, (first + event * len(pictures)) / count)
+                yield Progress(first + event * len(pictures), count)
     spacing = volume.spacing
     yield VolumeSegmentation(
         labels=volume.stack(axis, [one.labels for one in fused]),
@@ -136,7 +126,7 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
     condition = segmenter.model.encode(batch)
     if settings.steps:
         x_0 = batch.new_zeros(0)
-        for step in _denoise(segmenter, condition, settings):
+        for step in segmenter.denoise(condition, settings):
             x_0 = step.x_0
             yield (step.index + 1) / step.total
         probability = diffusion.probability(x_0.float())
@@ -148,20 +138,3 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
         one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
         # The classes' probabilities of all slices of all members would not fit; the background's are kept.
         yield Fusion(one.labels, one.probability[:1], one.disagreement)
-
-
-def _denoise(segmenter: Segmenter, condition: Condition, settings: RunSettings) -> Iterator[Step]:
-    """Denoise all members of all slices together."""
-    diffusion, slices = segmenter.diffusion, len(condition.features[0])
-    return denoise(
-        segmenter.model,
-        condition.repeat(settings.members),
-        diffusion,
-        spaced(diffusion.config.timesteps, settings.steps, settings.spacing),
-        MemberNoise(settings.seed, settings.members, images=slices),
-        (diffusion.channels, settings.size, settings.size),
-        sampler=settings.sampler,
-        eta=settings.eta,
-        anchor_weight=settings.anchor_weight,
-        switches=settings.switches,
-    )

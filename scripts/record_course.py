@@ -17,9 +17,9 @@ def main() -> None:
     with tqdm(total=ITERATIONS, unit="it") as bar:
         while not trainer.finished:
             trainer.advance(1.0)
-            bar.update(len(trainer.progress.noise) - bar.n)
+            bar.update(len(trainer.history.noise) - bar.n)
     RECORDED.parent.mkdir(exist_ok=True)
-    trainer.progress.save(RECORDED)
+    trainer.history.save(RECORDED)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from app.core.session import RunOutput, Session
 from app.core.settings import Slide
 from app.inputs.images import InputImage
 from medsegdiff.metrics import binary_dice, dice, mean
+from medsegdiff.records import Progress
 
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
@@ -35,7 +36,6 @@ __all__ = [
     "Change",
     "Clock",
     "Pair",
-    "Progress",
     "Rung",
     "Setup",
     "Side",
@@ -137,16 +137,6 @@ class Pair:
     dice: tuple[float, ...]  # of each class between the two masks, at the picture's own size; nan where neither has it
     largest: float  # change of the mean foreground probability on the screen, in [0, 1]
     changed: float  # share of the picture whose label changed
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an experiment is."""
-
-    done: int
-    total: int
-    left: float  # seconds, as far as they can be told; nan before the second step
-    setup: "Setup | None" = None  # which of several is running
 
 
 class Clock:

@@ -32,9 +32,9 @@ from medsegdiff.schedule import Diffusion
 __all__ = [
     "ITERATIONS",
     "RATE",
+    "History",
     "Pool",
     "Preview",
-    "Progress",
     "Trainer",
     "held_out",
     "share_of_rate",
@@ -80,7 +80,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Progress:
+class History:
     """A training so far, as a page shows it."""
 
     noise: tuple[float, ...]  # losses, iteration by iteration
@@ -102,7 +102,7 @@ class Progress:
         )
 
     @classmethod
-    def load(cls, path: Path) -> "Progress":
+    def load(cls, path: Path) -> "History":
         """Read what `save` wrote."""
         with np.load(path) as f:
             kept: dict[str, ndarray] = dict(f)
@@ -151,9 +151,9 @@ class Trainer:
         self._previews.append(self._preview())
 
     @property
-    def progress(self) -> Progress:
+    def history(self) -> History:
         """What there is to see so far."""
-        return Progress(tuple(self._noise), tuple(self._anchor), tuple(self._previews), self._seconds)
+        return History(tuple(self._noise), tuple(self._anchor), tuple(self._previews), self._seconds)
 
     @property
     def finished(self) -> bool:

@@ -6,13 +6,14 @@ from typing import Any
 import gradio as gr
 
 from app.analysis import comparisons
-from app.analysis.comparisons import ANCHOR, Progress, Rung, Setup, Side
+from app.analysis.comparisons import ANCHOR, Rung, Setup, Side
 from app.core.settings import CONTROLS, Choice, read
 from app.gradio_ui import run_button
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
 from app.i18n import Words, words
 from app.inputs.images import InputImage
 from app.views import comparison_views, descriptions
+from medsegdiff.records import Progress
 
 __all__ = ["build"]
 
@@ -154,7 +155,8 @@ def _choices(page: PageState, w: Words) -> list[tuple[str, str]]:
 
 
 def _status(progress: Progress, w: Words) -> str:
-    return run_button.status(progress, w, comparison_views.setup_words(progress.setup, w) if progress.setup else "")
+    setup = progress.part
+    return run_button.status(progress, w, comparison_views.setup_words(setup, w) if isinstance(setup, Setup) else "")
 
 
 def _sides(

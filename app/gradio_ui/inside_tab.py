@@ -7,13 +7,14 @@ from typing import Any
 import gradio as gr
 
 from app.analysis import comparisons
-from app.analysis.comparisons import CHANGES, Change, Pair, Progress
+from app.analysis.comparisons import CHANGES, Change, Pair
 from app.components import equaliser, scrubber
 from app.core.session import FinishedRun
 from app.gradio_ui import film, run_button
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
 from app.i18n import Words, words
 from app.views import comparison_views, descriptions, panels
+from medsegdiff.records import Progress
 
 __all__ = ["build"]
 

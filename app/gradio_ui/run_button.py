@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.analysis.comparisons import Progress
 from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Texts, Update
 from app.i18n import LANGUAGES, Words, words
+from medsegdiff.records import Progress
 
 __all__ = ["RunButton", "build", "clear_waiting", "show_waiting", "status"]
 

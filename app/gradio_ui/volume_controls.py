@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.analysis.comparisons import Progress
 from app.components import scrubber
 from app.core.settings import read
 from app.export import files
@@ -23,6 +22,7 @@ from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
 from app.inputs.volumes import PRESETS
+from medsegdiff.records import Progress
 
 __all__ = ["VolumeControls", "build", "connect"]
 
@@ -182,8 +182,8 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                     if isinstance(event, VolumeSegmentation):
                         yield _told(page, controls, held, slice_view, event, w)
                     elif now - painted > 0.1:
-                        painted, left = now, (now - began) * (1 / event.fraction - 1)
-                        at = Progress(round(event.fraction * event.of), event.of, left)
+                        painted, left = now, (now - began) * (event.total / event.done - 1)
+                        at = Progress(round(event.done), event.total, left)
                         yield {controls.every.line: run_button.status(at, w)}
 
     controls.every.does(whole, [*seen, *page.controls], controls.results, of_volume=True)

@@ -26,7 +26,8 @@ from app.views import paint
 if TYPE_CHECKING:
     from medsegdiff.config import RunSettings
     from medsegdiff.image_ref import Volume
-    from medsegdiff.slices import Progress, VolumeSegmentation
+    from medsegdiff.records import Progress
+    from medsegdiff.slices import VolumeSegmentation
 
 __all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "segment", "take", "turn", "watch"]
 

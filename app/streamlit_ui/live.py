@@ -48,7 +48,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
     def toggle() -> None:
         trainer: Trainer = state["trainer"]
-        if state["running"] and trainer.progress.noise and not trainer.finished:
+        if state["running"] and trainer.history.noise and not trainer.finished:
             visit.facts[chapter.key]["paused"] = True
         state["running"] = not state["running"]
 
@@ -60,7 +60,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         state["running"] = False
         buttons[0].button(w("course.training.finished"), disabled=True, key="finished", width="stretch")
     else:
-        name = "pause" if state["running"] else "resume" if trainer.progress.noise else "start"
+        name = "pause" if state["running"] else "resume" if trainer.history.noise else "start"
         buttons[0].button(w(f"course.training.{name}"), on_click=toggle, type="primary", key="toggle", width="stretch")
     buttons[1].button(w("course.training.again"), on_click=begin, key="again", width="stretch")
 
@@ -74,7 +74,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
             else:
                 st.caption(w("course.training.waiting"))
         run = f"training-{state['runs']}"
-        seen = training_chapter.show(trainer.progress, trainer.testing, w, run)
+        seen = training_chapter.show(trainer.history, trainer.testing, w, run)
         widgets.show(chapter, seen, visit)
         state["facts"] = seen.facts
         learnt = seen.facts["best"] >= 0.7 and "learn" not in visit.done[chapter.key]
@@ -90,7 +90,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
 
 def _sample(bench: Bench, state: dict[str, Any], trainer: Any, chapter: Chapter, visit: Visit, w: Words) -> None:
-    if state["running"] or not trainer.progress.noise:
+    if state["running"] or not trainer.history.noise:
         return
     st.html(f"<h3>{w('course.training.sample')}</h3>")
     which, seed, steps, button = st.columns([1, 1, 1, 1], vertical_alignment="bottom")

@@ -28,7 +28,7 @@ from medsegdiff.config import PRESETS, ModelConfig, TrainConfig
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.nn.unet import ConditionUNet
-from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 from medsegdiff.training import noise_of
 
@@ -177,7 +177,7 @@ class Ours(Baseline):
             spaced(timesteps, steps),
             MemberNoise(seed, members),
             (self.diffusion.channels, image.shape[-2], image.shape[-1]),
-            anchor_weight=self.anchor_weight,
+            SamplingSettings(anchor_weight=self.anchor_weight),
         )
         *_, last = walk
         return self.diffusion.probability(last.x_0)

@@ -36,8 +36,9 @@ from medsegdiff.imaging import (
 )
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
+from medsegdiff.records import Progress
 from medsegdiff.replay import Report
-from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
+from medsegdiff.slices import VolumeSegmentation, segment_volume
 
 __all__ = ["add", "main"]
 
@@ -134,7 +135,7 @@ def _volume(
     with tqdm(total=volume.count(axis), unit="slice", leave=False) as bar:
         for event in segment_volume(segmenter, volume, settings, axis=axis, window=window):
             if isinstance(event, Progress):
-                bar.update(event.fraction * event.of - bar.n)
+                bar.update(event.done - bar.n)
                 continue
             write_volume(event.labels, volume, f"{out}_mask.nii.gz")
             write_map(event.probability, volume, f"{out}_probability.nii.gz")

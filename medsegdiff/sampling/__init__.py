@@ -13,6 +13,7 @@ References:
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
@@ -29,7 +30,7 @@ from medsegdiff.sampling.noise import MemberNoise
 from medsegdiff.sampling.times import SPACINGS, spaced
 from medsegdiff.schedule import Diffusion, NoiseSchedule
 
-__all__ = ["SAMPLERS", "SPACINGS", "MemberNoise", "Sampler", "denoise", "from_diffusers", "spaced"]
+__all__ = ["SAMPLERS", "SPACINGS", "MemberNoise", "Sampler", "SamplingSettings", "denoise", "from_diffusers", "spaced"]
 
 
 class Sampler(Protocol):
@@ -55,6 +56,26 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, list[int], float], Sampler]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How `denoise` takes its steps.
+
+    Arguments:
+        sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
+        eta: fresh noise in DDIM, 0 to 1; the other samplers ignore it.
+        anchor_weight: w, 0 to 1: x_0 is replaced by (1 - w) x_0 + w a at every step, a the anchor's mask (F31). 0 is the
+            paper; V1 has no anchor.
+        trace: record what the parts of the network computed.
+        switches: parts of the network to bypass.
+    """
+
+    sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim"
+    eta: float = 0.0
+    anchor_weight: float = 0.0
+    trace: bool = False
+    switches: Switches = Switches()
+
+
 def denoise(
     model: Denoiser,
     condition: Condition,
@@ -62,12 +83,8 @@ def denoise(
     times: list[int],
     noise: MemberNoise,
     shape: tuple[int, int, int],
+    settings: SamplingSettings = SamplingSettings(),
     *,
-    sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim",
-    eta: float = 0.0,
-    anchor_weight: float = 0.0,
-    trace: bool = False,
-    switches: Switches = Switches(),
     x_T: Float[Tensor, "members k h w"] | None = None,
 ) -> Iterator[Step]:
     """Sample masks, yielding every step; the last one's `x_s` are the masks, in [-scale, scale].
@@ -81,17 +98,13 @@ def denoise(
         times: steps to visit, descending (see `times.spaced`).
         noise: one stream for each sample.
         shape: (k, h, w) of one mask.
-        sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
-        eta: fresh noise in DDIM, 0 to 1; other samplers have no such thing.
-        anchor_weight: w, 0 to 1, of the anchor's opinion a in (1 - w) x_0 + w a, which takes the place of x_0 at every
-            step (F31); 0 is the paper, and V1 has no anchor.
-        trace: ask the network what its parts did.
-        switches: parts of the network to bypass.
+        settings: sampler, stochasticity, anchor weight, trace and switches.
         x_T: where to begin instead of drawn float32 noise; its dtype is the run's.
 
     Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, an
     x_T of another shape than members and `shape` make, or an anchor_weight without an anchor.
     """
+    sampler, anchor_weight = settings.sampler, settings.anchor_weight
     if not times or any(t <= s for t, s in pairwise([diffusion.schedule.timesteps, *times, -1])):
         raise ValueError(f"times is {times}; give a list descending within {diffusion.schedule.timesteps - 1} ... 0")
     if isinstance(sampler, str) and sampler not in SAMPLERS:
@@ -102,14 +115,15 @@ def denoise(
         raise ValueError(f"anchor_weight is {anchor_weight}; this network has no anchor, so leave it at 0")
 
     begin = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
-    run = begin(diffusion.schedule, times, eta)
+    run = begin(diffusion.schedule, times, settings.eta)
     x_t = noise.draw(shape, torch.empty(0, device=condition.features[0].device)) if x_T is None else x_T
 
     # Grad mode belongs to a thread, and a generator may be advanced from many: so it is set within each step. A `with`
     # around the `yield` would leak into the caller.
     @torch.no_grad()
     def step(index: int, x_t: Tensor, t: int, s: int) -> Step:
-        prediction = model(x_t, torch.tensor([t], device=x_t.device), condition, trace=trace, switches=switches)
+        at = torch.tensor([t], device=x_t.device)
+        prediction = model(x_t, at, condition, trace=settings.trace, switches=settings.switches)
         x_0 = diffusion.x_0(prediction.output.to(x_t), x_t, t)
         if anchor_weight:
             x_0 = x_0.lerp(diffusion.x_0_of_logits(condition.anchor_logits[0].to(x_t)), anchor_weight)

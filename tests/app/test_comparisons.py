@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.analysis import comparisons, ensemble
-from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Progress, Rung, Setup, Side
+from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Rung, Setup, Side
 from app.core import links
 from app.core.catalogue import Card
 from app.core.session import RunOutput
@@ -16,6 +16,7 @@ from app.inputs import out_of_distribution
 from app.inputs.images import InputImage, phantom
 from app.views.comparison_views import brief
 from medsegdiff.imaging import Picture
+from medsegdiff.records import Progress
 
 
 def settings(**chosen):

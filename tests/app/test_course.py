@@ -179,17 +179,17 @@ def test_training_runs_pauses_goes_on_and_is_sampled(visit):
     assert not state["running"]
     at.button(key="toggle").click()
     looked(at)
-    assert len(state["trainer"].progress.noise) >= 1
+    assert len(state["trainer"].history.noise) >= 1
     at.button(key="toggle").click()
     looked(at)
-    held = len(state["trainer"].progress.noise)
-    assert len(looked(at).session_state["training"]["trainer"].progress.noise) == held  # paused is paused
+    held = len(state["trainer"].history.noise)
+    assert len(looked(at).session_state["training"]["trainer"].history.noise) == held  # paused is paused
     at.button(key="sample").click()
     looked(at)
     assert ticks(at) == {"pause", "sample"}
     at.button(key="toggle").click()
     looked(at)
-    assert len(state["trainer"].progress.noise) > held
+    assert len(state["trainer"].history.noise) > held
 
 
 def test_a_picture_of_ones_own_is_run_and_forgotten(visit):
@@ -365,8 +365,8 @@ def test_parsevals_two_sums_are_one_number():
 
 def test_the_recorded_training_learnt():
     from app.course.chapters.training import RECORDED
-    from app.course.toy import Progress
+    from app.course.toy import History
 
-    progress = Progress.load(RECORDED)
-    assert progress.previews[-1].dice > 0.8 > 0.4 > progress.previews[0].dice
-    assert np.mean(progress.noise[-20:]) < 0.2 * np.mean(progress.noise[:5])
+    history = History.load(RECORDED)
+    assert history.previews[-1].dice > 0.8 > 0.4 > history.previews[0].dice
+    assert np.mean(history.noise[-20:]) < 0.2 * np.mean(history.noise[:5])

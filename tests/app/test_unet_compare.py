@@ -3,12 +3,13 @@
 import pytest
 
 from app.analysis import comparisons
-from app.analysis.comparisons import ANCHOR, PLAIN, Progress, Setup, Side
+from app.analysis.comparisons import ANCHOR, PLAIN, Setup, Side
 from app.core.session import Session
 from app.core.settings import CONTROLS, read
 from app.i18n import words
 from app.inputs.images import phantom
 from app.views import comparison_views, descriptions
+from medsegdiff.records import Progress
 
 
 @pytest.fixture(scope="module")

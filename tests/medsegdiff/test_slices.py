@@ -7,7 +7,8 @@ import pytest
 
 from medsegdiff import RunSettings, Segmenter
 from medsegdiff.image_ref import Volume
-from medsegdiff.slices import Progress, VolumeSegmentation, segment_volume
+from medsegdiff.records import Progress
+from medsegdiff.slices import VolumeSegmentation, segment_volume
 
 SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3)  # two slices in a batch
 
@@ -33,7 +34,7 @@ def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, vol
     same = volume.stack(axis, [one.labels for one in alone]) == result.labels
     assert same.mean() > 0.999
     assert result.labels.shape == volume.array.shape
-    fractions = [event.fraction for event in progress]
+    fractions = [event.done / event.total for event in progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     assert len(fractions) == -(-volume.count(axis) // 2) * SETTINGS.steps

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.records import Condition, Prediction, Step, Switches
-from medsegdiff.sampling import MemberNoise, denoise, from_diffusers, spaced
+from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, from_diffusers, spaced
 from medsegdiff.schedule import Diffusion
 
 SHAPE, MEMBERS = (1, 4, 4), 6
@@ -66,7 +66,16 @@ def theirs(oracle: Oracle, scheduler, steps: int, x_T: Tensor, learned: bool = F
 
 
 def walk(oracle: Oracle, times: list[int], noise: MemberNoise, x_T: Tensor | None = None, **options) -> Iterator[Step]:
-    return denoise(oracle, oracle.encode(torch.zeros(1)), oracle.diffusion, times, noise, SHAPE, x_T=x_T, **options)
+    return denoise(
+        oracle,
+        oracle.encode(torch.zeros(1)),
+        oracle.diffusion,
+        times,
+        noise,
+        SHAPE,
+        SamplingSettings(**options),
+        x_T=x_T,
+    )
 
 
 def ours(oracle: Oracle, times: list[int], noise: MemberNoise, x_T: Tensor | None = None, **options) -> Step:

@@ -13,7 +13,7 @@ from app.core.settings import Choice
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, noisy, outlined, probability
-from app.course.toy import ITERATIONS, Pool, Progress, Trainer, held_out
+from app.course.toy import ITERATIONS, History, Pool, Trainer, held_out
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
@@ -25,9 +25,9 @@ _SHOWN = 6
 _BOX = 10
 
 
-def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
+def show(history: History, testing: Pool, words: Words, run: str) -> Seen:
     """Show a training so far: what it makes of held-out phantoms, its losses, its Dice."""
-    previews = progress.previews
+    previews = history.previews
     reference = (testing.labels > 0).astype(np.uint8)
     places = [
         Position(text, text)
@@ -44,7 +44,7 @@ def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
     ]
     legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     shown = (film(views, places, words, run=run, legend=legend),) if previews else ()
-    done = len(progress.noise)
+    done = len(history.noise)
     facts = {
         "iterations": done,
         "dice": round(previews[-1].dice, 3) if previews else 0.0,
@@ -54,24 +54,24 @@ def show(progress: Progress, testing: Pool, words: Words, run: str) -> Seen:
     numbers = (
         Fact(words("course.training.iteration"), str(done), words("course.training.of", total=ITERATIONS)),
         Fact("Dice", f"{facts['dice']:.3f}", words("course.training.dice_detail")),
-        Fact(words("result.seconds"), words("result.seconds_value", seconds=f"{progress.seconds:.0f}"), ""),
+        Fact(words("result.seconds"), words("result.seconds_value", seconds=f"{history.seconds:.0f}"), ""),
     )
-    return Seen(shown, (_chart(progress, words),), numbers, facts)
+    return Seen(shown, (_chart(history, words),), numbers, facts)
 
 
-def _chart(progress: Progress, words: Words) -> Figure:
+def _chart(history: History, words: Words) -> Figure:
     def smooth(values: tuple[float, ...]) -> tuple[list[int], list[float]]:
         kept = len(values) // _BOX * _BOX
         boxes = np.reshape(values[:kept], (-1, _BOX)).mean(1) if kept else np.array(values[:1])
         return [(i + 1) * _BOX for i in range(len(boxes))], boxes.tolist()
 
     lines = [
-        Curve(words("course.training.noise_loss"), *smooth(progress.noise)),
-        Curve(words("course.training.anchor_loss"), *smooth(progress.anchor)),
+        Curve(words("course.training.noise_loss"), *smooth(history.noise)),
+        Curve(words("course.training.anchor_loss"), *smooth(history.anchor)),
         Curve(
             words("course.training.held_out"),
-            [p.iteration for p in progress.previews],
-            [p.dice for p in progress.previews],
+            [p.iteration for p in history.previews],
+            [p.dice for p in history.previews],
             panel=1,
         ),
     ]
@@ -98,13 +98,13 @@ def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -
         (words("film.on_picture"), [outlined(picture, share > 0.5, (reference,)) for share in shares], None),
     )
     views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
-    run = f"training-sample-{which}-{seed}-{steps}-{len(trainer.progress.noise)}"
+    run = f"training-sample-{which}-{seed}-{steps}-{len(trainer.history.noise)}"
     return Seen((film(views, places, words, run=run),))
 
 
 @cache
-def _recorded() -> tuple[Progress, Pool]:
-    return Progress.load(RECORDED), held_out()
+def _recorded() -> tuple[History, Pool]:
+    return History.load(RECORDED), held_out()
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.records import Condition, Prediction, SpectralTrace, Switches, Trace
-from medsegdiff.sampling import SAMPLERS, MemberNoise, denoise, spaced
+from medsegdiff.sampling import SAMPLERS, MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
 SHAPE = (1, 4, 4)
@@ -23,8 +23,9 @@ RATERS = TwoRaters(DIFFUSION, torch.stack([-torch.ones(SHAPE), torch.ones(SHAPE)
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 
-def walk(oracle: Oracle, seed: int = 0, members: int = 5, **options):
-    return denoise(oracle, oracle.encode(IMAGE), DIFFUSION, TIMES, MemberNoise(seed, members), SHAPE, **options)
+def walk(oracle: Oracle, seed: int = 0, members: int = 5, x_T=None, **options):
+    noise, settings = MemberNoise(seed, members), SamplingSettings(**options)
+    return denoise(oracle, oracle.encode(IMAGE), DIFFUSION, TIMES, noise, SHAPE, settings, x_T=x_T)
 
 
 @dataclass
@@ -110,7 +111,9 @@ def test_two_who_are_sure_and_disagree_are_heard_by_their_weights(sampler, class
     condition = Condition((IMAGE,), (100 * anchor,))
     noise, shape = MemberNoise(0, 5), (diffusion.channels, 4, 4)
     for weight in (0.0, 0.25, 1.0):
-        *_, last = denoise(oracle, condition, diffusion, TIMES, noise, shape, sampler=sampler, anchor_weight=weight)
+        *_, last = denoise(
+            oracle, condition, diffusion, TIMES, noise, shape, SamplingSettings(sampler, anchor_weight=weight)
+        )
         foreground = diffusion.probability(last.x_s)[:, 1]
         torch.testing.assert_close(foreground, torch.full_like(foreground, weight), rtol=0, atol=1e-6)  # float32
 
@@ -119,7 +122,7 @@ def test_raters_come_round_to_an_anchor_that_sides_with_one_of_them():
     def sides(weight: float) -> float:
         condition = Condition((IMAGE,), (100 * RATERS.masks[:1],))
         noise = MemberNoise(0, 400)
-        *_, last = denoise(RATERS, condition, DIFFUSION, TIMES, noise, SHAPE, anchor_weight=weight)
+        *_, last = denoise(RATERS, condition, DIFFUSION, TIMES, noise, SHAPE, SamplingSettings(anchor_weight=weight))
         return float((last.x_s.mean((1, 2, 3)) < 0).float().mean())
 
     shares = [sides(weight) for weight in (0.0, 0.1, 0.2, 0.4)]

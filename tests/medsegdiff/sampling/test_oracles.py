@@ -7,7 +7,7 @@ from oracles import Gaussian, OneTruth, Oracle, TwoRaters
 
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.records import Step
-from medsegdiff.sampling import SAMPLERS, MemberNoise, denoise, spaced
+from medsegdiff.sampling import SAMPLERS, MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
 
@@ -16,7 +16,9 @@ def last_step(oracle: Oracle, times: list[int], sampler: str, eta: float = 0.0, 
     noise, shape = MemberNoise(0, members), (k, 4, 4)
     x_T = noise.draw(shape, torch.empty(0, dtype=torch.float64))
     condition = oracle.encode(x_T)
-    *_, step = denoise(oracle, condition, oracle.diffusion, times, noise, shape, sampler=sampler, eta=eta, x_T=x_T)
+    *_, step = denoise(
+        oracle, condition, oracle.diffusion, times, noise, shape, SamplingSettings(sampler, eta), x_T=x_T
+    )
     return step
 
 
