@@ -21,6 +21,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Literal
 
 import numpy as np
@@ -87,6 +88,20 @@ class Picture:
     slice_count: int = 1
     source_kind: str = "array"  # "png", "jpeg", "tiff", "dicom", "nifti", "nrrd", "mha"
     notes: tuple[Literal["transparency over black", "inverted", "turned"], ...] = ()  # done to the file's pixels
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        axis: int = 2,
+        index: int | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> "Picture":
+        """Read a picture from a file, or one slice of a volume; see `imaging.read` for arguments and errors."""
+        from medsegdiff.imaging import read  # which builds on this module
+
+        return read(path, axis=axis, index=index, window=window)
 
     @property
     def height(self) -> int:

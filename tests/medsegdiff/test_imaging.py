@@ -169,6 +169,14 @@ def test_a_palette_becomes_its_colours(tmp_path):
     assert (read(tmp_path / "a.png").pixels == (10, 20, 30)).all()
 
 
+def test_picture_open_reads_a_slice_as_read_does(tmp_path):
+    path = volume_file(tmp_path / "v.nii.gz", np.arange(9 * 10 * 11, dtype=np.int16).reshape(9, 10, 11))
+    choice = {"axis": 0, "index": 4, "window": (100.0, 900.0)}
+    opened, expected = Picture.open(path, **choice), read(path, **choice)
+    np.testing.assert_array_equal(opened.pixels, expected.pixels)
+    assert opened.ref == expected.ref
+
+
 def test_the_middle_page_is_shown_unless_another_is_asked_for(tmp_path):
     pages = [Image.new("L", (9, 8), 10 * i) for i in range(5)]
     pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:])
