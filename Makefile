@@ -1,17 +1,16 @@
-# make demo    open the page on a local port; the first run makes .venv and installs what it needs
-# make course  open the course on a local port: ten chapters on diffusion segmentation, in Streamlit
-# make test    run every test             make test ARGS="-m 'not slow'" or ARGS=tests/test_structure.py: some
-# make check   run the linters            make fix: let ruff repair what it can
-# make results CHECKPOINT=skin-lesion-v2 DATA=folder   measure a checkpoint, write its card and the tables; the card also
-#              shows results/CHECKPOINT/curve.jsonl; GRID="5x10 1x10": some rows again, GRID=1x0: a plain U-Net
-# make bench   measure speed and memory on this machine beside baselines, into README.md; ARGS=--quick: a trial
-# make compare TASK=skin-lesion DATA=folder MINUTES=60 [BASELINES="unet@256 lucidrains@64"]   train others on one budget of
-#              processor time each, score them like ours, put the table into README.md; again: continue where it stopped
-# make ablations TASK=skin-lesion DATA=folder MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]   leave parts out
+# make demo    open the page in a browser; the first run creates .venv and installs what it needs
+# make course  open the course in a browser: ten chapters on diffusion segmentation
+# make test    run all tests; ARGS="-m 'not slow'" or ARGS=tests/test_structure.py runs some
+# make check   run the linters; make fix repairs what ruff can repair
+# make results CHECKPOINT=NAME DATA=FOLDER      evaluate a checkpoint, write its model card and the tables of docs/results.md;
+#              GRID="5x10 1x10" evaluates only these settings (GRID=1x0 for a plain U-Net)
+# make bench   measure speed and memory beside other networks, into docs/speed.md; ARGS=--quick for a trial
+# make compare TASK=skin-lesion DATA=FOLDER MINUTES=60 [BASELINES="unet@256 lucidrains@64"]      train other networks, each
+#              for the same CPU time, and score them like ours, into docs/results.md; run again to continue
+# make ablations TASK=skin-lesion DATA=FOLDER MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]      leave components out
 #
-# Variables: PYTHON=python3.12 to choose the interpreter (3.11 or newer), TORCH_INDEX=URL to choose torch's wheels,
-# TORCH=2.13.0 the version, VENV=.venv the folder, ARGS="..." what is handed on to app.py or pytest, WORKERS=2 how many
-# processes share the tests.
+# Variables: PYTHON=python3.12 (the interpreter, 3.11 or newer), TORCH_INDEX=URL (package index for torch), TORCH=2.13.0 (its
+# version), VENV=.venv (folder), ARGS="..." (passed to app.py or pytest), WORKERS=2 (test processes).
 
 VENV  ?= .venv
 TORCH ?= 2.13.0
@@ -46,8 +45,8 @@ fix: $(VENV)/dev.stamp
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# Members x steps; results/CHECKPOINT/MEMBERSxSTEPS.json, and where there is an anchor (V2) the anchor alone and -half, with
-# half of the weight its own.
+# Settings to evaluate, MEMBERSxSTEPS, each into results/CHECKPOINT/MEMBERSxSTEPS.json. For V2 also anchor.json (anchor only);
+# "-half" means anchor weight 0.5.
 GRID ?= 5x10 5x10-half 1x10 5x1 5x2 5x5 5x50
 OUT   = results/$(CHECKPOINT)
 
@@ -58,31 +57,29 @@ results: $(VENV)/dev.stamp
 	    weight=0; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight=0.5;; esac; grid=$${run%-half}; \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
 	        --members $${grid%x*} --steps $${grid#*x} --anchor-weight $$weight || exit 1; done
-	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary README.md --results $(OUT)
+	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary docs/results.md --results $(OUT)
 
-# Others' code of V1, installed without its logging service.
+# Another implementation of V1, installed without its logging service.
 LUCIDRAINS = $(PY) -c 'import einops, med_seg_diff_pytorch' 2>/dev/null || \
     $(PIP) install --quiet --no-deps med-seg-diff-pytorch==0.3.3 einops
 
 bench: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
-	@$(PY) -m benchmarks --readme README.md $(ARGS)
+	@$(PY) -m benchmarks --readme docs/speed.md $(ARGS)
 
-# Other networks on the same pictures.
 BASELINES ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
 compare: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md --overview docs/results.md $(if $(DATA),--data $(DATA)) \
 	    $(if $(MINUTES),--minutes $(MINUTES)) --baselines $(BASELINES) $(ARGS)
 
-# Ablations of the papers' kind; VARIANTS, SEEDS and SIZE have defaults.
 ablations: $(VENV)/dev.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.ablations $(TASK) $(if $(DATA),--data $(DATA)) \
 	    $(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	    $(if $(SIZE),--size $(SIZE)) $(ARGS)
 
-# Torch comes first and alone, for its plain wheel on Linux brings gigabytes of CUDA that only an NVIDIA GPU can use.
-# Without one the wheel comes from PyTorch's CPU index; where that index cannot be reached, from wherever pip looks.
+# Torch is installed first, because its default wheel on Linux contains gigabytes of CUDA libraries. Without an NVIDIA GPU the
+# wheel comes from PyTorch's CPU index, or from pip's default index where that one cannot be reached.
 $(VENV)/torch.stamp:
 	@for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$p && break; \
@@ -106,7 +103,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml
 	$(PIP) install --quiet --editable ".[app,train,export,dev]"
 	@touch $@
 
-# Browser tests drive an installed Chromium or Chrome, and skip with a reason where there is none.
+# Browser tests use an installed Chromium or Chrome and are skipped without one.
 browser:
 	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

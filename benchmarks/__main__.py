@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=Path("results/bench/DEVICE.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/bench-DEVICE.svg"))
     parser.add_argument(
-        "--readme", type=Path, help="put the table between <!-- bench --> and <!-- end --> of this file"
+        "--readme", type=Path, help="put the tables into the blocks <!-- bench --> and <!-- visitors --> of this file"
     )
     arguments = parser.parse_args(argv)
     if arguments.threads:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             path.write_text(text, encoding="utf-8")
         if arguments.readme:
             fill(arguments.readme, "bench", words)
-            fill(arguments.readme.parent / "docs" / "speed.md", "visitors", report.visitors(found))
+            fill(arguments.readme, "visitors", report.visitors(found))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -64,7 +64,7 @@ def table(folder: Path, size: int) -> str:
     """
     measured = {name: _seeds(folder, f"{name}-{size}") for name in VARIANTS}
     rows = [
-        "| variant | seeds | iterations | Dice | less than whole | ECE | parameters |",
+        "| variant | seeds | iterations | Dice | loss against the full model | ECE | parameters |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, results in measured.items():

@@ -1,4 +1,4 @@
-"""What is shown of a measurement: a table in markdown and a figure in SVG."""
+"""Present measurements as markdown tables and an SVG figure."""
 
 from math import ceil, floor, log10
 from typing import Any
@@ -11,14 +11,15 @@ _OURS, _PEER = "#2b6cb0", "#a0aec0"
 
 
 def table(found: dict[str, Any]) -> str:
-    """Lay out the baselines, then the training."""
+    """Return the markdown tables of sampling and training."""
     machine = found["machine"]
     rate = found["ceiling_flop_per_s"]["median"] / 1e9
     lines = [
-        f"{machine['device']}, {machine['threads']} threads, {machine['dtype']}, torch {machine['torch']}; its convolutions "
-        f"reach {rate:.0f} GFLOP/s. Medians over {found['rounds']} interleaved rounds, quartiles in brackets.",
+        f"{machine['device']}, {machine['threads']} threads, {machine['dtype']}, torch {machine['torch']}. The ceiling "
+        f"is {rate:.0f} GFLOP/s, the throughput of its convolutions. Medians over {found['rounds']} interleaved rounds, "
+        "quartiles in brackets.",
         "",
-        "| what | size | members x steps | GFLOP a step | ms a step | of the ceiling | seconds a mask | memory | start |",
+        "| network | size | members x steps | GFLOP per step | ms per step | of the ceiling | s per mask | memory | start-up |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in found["baselines"]:
@@ -30,22 +31,23 @@ def table(found: dict[str, Any]) -> str:
             f"| {row['name']} | {row['size']} | {row['members']} x {row['steps']} | {row['flop_of_a_step'] / 1e9:.1f} "
             f"| {_ms(step)} | {row['share']:.0%} | {_number(mask['median'])}{estimated} | {memory} | {start} |"
         )
-    lines += ["", "\\* steps times the time of one. Memory and start (import and load) are those of a fresh process."]
+    lines += [
+        "",
+        "\\* estimated: number of steps times the time of one. Memory and start-up (import and load) of a fresh process.",
+    ]
     if found.get("training"):
-        lines += ["", "| training | size | batch | seconds an iteration | memory |", "|---|---:|---:|---:|---:|"]
+        lines += ["", "| training | size | batch | s per iteration | memory |", "|---|---:|---:|---:|---:|"]
         for row in found["training"]:
             memory = f"{row['peak_bytes'] / 2**20:.0f} MB"
             lines.append(f"| {row['name']} | {row['size']} | {row['batch']} | {row['iteration_s']:.2f} | {memory} |")
-    if found.get("visitors"):
-        lines += ["", "Visitors at once are in [docs/speed.md](docs/speed.md)."]
     return "\n".join(lines)
 
 
 def visitors(found: dict[str, Any]) -> str:
-    """Lay out several visitors' runs on one worker as a markdown table."""
+    """Return the markdown table of simultaneous visitors' runs on one worker."""
     lines: list[str] = []
     if found.get("visitors"):
-        lines += ["| visitors at once | threads an operation | masks a second | median wait | 95 % wait |"]
+        lines += ["| visitors | threads per operation | masks per second | median wait | 95 % wait |"]
         lines.append("|---:|---:|---:|---:|---:|")
         for row in found["visitors"]:
             lines.append(
@@ -66,7 +68,7 @@ def _number(value: float) -> str:
 
 
 def figure(found: dict[str, Any]) -> str:
-    """Draw the seconds of a finished mask as bars on a logarithmic scale."""
+    """Return an SVG bar chart, on a logarithmic scale, of the seconds until a finished mask."""
     rows = found["baselines"]
     values = [row["mask_s"]["median"] for row in rows]
     low, high = floor(log10(min(values))), ceil(log10(max(values)))

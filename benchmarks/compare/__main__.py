@@ -1,6 +1,6 @@
 """Train baselines on a task with one budget of processor time each, score them on its `val` split, write the table.
 
-    python -m benchmarks.compare skin-lesion --data DATA/skin-lesion --minutes 60 --readme README.md
+    python -m benchmarks.compare skin-lesion --data DATA/skin-lesion --minutes 60 --readme docs/results.md
 
 OUT/TASK/BASELINE.json          everything `evaluate` gives, and what the network and its training were
 RUNS/TASK/BASELINE/             state and curve; the same command again continues where it stopped

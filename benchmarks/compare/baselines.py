@@ -206,7 +206,12 @@ BASELINES: dict[str, Callable[[int, int], Baseline]] = {
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
     "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.25),
     "v2-averaged": lambda size, classes: Ours(
-        "v2-tiny", size, classes, "this project's v2-tiny, pooled with its anchor", anchor_first=0.5, anchor_weight=0.5
+        "v2-tiny",
+        size,
+        classes,
+        "this project's v2-tiny, averaged with its anchor",
+        anchor_first=0.5,
+        anchor_weight=0.5,
     ),
 }
 

@@ -22,15 +22,15 @@ __all__ = ["overview", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
-    "5x10-half": "5 members, 10 steps, the anchor's weight 0.5",
+    "5x10-half": "5 members, 10 steps, anchor weight 0.5",
     "1x10": "1 member, 10 steps",
-    "anchor": "anchor alone",
-    "1x0": "one pass",
+    "anchor": "anchor only",
+    "1x0": "single forward pass",
 }
 _OF_V2 = {
-    "v2/5x10": "shipped, as in the paper",
-    "v2/5x10-half": "shipped, half the anchor's say",
-    "v2-averaged": "pooled from the start",
+    "v2/5x10": "shipped V2",
+    "v2/5x10-half": "shipped V2, anchor weight 0.5",
+    "v2-averaged": "retrained V2, anchor weight 0.5",
     "condition": "condition network alone",
 }
 _FEW = 5  # drawing again from fewer cases says nothing of what others would give
@@ -80,13 +80,13 @@ def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
         raise ValueError(f"{baselines} and {results}/{task}-* hold no results; measure something first, with --data")
     plain = _plain(entries)
     heads = [
-        "what",
+        "network",
         "parameters",
         "iterations",
         "CPU minutes",
         "Dice",
         "95 % interval",
-        "above the plain U-Net, points",
+        "minus plain U-Net, Dice points",
     ]
     heads += ["IoU", "HD95", "ECE", "N"]
     rows = [_row(entry, plain) for entry in sorted(entries, key=lambda entry: -entry.dice)]
@@ -95,7 +95,7 @@ def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
 
 def overview(compared: Path, results: Path, checkpoints: Path) -> str:
     """Lay out, for every task of COMPARED that a plain U-Net was raced on, by how many points of Dice V2 is above it."""
-    heads = ["task", "N", *_OF_V2.values(), "ECE: U-Net, then these four", "minutes: U-Net, shipped"]
+    heads = ["task", "N", *_OF_V2.values(), "ECE: U-Net, then these four", "CPU minutes: U-Net, shipped V2"]
     rows: list[tuple[float, str]] = []
     for folder in sorted(path for path in compared.iterdir() if path.is_dir()):
         entries = _entries(folder, results, checkpoints, folder.name)
@@ -107,7 +107,7 @@ def overview(compared: Path, results: Path, checkpoints: Path) -> str:
         shipped = _minutes(of["v2/5x10"]) if "v2/5x10" in of else ""
         cells = [folder.name, str(_n(plain)), *(_ahead(entry, plain) if entry else "" for entry in ours)]
         cells += [", ".join(f"{entry.mean('ece'):.4f}" if entry else "-" for entry in (plain, *ours))]
-        cells += [f"{_minutes(plain)}, {shipped or 'not noted'}"]
+        cells += [f"{_minutes(plain)}, {shipped or 'not recorded'}"]
         best = max((entry.dice - plain.dice for entry in ours if entry), default=-math.inf)
         rows.append((best, f"| {' | '.join(cells)} |"))
     rows.sort(reverse=True)

@@ -1,7 +1,7 @@
-"""Write a checkpoint's model card from what was recorded and measured: nothing in it is typed by hand.
+"""Write a checkpoint's model card, and the tables of results, from recorded and measured facts.
 
-The facts are those of config.json; the results are the JSON files of `evaluate`, the curve is the training's own, and
-both lie in one folder per checkpoint.
+The facts come from the checkpoint's config.json. One folder per checkpoint holds the results (JSON files written by
+`evaluate --json`) and the training curve (curve.jsonl). Nothing in a card is edited by hand.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsegdiff.checkpoint import CARD, Checkpoint, load
+from medsegdiff.commands import options
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
 
 __all__ = ["add", "fill", "main"]
@@ -28,43 +29,45 @@ _LICENCES = {
 _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
     V1Config: ("MedSegDiff (V1)", "A diffusion model"),
     V2Config: ("MedSegDiff-V2", "A diffusion model"),
-    UNetConfig: ("Plain U-Net", "A plain U-Net, no diffusion model,"),
+    UNetConfig: ("Plain U-Net", "A plain U-Net (no diffusion)"),
 }
-_OF_NOISE = ("draws", "alpha", "dice", "unroll")  # what a recipe says that a plain U-Net's training does not ask
-_FEW = 5  # drawing again from fewer cases says nothing of what others would give
+_CHOSEN = " Settings and stopping times were also chosen on `val`, so these figures are somewhat optimistic."
+_DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
+_FEW = 5  # a bootstrap over fewer cases than this is not worth printing
 _MEMBERS = (
-    " One member is one draw from what the network holds possible; its Dice lies below the ensemble's by nature. "
+    " A member is one sample from the model, so the Dice of a single member is usually below the ensemble's. "
     "Disagreement between members is not error."
 )
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `card` command."""
     verb = verbs.add_parser(
         "card",
         help="write a checkpoint's model card from its recorded facts and measured results",
-        description="Write README.md beside the weights.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Write README.md, the model card, into a checkpoint's folder.",
+        formatter_class=options.Help,
     )
-    verb.add_argument("folder", type=Path, help="the checkpoint")
+    verb.add_argument("folder", type=Path, help="folder of the checkpoint")
     verb.add_argument(
         "--results",
         type=Path,
-        help="what was measured: a folder with the JSON files of evaluate --json and the training's curve.jsonl, if any",
+        help="folder with the JSON files of evaluate --json and, optionally, the training's curve.jsonl",
     )
     verb.add_argument(
-        "--readme", type=Path, help="also put the results into this file's block named after the checkpoint"
+        "--readme", type=Path, metavar="FILE", help="also write the table of results into FILE's block `results NAME`"
     )
     verb.add_argument(
         "--summary",
         type=Path,
-        help="also list every checkpoint that was measured, this one and its neighbours, in this file's block `results`",
+        metavar="FILE",
+        help="also write one row for every measured checkpoint in the same parent folder into FILE's block `results`",
     )
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write it."""
+    """Write the card, and the tables if asked for."""
     checkpoint = load(arguments.folder)
     results, curve = _measured(arguments.results, checkpoint) if arguments.results else ([], [])
     if not results and (arguments.readme or arguments.summary):
@@ -77,10 +80,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read a checkpoint's evaluations, the anchor's first and then from the quoted setting on, and its curve.
+    """Read a checkpoint's evaluations and training curve; the anchor's evaluation comes first, then the main setting.
 
     Raises:
-        ValueError: there is no evaluation, or one is of other weights than these.
+        ValueError: there is no evaluation, or one was measured on other weights.
     """
     results = {path: _read(path) for path in folder.glob("*.json")}
     if not results:
@@ -98,9 +101,9 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
 
 
 def _summary(checkpoints: Path, measured: Path) -> str:
-    """Lay out what each checkpoint reaches with 5 members of 10 steps, a plain U-Net in its one pass, and others' U-Net."""
+    """Return a markdown table with one row per checkpoint: 5 members of 10 steps, the anchor, and MONAI's U-Net."""
     rows = [
-        "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor alone | both at half weight: Dice, ECE | N "
+        "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor only | anchor weight 0.5: Dice, ECE | N "
         "| MONAI U-Net: minutes, Dice, ECE |",
         f"|---{'|---:' * 8}|",
     ]
@@ -130,11 +133,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(compared: Path) -> str:
-    """Say what the best plain U-Net of `make compare` reached on a task, where one was trained; the mean of its seeds."""
+    """Return minutes, Dice and ECE (means over seeds) of a task's best plain U-Net from `make compare`, or ""."""
     seeds: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in compared.glob("unet-*.json"):
         result = _read(path)
-        seeds[result["settings"]["peer"]].append(result)
+        seeds[result["settings"]["baseline"]].append(result)
     if not seeds:
         return ""
     best = max(seeds.values(), key=lambda results: fmean(result["mean_dice"] for result in results))
@@ -143,7 +146,7 @@ def _plain(compared: Path) -> str:
 
 
 def _interval(result: dict[str, Any], digits: int) -> str:
-    """Write the interval of the mean Dice; with one class, older files have only the class's own."""
+    """Format the interval of the mean Dice; older files with one class have only the interval of the class."""
     scores = next(iter(result["per_class"].values()))
     if scores["n"] < _FEW:
         return ""
@@ -152,9 +155,9 @@ def _interval(result: dict[str, Any], digits: int) -> str:
 
 
 def _table(results: list[dict[str, Any]]) -> str:
-    """Lay out several evaluations of one checkpoint as a markdown table, in the order given."""
+    """Return a markdown table of one checkpoint's evaluations, in the order given."""
     several = [name for name in results[0]["per_class"] if len(results[0]["per_class"]) > 1]
-    heads = ["what", "Dice", "95 % interval", *several, "IoU", "HD95", "ECE", "N"]
+    heads = ["setting", "Dice", "95 % interval", *several, "IoU", "HD95", "ECE", "N"]
     rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
     for result in results:
         settings, classes = result["settings"], result["per_class"]
@@ -168,7 +171,7 @@ def _table(results: list[dict[str, Any]]) -> str:
 
 
 def fill(file: Path, block: str, table: str) -> None:
-    """Put a table between `<!-- BLOCK -->` and `<!-- end -->`.
+    """Replace what stands between `<!-- BLOCK -->` and `<!-- end -->` in a file.
 
     Raises:
         ValueError: the file has no such block.
@@ -183,13 +186,13 @@ def fill(file: Path, block: str, table: str) -> None:
 
 def _setting(settings: dict[str, Any]) -> str:
     if settings["anchor"]:
-        return "anchor alone (the condition network)"
+        return "anchor only, no diffusion"
     if settings["steps"] == 0:
-        return "one pass, no steps"
+        return "single forward pass"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
-    weight = f", the anchor's weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    weight = f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}"
 
 
@@ -209,35 +212,37 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
     domain, facts, (title, _) = checkpoint.domain, checkpoint.training, _TITLES[type(checkpoint.model_config)]
-    parts = [f"# {title}, {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
+    parts = [f"# {title}: {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
     parts.append(f"```\n{facts['command']}\n```")
     plain = isinstance(checkpoint.model_config, UNetConfig)
-    recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _OF_NOISE)]
+    recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _DIFFUSION_ONLY)]
     recipe += ["loss soft Dice + beta x cross-entropy"] if plain else []
-    told = ", ".join(recipe)
-    took = f" in {facts['cpu_minutes']:.0f} minutes of one processor core" if facts.get("cpu_minutes") else ""
-    parts.append(f"{facts['iterations_done']} iterations on {facts['pictures']} pictures{took}. Recipe: {told}.")
+    took = f", {facts['cpu_minutes']:.0f} minutes of one CPU core" if facts.get("cpu_minutes") else ""
+    parts.append(
+        f"{facts['iterations_done']} iterations on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
+    )
     parts.append(_curve(curve))
     if results:
         main = max(results, key=_standing)
         parts += [
             f"## Results on the {main['settings']['split']} split",
             _table(results),
-            f"Weights {main['settings']['sha256'][:12]}, arithmetic in {main['settings']['dtype']}. Each row is one command:",
+            f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
+            f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
-            f"Intervals are bootstrapped over pictures.{_MEMBERS if main['settings']['steps'] else ''}",
-            f"Worst tenth of the pictures by Dice{_row(main['settings'])}: {', '.join(main['worst'])}.",
+            f"Intervals are bootstrapped over cases.{_MEMBERS if main['settings']['steps'] else ''}",
+            f"Lowest Dice (a tenth of the cases){_row(main['settings'])}: {', '.join(main['worst'])}.",
         ]
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
 
 
 def _row(settings: dict[str, Any]) -> str:
-    return f" in the row of {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
+    return f" with {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
 
 def _standing(result: dict[str, Any]) -> tuple[float, ...]:
-    """Order evaluations by how near they are to the setting that is quoted: most members, ten steps, as in the paper."""
+    """Return a sort key that puts the main setting highest: most members, ten steps, anchor weight 0 as in the paper."""
     settings = result["settings"]
     members = 0 if settings["anchor"] else settings["members"]
     return (members, -abs(settings["steps"] - 10), -settings.get("anchor_weight", 0.0))
@@ -248,18 +253,17 @@ def _use(checkpoint: Checkpoint) -> str:
     _, what = _TITLES[type(checkpoint.model_config)]
     parameters = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
     return (
-        f"{what} of {parameters:.1f} M parameters that segments {', '.join(domain.labels)} in {domain.modality}, "
-        f"trained at {size} x {size}; other sizes run, less well. Pictures are squeezed to a square before the network and "
-        "the mask is stretched back.\n\n**For research and teaching only. Not a medical device, not for diagnosis.** "
-        "How it behaves on other devices, populations or picture kinds than the data below is unknown."
+        f"{what} with {parameters:.1f} M parameters.\n\n"
+        f"- Input: {domain.modality}. Images are resized to {size} x {size} without keeping the aspect ratio; other sizes "
+        f"work, but less well.\n- Output: {', '.join(domain.labels)}, at the size of the input.\n\n"
+        "**For research and teaching only. Not a medical device, not for diagnosis.** How well it works on other devices, "
+        "populations or kinds of images than the data below is unknown."
     )
 
 
 def _data(checkpoint: Checkpoint) -> str:
     domain, share = checkpoint.domain, checkpoint.training["recipe"]["phantoms"]
-    drawn = (
-        f" {share:.0%} of the training pictures are drawn phantoms (`medsegdiff/data/synthetic.py`)." if share else ""
-    )
+    drawn = f" {share:.0%} of the training images are synthetic (`medsegdiff/data/synthetic.py`)." if share else ""
     return f"{domain.source}. Licence of the data: {domain.licence}.{drawn}"
 
 
@@ -273,7 +277,7 @@ def _curve(curve: list[dict[str, Any]]) -> str:
     lines = [f"| iteration | {' | '.join(words[n] for n in names)} |", "|---:|" + "---:|" * len(names)]
     lines += [f"| {row['iteration']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in chosen]
     whose = "Dice" if "dice_mask" in names else "Dice of one member"
-    return whose + " on 24 validation pictures while it trained:\n\n" + "\n".join(lines)
+    return whose + " on 24 validation images during training:\n\n" + "\n".join(lines)
 
 
 def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCardData:

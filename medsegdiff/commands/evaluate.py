@@ -31,7 +31,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "evaluate",
         help="score a checkpoint on pictures with masks",
         description="Dice, IoU, HD95 per class, calibration and seconds per image.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=options.Help,
     )
     verb.add_argument(
         "--data", type=Path, required=True, help="folder with images/ and masks/, or with such splits in it"

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from medsegdiff.commands import options
 from medsegdiff.hub import push
 
 __all__ = ["add", "main"]
@@ -14,7 +15,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "push",
         help="send a checkpoint folder to the Hub",
         description="Send model.safetensors, config.json and the card README.md; log in with `hf auth login` first.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=options.Help,
     )
     verb.add_argument("folder", type=Path)
     verb.add_argument("repository", help="owner/name")

@@ -49,7 +49,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "segment",
         help="segment pictures and volumes",
         description="Segment PNG, JPEG, TIFF and DICOM pictures, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=options.Help,
     )
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--out", type=Path, required=True, help="folder for the results")

@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from medsegdiff.checkpoint import load, save
+from medsegdiff.commands import options
 from medsegdiff.config import PRESETS, Domain, Preset, TrainConfig, UNetConfig, V2Config
 from medsegdiff.data.adaptors import LAYOUTS, cases, task_of
 from medsegdiff.data.batches import Draws, Pool
@@ -48,7 +49,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "train",
         help="train a network on images/ and masks/",
         description="Train a network; also under `accelerate launch` for several processes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=options.Help,
     )
     verb.add_argument("--preset", choices=sorted(PRESETS), default="v2-tiny", help="network, diffusion and recipe")
     verb.add_argument(

@@ -26,10 +26,8 @@ def test_a_spread_is_the_median_between_its_quartiles():
 
 
 def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench -->\nold\n<!-- end -->\nafter\n")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "speed.md").write_text("<!-- visitors -->\n<!-- end -->\n")
+    readme = tmp_path / "speed.md"
+    readme.write_text("before\n<!-- bench -->\nold\n<!-- end -->\nafter\n<!-- visitors -->\nold\n<!-- end -->\n")
     files = {"--json": tmp_path / "a" / "bench.json", "--figure": tmp_path / "bench.svg", "--readme": readme}
     asked = [str(word) for pair in files.items() for word in pair]
     assert main(["--quick", "--device", "cpu", "--only", HERE, *asked]) == 0
@@ -38,7 +36,7 @@ def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Pa
     assert all(row["share"] > 0 and row["step_s"]["n"] == row["mask_s"]["n"] == 1 for row in found["baselines"])
     words = readme.read_text()
     assert words.startswith("before\n<!-- bench -->\n")
-    assert words.endswith("<!-- end -->\nafter\n")
+    assert "<!-- end -->\nafter\n<!-- visitors -->\n" in words
     assert "old" not in words
     for row in found["baselines"]:
         assert f"| {row['name']} |" in words

@@ -172,13 +172,13 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     (measured / "curve.jsonl").write_text('{"iteration": 3, "dice_steps_1": 0.123}\n')
     (compared := measured.parent / "compare" / load(checkpoint).domain.task).mkdir(parents=True)
     for size, seed, dice in ((64, 0, 0.85), (64, 1, 0.65), (128, 0, 0.79), (128, 1, 0.81)):
-        plain = {"mean_dice": dice, "ece": 0.1, "settings": {"minutes": 10.2, "peer": f"unet@{size}"}}
+        plain = {"mean_dice": dice, "ece": 0.1, "settings": {"minutes": 10.2, "baseline": f"unet@{size}"}}
         (compared / f"unet-{size}-seed{seed}.json").write_text(json.dumps(plain))
     page.write_text("before <!-- results --> old <!-- end --> after")
     write = ["card", checkpoint, "--results", str(measured), "--summary", str(page)]
     assert main(write) == 0
     card = (Path(checkpoint) / "README.md").read_text()
-    assert card.index("| anchor alone") < card.index(f"{result['mean_dice']:.4f}")
+    assert card.index("| anchor only") < card.index(f"{result['mean_dice']:.4f}")
     assert {"license: cc0-1.0", "| 3 | 0.123 |"} <= set(card.splitlines())
     assert "Not a medical device" in card
     assert f"| `{Path(checkpoint).name}` |  | {result['mean_dice']:.3f} |" in page.read_text()

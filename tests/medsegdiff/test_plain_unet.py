@@ -158,5 +158,5 @@ def test_the_command_line_trains_scores_segments_and_describes_it(folder, data, 
     assert main(["card", str(folder), "--results", str(report.parent)]) == 0
     card = (folder / "README.md").read_text()
     assert "# Plain U-Net" in card
-    assert "one pass, no steps" in card
+    assert "single forward pass" in card
     assert "dice 0.0" not in card  # its loss has Dice; the recipe's word is about another
