@@ -186,7 +186,7 @@ def test_two_networks_are_held_against_each_other_on_the_same_cases(measured: Pa
     result["cases"][3:] = [{"name": "another picture", "dice": [0.0]}]  # scored on fewer, and on another
     path.write_text(json.dumps(result))
     (row,) = overview(measured / "compare", measured / "results", measured / "checkpoints").splitlines()[2:]
-    assert row == "| lung | 6 | +2.0 |  |  |  | 0.0100, 0.0100, -, -, - | 60, not noted |"  # no interval of three
+    assert row == "| lung | 6 | +2.0 |  |  |  | 0.0100, 0.0100, -, -, - | 60, not recorded |"  # no interval of three
 
 
 def test_seeds_are_one_row_and_their_luck_widens_the_interval(measured: Path) -> None:
