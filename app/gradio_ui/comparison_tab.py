@@ -42,8 +42,8 @@ def build(page: PageState) -> Tab:
     _heading(page, "compare.all_heading", "compare.all_text")
     runs_all = run_button.build(page, lambda w: {"value": w("compare.all_run")}, "compare-all")
     everyone = gr.HTML("", elem_classes="words", elem_id="everyone")
-    _heading(page, "ladder.heading", "ladder.text")
-    climbs = run_button.build(page, lambda w: {"value": w("ladder.run")}, "ladder")
+    _heading(page, "sweep.heading", "sweep.text")
+    climbs = run_button.build(page, lambda w: {"value": w("sweep.run")}, "ladder")
     rungs = gr.HTML("", elem_classes="words", elem_id="rungs")
     with gr.Row(elem_classes="charts"):
         charts = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(2)]

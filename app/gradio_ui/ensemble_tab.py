@@ -24,7 +24,7 @@ def build(page: PageState) -> Tab:
         _heading(page, "fusions")
         fused = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-fusions")
         rules = gr.HTML("", elem_classes="words", elem_id="fusion-table")
-        _heading(page, "enough")
+        _heading(page, "size")
         with gr.Row(elem_classes="charts"):
             plots = [gr.Plot(show_label=False, container=False) for _ in range(2)]
         _heading(page, "pick")
@@ -38,7 +38,7 @@ def build(page: PageState) -> Tab:
             min_width=220,
             elem_id="get-member",
         )
-    _heading(page, "believe")
+    _heading(page, "calibration")
     told = gr.HTML("", elem_classes="words", elem_id="calibration")
     with gr.Row(elem_classes="charts one"):
         believed = gr.Plot(show_label=False, container=False, visible=False)

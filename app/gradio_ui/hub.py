@@ -35,8 +35,8 @@ def build(page: PageState) -> None:
         w, since = words(language), time.monotonic()
         answer = begun(partial(page.session.fetch, repository, revision, refresh=bool(refresh)))
         while not answer.done():
-            asking = html.escape(w("hub.asking", repository=repository, seconds=int(time.monotonic() - since)))
-            yield {loaded: f'<p role="status">{asking}</p>', load: gr.update(interactive=False)}
+            line = html.escape(w("hub.fetching", repository=repository, seconds=int(time.monotonic() - since)))
+            yield {loaded: f'<p role="status">{line}</p>', load: gr.update(interactive=False)}
             wait([answer], 1.0)
         try:
             name = answer.result()

@@ -102,7 +102,7 @@ def build(page: PageState) -> Tab:
         if selection.recording is None:
             return update | {told: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
         for known in selection.target.reference:
-            return update | scored(selection, known, "drawn", w)
+            return update | scored(selection, known, "known", w)
         return update | {told: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
     def seen(
@@ -126,7 +126,7 @@ def build(page: PageState) -> Tab:
             return {told: gr.skip()}
         with refusing(w, "errors.reference"):
             known = reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
-        return scored(selection, known, "brought", w)
+        return scored(selection, known, "uploaded", w)
 
     shown = [told, film, row, *files]
     reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 2}

@@ -181,7 +181,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def rung_words(rungs: Sequence[Rung], words: Words) -> str:
     """Lay the numbers of steps out as a table, the fewest first, as HTML."""
-    heads = [words("ladder.steps"), words("ladder.seconds"), words("ladder.agreement")]
+    heads = [words("sweep.steps"), words("sweep.seconds"), words("sweep.agreement")]
     known = any(not math.isnan(r.dice) for r in rungs)
     rows = [
         [str(r.steps), f"{r.seconds:.2f} s", each([""], [r.agreement]), *([each([""], [r.dice])] if known else [])]
@@ -193,12 +193,12 @@ def rung_words(rungs: Sequence[Rung], words: Words) -> str:
 def rung_charts(rungs: Sequence[Rung], words: Words) -> list[Figure]:
     """Draw seconds, and agreement, over the number of steps."""
     ladder = sorted(rungs, key=lambda r: r.steps)
-    steps, axis = [r.steps for r in ladder], words("ladder.steps")
-    seconds = [Curve(words("ladder.seconds"), steps, [r.seconds for r in ladder])]
-    alike = [Curve(words("ladder.agreement"), steps, [r.agreement for r in ladder])]
+    steps, axis = [r.steps for r in ladder], words("sweep.steps")
+    seconds = [Curve(words("sweep.seconds"), steps, [r.seconds for r in ladder])]
+    alike = [Curve(words("sweep.agreement"), steps, [r.agreement for r in ladder])]
     if any(not math.isnan(r.dice) for r in ladder):
         alike.append(Curve(words("compare.dice"), steps, [r.dice for r in ladder]))
     return [
-        curves(seconds, [words("ladder.seconds")], axis, [words("ladder.seconds")]),
-        curves(alike, [words("ladder.quality")], axis, ["Dice"], least=[0.8]),
+        curves(seconds, [words("sweep.seconds")], axis, [words("sweep.seconds")]),
+        curves(alike, [words("sweep.quality")], axis, ["Dice"], least=[0.8]),
     ]

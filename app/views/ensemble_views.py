@@ -80,11 +80,11 @@ def enough_chart(rows: Sequence[Enough], words: Words, *, reference: bool) -> Fi
     """Draw the Dice of ensembles over their size, on average and from worst to best."""
     sizes = [row.members for row in rows]
     lines = [
-        Curve(words("ensemble.average"), sizes, [row.dice for row in rows]),
-        Curve(words("ensemble.worst"), sizes, [row.low for row in rows], mode="dots", width=1.5),
-        Curve(words("ensemble.best"), sizes, [row.high for row in rows], mode="dots", width=1.5),
+        Curve(words("ensemble.size_mean"), sizes, [row.dice for row in rows]),
+        Curve(words("ensemble.size_worst"), sizes, [row.low for row in rows], mode="dots", width=1.5),
+        Curve(words("ensemble.size_best"), sizes, [row.high for row in rows], mode="dots", width=1.5),
     ]
-    title = words("ensemble.enough_reference" if reference else "ensemble.enough_all")
+    title = words("ensemble.size_reference" if reference else "ensemble.size_all")
     return curves(lines, [title], words("ensemble.size"), ["Dice"])
 
 
@@ -96,7 +96,7 @@ def calibration_chart(known: Calibration, words: Words) -> Figure:
         color = paint.CLASSES[i % len(paint.CLASSES)] if len(known.classes) > 1 else ""
         mode = "" if len(said) < 16 else "lines"
         lines.append(Curve(words.known(f"class.{name}", name), said, true, mode=mode, color=color))
-    return curves(lines, [words("ensemble.reliability")], words("ensemble.said"), [words("ensemble.true")])
+    return curves(lines, [words("ensemble.reliability")], words("ensemble.confidence"), [words("ensemble.frequency")])
 
 
 def calibration_words(known: Calibration | None, words: Words) -> str:

@@ -80,7 +80,7 @@ def positions(recording: Recording, words: Words) -> list[Position]:
         places.append(Position(text, text))
     for frame in recording.frames:
         values = {"step": frame.index + 1, "total": frame.total, "t": frame.t, "share": f"{share(frame):.1f}"}
-        places.append(Position(words("film.step", **values), words("film.say", **values)))
+        places.append(Position(words("film.step", **values), words("film.step_spoken", **values)))
     rule = words(f"settings.fuse.{settings['fuse']}")
     percent = f"{100 * float((recording.outcome.labels > 0).mean()):.1f}"
     text = words(

@@ -19,11 +19,11 @@ def test_a_shipped_checkpoint_is_introduced_with_what_was_measured_of_it_and_oth
         pytest.skip("no results are here")
     known, results = catalogue.card(catalogue.shipped()["skin-lesion-v2"]), json.loads(told.read_text())
     said = descriptions.brief(known, words("en"))
-    assert f"Dice {results['mean_dice']:.3f} on {len(results['cases'])} held-out cases" in said
+    assert f"Dice {results['mean_dice']:.3f} on {len(results['cases'])} validation cases" in said
     assert said.startswith("<p>dermoscopy, RGB · Lesion · ")
     assert "许可：CC0；权重可自由使用" in descriptions.brief(known, words("zh"))
     tumours = catalogue.card(catalogue.shipped()["brain-flair-v2"])
-    assert "on 101 held-out cases" in descriptions.brief(tumours, words("en"))  # 41 more have no tumour, and no Dice
+    assert "on 101 validation cases" in descriptions.brief(tumours, words("en"))  # 41 more have no tumour, and no Dice
     assert "Dice" not in descriptions.brief(replace(known, sha256="0" * 64), words("en"))
 
 
