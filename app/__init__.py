@@ -1,3 +1,3 @@
-"""The page: a core that knows no toolkit, and the widgets on top of it."""
+"""The web page and the course: logic independent of any user-interface toolkit, and the front ends built on it."""
 
 __all__: list[str] = []

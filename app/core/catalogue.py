@@ -1,7 +1,7 @@
-"""What may be chosen: checkpoints, drawn pictures, recorded runs. Data only; nothing is loaded.
+"""List the checkpoints, synthetic examples and recorded runs that a visitor can choose from.
 
-Checkpoints are read off their config.json, so a page can name them and say what they were trained for before any weights
-are touched. Pictures are phantoms, drawn from a seed; those with a recorded run open with it.
+Only metadata is read: a checkpoint is described by its config.json, so the page can show what it was trained for before
+any weights are loaded. Synthetic examples are phantoms generated from a seed; a phantom with a recorded run opens with it.
 """
 
 import json
@@ -37,9 +37,9 @@ EXAMPLES = (3, 7, 11)  # seeds of the phantoms on the page
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a page says about a checkpoint."""
+    """Metadata of a checkpoint, as shown on the page."""
 
-    kind: str  # "v1", "v2" or "unet", which does not denoise
+    kind: str  # "v1", "v2" or "unet" (a plain U-Net without denoising)
     task: str
     modality: str
     labels: tuple[str, ...]
@@ -47,24 +47,24 @@ class Card:
     licence: str
     sha256: str
     parameters: int
-    size: int  # trained at
+    size: int  # side of the training images, in pixels
     training: dict[str, Any]
-    mean: tuple[float, ...] = ()  # of the training pictures, per channel in [-1, 1]
+    mean: tuple[float, ...] = ()  # of the training images, per channel in [-1, 1]
     std: tuple[float, ...] = ()
-    name: str = ""  # of its folder
+    name: str = ""  # of the checkpoint folder
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """Return the metadata as JSON types."""
         return asdict(self) | {"labels": list(self.labels)}
 
     @property
     def trained(self) -> bool:
-        """Tell whether it was trained at all; an untrained one must say so on the screen."""
+        """Whether the checkpoint has been trained; the page marks an untrained one."""
         return self.training.get("iterations_done", 1) != 0
 
 
 def shipped() -> dict[str, str]:
-    """Name and folder of each checkpoint that comes with the project: the first task's first, V2 before V1."""
+    """Map the name of each checkpoint shipped with the project to its folder: the default task first, V2 before V1."""
     folders = [path.parent for path in ROOT.glob("checkpoints/[!.]*/config.json")]
     folders.sort(key=lambda folder: (folder.name.startswith(f"{TASK}-"), folder.name), reverse=True)
     return {folder.name: str(folder) for folder in folders}
@@ -72,7 +72,7 @@ def shipped() -> dict[str, str]:
 
 @cache
 def card(folder: str) -> Card:
-    """Read what a checkpoint says about itself."""
+    """Read the metadata of a checkpoint from its config.json."""
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     domain, weights, model = config["domain"], config["weights"], config["model"]
     return Card(
@@ -94,7 +94,7 @@ def card(folder: str) -> Card:
 
 @cache
 def recordings(folder: Path = ROOT / "recordings") -> Mapping[tuple[str, int], Path]:
-    """Recorded runs by checkpoint and phantom: NAME-SEED.npz."""
+    """Map checkpoint name and phantom seed to the recorded run, a file NAME-SEED.npz."""
     found = {}
     for path in sorted(folder.glob("*.npz")):
         name, _, seed = path.stem.rpartition("-")
@@ -105,13 +105,13 @@ def recordings(folder: Path = ROOT / "recordings") -> Mapping[tuple[str, int], P
 
 @cache
 def recording(path: Path) -> Recording:
-    """Read a recorded run once; recordings are never changed, so all visitors share it."""
+    """Read a recorded run and cache it; recordings are immutable and shared by all visitors."""
     return Recording.load(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Hard:
-    """A drawn picture on which a checkpoint did badly, with the page's own settings."""
+    """A phantom on which a checkpoint scores a low Dice with the page's default settings."""
 
     seed: int
     dice: float
@@ -119,7 +119,11 @@ class Hard:
 
 @cache
 def hard(name: str, sha256: str, path: Path = ROOT / "recordings" / "hard.json") -> tuple[int, tuple[Hard, ...]]:
-    """Find the drawn pictures on which these weights did worst: of how many, and those; (0, ()) where nobody looked."""
+    """List the phantoms with the lowest Dice for these weights.
+
+    Returns:
+        How many phantoms were evaluated, and the hardest of them; (0, ()) if these weights were not evaluated.
+    """
     known = json.loads(path.read_text(encoding="utf-8")).get(name) if path.is_file() else None
     if known is None or known["sha256"] != sha256:
         return 0, ()
@@ -128,18 +132,24 @@ def hard(name: str, sha256: str, path: Path = ROOT / "recordings" / "hard.json")
 
 @cache
 def measured(name: str, sha256: str, folder: Path = ROOT / "results") -> tuple[float, int]:
-    """Find the Dice of these weights on held-out pictures, with the page's own settings, and of how many; else (0, 0)."""
+    """Read the Dice measured for these weights with the page's default settings.
+
+    Returns:
+        The mean Dice on the validation split, and the number of cases; (0, 0) if nothing was measured.
+    """
     home = shipped().get(name)
     paths = [path for path in (folder / name / "5x10.json", folder / name / "1x0.json") if path.is_file()]
     if home is None or card(home).sha256 != sha256 or not paths:
         return 0.0, 0
-    told = json.loads(paths[0].read_text(encoding="utf-8"))
-    return told["mean_dice"], max(scores["n"] for scores in told["per_class"].values())  # cases that have the class
+    results = json.loads(paths[0].read_text(encoding="utf-8"))
+    return results["mean_dice"], max(
+        scores["n"] for scores in results["per_class"].values()
+    )  # cases that have the class
 
 
 @lru_cache(maxsize=256)
 def thumbnail(seed: int, task: str = TASK) -> str:
-    """Show an example at the size of a stamp, as a data URI; a phantom's recorded run has it drawn already."""
+    """Make the thumbnail of an example as a data URI, taken from its recorded run where there is one."""
     row = next((row for row in sample_images.sample_images(task) if row.number == seed), None)
     if row is not None:
         return paint.data_uri(paint.fit(sample_images.pixels(row, task), (96, 96)))

@@ -1,10 +1,10 @@
-"""A run as small arrays on the CPU: what the page shows, replays and keeps. From here on there is no torch.
+"""Store a run as small NumPy arrays that can be displayed, replayed and saved without torch.
 
-    Start -> Opening        Step -> Frame        Segmentation -> Outcome        the three together -> Recording
+    Start -> Opening        Step -> Frame        Segmentation -> Outcome        all three -> Recording
 
-A recording is one .npz: arrays under plain names, and the facts of the run as JSON. It needs numpy to be read, and nothing
-else; no pickle is ever opened. Shares and probabilities are stored as 0..255, spectra and other maps as float16. What is
-larger than a screen tile needs is thinned, so that a recording stays below a few megabytes.
+A recording is one .npz file with the arrays and the run's metadata as JSON. Reading it needs NumPy only; pickles are never
+loaded. Probabilities are stored as 0..255, spectra and other maps as float16. Arrays are reduced to display size, so a
+recording takes at most a few megabytes.
 """
 
 import json
@@ -18,7 +18,7 @@ from jaxtyping import Float16, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
-if TYPE_CHECKING:  # the annotations of what comes from the package; a replay never imports it
+if TYPE_CHECKING:  # a replay must not import torch
     from torch import Tensor
 
     from medsegdiff.pipeline import Segmentation, Start
@@ -40,52 +40,52 @@ __all__ = [
     "without_constants",
 ]
 
-SIDE = 256  # longest side of anything kept, in pixels
-MEMBERS_KEPT = 12  # whose masks are kept one by one; all of them count in means and areas
-_PLANE_SIDE = 64  # longest side of a map that a part of the network told about
-_CHANNELS_KEPT = 3  # of an FF-Parser's gain, those farthest from the identity
+SIDE = 256  # longest side of a stored image or mask, in pixels
+MEMBERS_KEPT = 12  # members whose masks are stored; means and areas include all members
+_PLANE_SIDE = 64  # longest side of a stored map of a network component
+_CHANNELS_KEPT = 3  # channels of an FF-Parser's gain: those farthest from the identity
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plane:
-    """One small map that a part of the network told about at one step."""
+    """One small map recorded from a component of the network at one step."""
 
     kind: (
         str  # "spectrum before", "spectrum after", "gain", "phase", "affinity", "token affinity", "band", "anchor ..."
     )
-    stage: str  # the part's own name for the place
+    stage: str  # name of the layer, as given by the network
     values: Float16[ndarray, "h w"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opening:
-    """What is known before the first step."""
+    """The image, its reference mask and the anchor: everything known before the first step."""
 
     picture: UInt8[ndarray, "h w 3"]
-    reference: tuple[UInt8[ndarray, "h w"], ...]  # one label image where the truth is known, else empty
-    anchor: tuple[UInt8[ndarray, "s s"], ...]  # foreground probability by the condition network alone, else empty
+    reference: tuple[UInt8[ndarray, "h w"], ...]  # one label image, or empty if there is no reference mask
+    anchor: tuple[UInt8[ndarray, "s s"], ...]  # foreground probability of the anchor (V2), else empty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One denoising step. `x_t` and `x_0` are the first member's; the rest speaks of all members."""
+    """One denoising step. `x_t` and `x_0` belong to the first member, the other fields to all members."""
 
     index: int  # 0 ... total - 1
     total: int
     t: int
     x_t: UInt8[ndarray, "s s"]  # the noisy mask: -3 ... 3 as 0 ... 248, in 32 levels
     x_0: UInt8[ndarray, "s s"]  # foreground probability
-    mean: UInt8[ndarray, "s s"]  # the members' mean of it
-    spread: UInt8[ndarray, "s s"]  # their standard deviation, 0 ... 0.5 as 0 ... 255
+    mean: UInt8[ndarray, "s s"]  # mean of the foreground probability over the members
+    spread: UInt8[ndarray, "s s"]  # its standard deviation over the members, 0 ... 0.5 as 0 ... 255
     members: UInt8[ndarray, "m s s"]  # label images
-    shares: tuple[float, ...]  # of the square, each member's foreground, in [0, 1]
+    shares: tuple[float, ...]  # foreground share of each member's mask, in [0, 1]
     planes: tuple[Plane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """The fused result, at screen size; files at full size are written apart."""
+    """The fused result at display size; the full-size result is written by `export`."""
 
     labels: UInt8[ndarray, "h w"]
     probability: UInt8[ndarray, "h w"]  # of any foreground
@@ -95,19 +95,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A finished run."""
+    """A finished run at display size."""
 
     opening: Opening
     frames: tuple[Frame, ...]
     outcome: Outcome
-    facts: dict[str, Any]  # settings, digest, areas, seconds ...: JSON types only
+    facts: dict[str, Any]  # settings, digest, areas, seconds ..., as JSON types
 
     def planes(self, kind: str) -> bool:
-        """Tell whether any step holds a map of this kind."""
+        """Return whether any step holds a map of this kind."""
         return any(plane.kind == kind for frame in self.frames for plane in frame.planes)
 
     def save(self, path: Path | str) -> None:
-        """Write one .npz."""
+        """Write the recording as one .npz file."""
         arrays: dict[str, Any] = dict(_arrays(self))
         heads = [
             {
@@ -119,16 +119,16 @@ class Recording:
             }
             for f in self.frames
         ]
-        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts})  # NaN: Dice of what is not there
+        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts})  # Dice of an absent class is NaN
         with Path(path).open("wb") as file:
             np.savez_compressed(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> "Recording":
-        """Read one .npz.
+        """Read a recording from an .npz file.
 
         Raises:
-            ValueError: it was written by another version.
+            ValueError: The recording has another format version.
         """
         with np.load(path) as file:
             arrays: dict[str, ndarray] = dict(file)
@@ -139,7 +139,7 @@ class Recording:
             )
         return cls(
             Opening(arrays["picture"], _optional(arrays, "truth"), _optional(arrays, "anchor")),
-            tuple(_frame(arrays, i, told) for i, told in enumerate(head["frames"])),
+            tuple(_frame(arrays, i, entry) for i, entry in enumerate(head["frames"])),
             Outcome(*(arrays[name] for name in ("labels", "probability", "disagreement", "outcome_members"))),
             head["facts"],
         )
@@ -164,11 +164,11 @@ def _optional(arrays: dict[str, ndarray], name: str) -> tuple[ndarray, ...]:
     return (arrays[name],) if name in arrays else ()
 
 
-def _frame(arrays: dict[str, ndarray], i: int, told: dict[str, Any]) -> Frame:
-    planes = tuple(Plane(kind, stage, arrays[f"{i}/plane/{j}"]) for j, (kind, stage) in enumerate(told["planes"]))
+def _frame(arrays: dict[str, ndarray], i: int, entry: dict[str, Any]) -> Frame:
+    planes = tuple(Plane(kind, stage, arrays[f"{i}/plane/{j}"]) for j, (kind, stage) in enumerate(entry["planes"]))
     x_t, x_0, mean, spread, members = (arrays[f"{i}/{name}"] for name in _FRAME_ARRAYS)
-    shares = tuple(told["shares"])
-    return Frame(told["index"], told["total"], told["t"], x_t, x_0, mean, spread, members, shares, planes)
+    shares = tuple(entry["shares"])
+    return Frame(entry["index"], entry["total"], entry["t"], x_t, x_0, mean, spread, members, shares, planes)
 
 
 # --------------------------------------------------------------------------------------------------- from the package
@@ -177,16 +177,16 @@ def _frame(arrays: dict[str, ndarray], i: int, told: dict[str, Any]) -> Frame:
 def from_start(
     start: "Start", picture: UInt8[ndarray, "h w 3"], reference: tuple[UInt8[ndarray, "h w"], ...]
 ) -> Opening:
-    """Keep the picture, its truth and the condition network's own opinion."""
+    """Reduce the image, its reference mask and the anchor to display size."""
     anchor = tuple(_byte(1 - a[0, 0]) for a in start.anchor)
     return Opening(thumbnail(picture), tuple(_nearest(t) for t in reference), anchor)
 
 
 def from_step(step: "Step", probability: "Tensor") -> Frame:
-    """Keep a step, given the class probabilities (b, K + 1, h, w) of its x_0."""
+    """Reduce a step to display size, given the class probabilities (b, K + 1, h, w) of its x_0."""
     foreground = 1 - probability[:, 0]
     labels = probability.argmax(1)
-    noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # of several channels, all but the background
+    noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # several classes: everything but background
     return Frame(
         index=step.index,
         total=step.total,
@@ -202,7 +202,7 @@ def from_step(step: "Step", probability: "Tensor") -> Frame:
 
 
 def from_segmentation(result: "Segmentation") -> Outcome:
-    """Keep the result at screen size."""
+    """Reduce the result to display size."""
     return Outcome(
         labels=_nearest(result.labels),
         probability=thumbnail(np.rint(255 * (1 - result.probability[0])).clip(0, 255).astype(np.uint8)),
@@ -212,7 +212,7 @@ def from_segmentation(result: "Segmentation") -> Outcome:
 
 
 def without_constants(frame: Frame, first: Frame) -> Frame:
-    """Drop the maps that are the same at every step, once the first step has them."""
+    """Drop the maps that do not change over the steps and are stored with the first step."""
     held = {(p.kind, p.stage) for p in first.planes if p.kind in _CONSTANT}
     return replace(frame, planes=tuple(p for p in frame.planes if (p.kind, p.stage) not in held))
 
@@ -221,7 +221,7 @@ _CONSTANT = ("gain", "phase", "anchor raw", "anchor smoothed", "anchor maximum",
 
 
 def _planes(trace: "Trace") -> Iterator[Plane]:
-    """Read a trace; of the members, the first."""
+    """Collect the maps of a trace, for the first member."""
     for s in trace.spectra:
         yield Plane("spectrum before", s.stage, _small(s.before[0]))
         yield Plane("spectrum after", s.stage, _small(s.after[0]))
@@ -242,11 +242,11 @@ def _planes(trace: "Trace") -> Iterator[Plane]:
         yield Plane("anchor sigma", a.stage, a.sigma.detach().float().cpu().numpy().astype(np.float16))
 
 
-# -------------------------------------------------------------------------------------------------------------- sizes
+# ----------------------------------------------------------------------------------------------------------- resizing
 
 
 def thumbnail(image: UInt8[ndarray, "h w *c"]) -> UInt8[ndarray, "h2 w2 *c"]:
-    """Scale down to the longest side kept, averaging; never up."""
+    """Downscale an image to at most `SIDE` pixels by area averaging; smaller images are returned as they are."""
     return _resized(image, Image.Resampling.BOX)
 
 
@@ -264,13 +264,13 @@ def _resized(image: UInt8[ndarray, "..."], how: Image.Resampling) -> UInt8[ndarr
 
 
 def _thin(maps: Shaped[ndarray, "*m s s"]) -> Shaped[ndarray, "*m s2 s2"]:
-    """Take every n-th pixel: noise must stay noise, and averaging would quieten it."""
+    """Subsample maps by taking every n-th pixel, which keeps the variance of noise."""
     every = -(-maps.shape[-1] // SIDE)
     return np.ascontiguousarray(maps[..., ::every, ::every])
 
 
 def _small(values: "Tensor") -> Float16[ndarray, "h w"]:
-    """Average blocks of cells until the map is small."""
+    """Reduce a map to at most `_PLANE_SIDE` cells per side by block averaging."""
     block = -(-max(values.shape) // _PLANE_SIDE)
     array = values.detach().float().cpu().numpy()
     height, width = (side // block * block for side in array.shape)
@@ -283,7 +283,7 @@ def _byte(share: "Tensor") -> UInt8[ndarray, "..."]:
 
 
 def sequence(frames: Sequence[Frame], most: int) -> tuple[Frame, ...]:
-    """Choose at most so many frames, evenly, always the first and the last."""
+    """Choose at most `most` evenly spaced frames, including the first and the last."""
     if len(frames) <= most:
         return tuple(frames)
     return tuple(frames[i] for i in np.linspace(0, len(frames) - 1, most).round().astype(int))

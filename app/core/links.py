@@ -1,9 +1,9 @@
-"""A link that restores the settings: query parameters in, choices out, and back. It never holds a picture.
+"""Read and write links that restore checkpoint, synthetic example, settings and tab. A link never contains an image.
 
     ?checkpoint=skin-lesion-v1&example=7&steps=20&members=3&tab=inside&hide=settings,upload
 
-Only what differs from the page's own defaults is written. What a link asks for is held to the same limits as a hand on
-the controls; what is unknown or out of range is left at its default, for a link lives longer than the page it was made on.
+Only values that differ from the defaults are written. Values read from a link are subject to the same limits as the
+controls; an unknown or invalid value is replaced by its default, so that links from other versions keep working.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from medsegdiff.aliases import CHECKPOINTS
 __all__ = ["HIDEABLE", "Link", "parse", "write"]
 
 HIDEABLE = ("settings", "upload", "checkpoint", "tabs")
-"""What a teacher may hide from a class."""
+"""Parts of the page that a link can hide."""
 
 ALIASES: dict[str, dict[str, str]] = {
     "parameter": {"room": "tab"},
@@ -27,24 +27,24 @@ ALIASES: dict[str, dict[str, str]] = {
     "checkpoint": CHECKPOINTS,
     "hide": {"rooms": "tabs"},
 }
-"""Former names of parameters and of their values, which links made earlier may still hold."""
+"""Former names of parameters and values, accepted so that older links keep working."""
 
-_MOST = 10**6  # seeds of drawn pictures
+_MOST = 10**6  # upper bound of phantom seeds
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link asks for."""
+    """The choices stored in a link."""
 
-    values: tuple[Any, ...]  # of the controls, in the table's order
-    checkpoint: str | None = None  # one that the page offers
-    example: int | None = None  # seed of a drawn picture
+    values: tuple[Any, ...]  # of the controls, in the order of `CONTROLS`
+    checkpoint: str | None = None
+    example: int | None = None  # phantom seed, or number of a sample image
     tab: str | None = None
     hide: tuple[str, ...] = ()
 
 
 def parse(query: Mapping[str, str], checkpoints: Collection[str], tabs: Collection[str]) -> Link:
-    """Read a link's query parameters."""
+    """Parse the query parameters of a link."""
     values: list[Any] = [_value(control, query.get(control.field)) for control in CONTROLS]
     query = {ALIASES["parameter"].get(name, name): value for name, value in query.items()}
     checkpoint, tab = (ALIASES[name].get(query.get(name, ""), query.get(name)) for name in ("checkpoint", "tab"))
@@ -84,14 +84,14 @@ def write(
     tab: str | None = None,
     hide: Sequence[str] = (),
 ) -> str:
-    """Write a link's query, from "?" on; `parse` reads the same choices out of it again."""
-    said: dict[str, Any] = {"lang": language}
-    said |= {"checkpoint": checkpoint} if checkpoint else {}
-    said |= {"example": example} if example not in (None, catalogue.EXAMPLES[0]) else {}
+    """Build the query string of a link, starting with "?"; `parse` is its inverse."""
+    query: dict[str, Any] = {"lang": language}
+    query |= {"checkpoint": checkpoint} if checkpoint else {}
+    query |= {"example": example} if example not in (None, catalogue.EXAMPLES[0]) else {}
     for control, value in zip(CONTROLS, values, strict=True):
         given = checked(control, value)
         if given != control.default:
-            said[control.field] = ",".join(given) if isinstance(given, list) else given
-    said |= {"tab": tab} if tab not in (None, "run") else {}
-    said |= {"hide": ",".join(hide)} if hide else {}
-    return "?" + urlencode(said, safe=",")
+            query[control.field] = ",".join(given) if isinstance(given, list) else given
+    query |= {"tab": tab} if tab not in (None, "run") else {}
+    query |= {"hide": ",".join(hide)} if hide else {}
+    return "?" + urlencode(query, safe=",")

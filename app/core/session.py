@@ -1,6 +1,7 @@
-"""Loads, reads, runs: a picture and settings in, frames out. Knows no toolkit, and holds nothing of a visitor.
+"""Load checkpoints and run them on images, yielding frames for display.
 
-Models are shared by all visitors and have no state of their own; torch is imported when the first one is asked for.
+Checkpoints are loaded once and shared by all visitors; no visitor's data is stored here. torch is imported when the first
+checkpoint is loaded.
 """
 
 import json
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["FinishedRun", "RunOutput", "Session", "write"]
 
 _FRAMES_KEPT = 40
-_FETCHED, _CACHED = 500_000_000, 4_000_000_000  # bytes of a checkpoint from the Hub, and of all of them
-_FETCHING = 180.0  # seconds
+_FETCHED, _CACHED = 500_000_000, 4_000_000_000  # most bytes of one checkpoint from the Hub, and of all together
+_FETCHING = 180.0  # seconds before a download times out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunOutput:
-    """The end of a run: what the page keeps, and what is written to files."""
+    """The last event of a run: its recording, and the result at full size."""
 
     recording: Recording
     result: "Segmentation"
@@ -44,15 +45,15 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedRun:
-    """A finished run as a page remembers it: what replays, and the mask at the picture's own size."""
+    """A finished run as kept in a browser session: the recording, and the masks at the image's original size."""
 
     recording: Recording
     labels: UInt8[ndarray, "h w"]
-    members: UInt8[ndarray, "m h w"]  # those whose masks are kept, at that size too
+    members: UInt8[ndarray, "m h w"]  # at most MEMBERS_KEPT
 
     @classmethod
     def of(cls, finished: "RunOutput") -> "FinishedRun":
-        """Keep what a page needs of a finished run."""
+        """Extract what the page needs from the output of a run."""
         result = finished.result
         kept = len(finished.recording.outcome.members)
         return cls(finished.recording, result.labels, result.members[:kept])
@@ -60,42 +61,42 @@ class FinishedRun:
 
 @dataclass(slots=True)
 class Session:
-    """The checkpoints of one server.
+    """The checkpoints available on one server.
 
     Arguments:
-        sources: folder of each checkpoint by the name it is chosen by; then only of those that denoise.
+        sources: folder of each checkpoint by name. Plain U-Nets are moved from it to `plain`.
         device: as in `Segmenter`.
     """
 
     sources: Mapping[str, str] = field(default_factory=catalogue.shipped)
     device: str = "auto"
-    plain: dict[str, str] = field(init=False)  # U-Nets: nothing to watch, only to compare with
+    plain: dict[str, str] = field(init=False)  # plain U-Nets, available for comparison only
     fetched: dict[str, str] = field(default_factory=dict, init=False)
     pace: dict[str, float] = field(
         default_factory=dict, init=False
-    )  # seconds of a member's step per pixel, last measured
+    )  # seconds per step, member and pixel of the latest run
     _load: "Callable[[str], Segmenter]" = field(init=False, repr=False)
-    _beside: "Callable[..., Iterator[Opening | Frame | RunOutput | ValueError]] | None" = field(init=False, repr=False)
+    _on_gpu: "Callable[..., Iterator[Opening | Frame | RunOutput | ValueError]] | None" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         given = self.sources
         self.plain = {name: folder for name, folder in given.items() if catalogue.card(folder).kind == "unet"}
         self.sources = {name: folder for name, folder in given.items() if name not in self.plain}
-        loading = threading.Lock()  # two first visitors wait for one load instead of doing it twice
+        loading = threading.Lock()  # concurrent first visitors wait for one load
 
         def load(folder: str) -> "Segmenter":
             with loading:
-                return _loaded(folder, "cpu" if self._beside else self.device)
+                return _loaded(folder, "cpu" if self._on_gpu else self.device)
 
         self._load = load
-        # Asked for before the page opens, or a ZeroGPU Space closes it.
-        self._beside = zerogpu.on_gpu(_watch_beside) if zerogpu.is_available() else None
+        # A ZeroGPU Space requires this call before the page starts.
+        self._on_gpu = zerogpu.on_gpu(_watch_on_gpu) if zerogpu.is_available() else None
 
     def folder(self, name: str) -> str:
-        """Find where a checkpoint lies: one of this server's, or one fetched before.
+        """Find the folder of a checkpoint of this server or of one downloaded earlier.
 
         Raises:
-            ValueError: it is neither. A path is never followed, whoever asks.
+            ValueError: There is no checkpoint of this name. Paths are not accepted.
         """
         folder = self.sources.get(name) or self.plain.get(name) or self.fetched.get(name)
         if folder is None:
@@ -103,21 +104,21 @@ class Session:
         return folder
 
     def fetch(self, repository: str, revision: str, *, refresh: bool = False) -> str:
-        """Fetch a checkpoint from the Hub, see that it loads, and return the name to choose or compare it by.
+        """Download a checkpoint from the Hub, load it, and return its name.
 
-        What was fetched before is found without asking the Hub, unless a branch is to be refreshed.
+        A checkpoint downloaded earlier is used from the local cache, unless `refresh` is set.
 
         Raises:
-            ValueError: the name is no owner/name, nothing is there, it is too large, or it is no checkpoint.
+            ValueError: The name is not owner/name, or the repository is missing, too large, or not a checkpoint.
         """
         from medsegdiff.hub import cached, resolve
 
         repository, revision = repository.strip(), revision.strip() or "main"
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise ValueError(f"{repository!r:.80} is no repository of the Hub; write owner/name")
-        tab = max(0, _CACHED - sum(held.size for held in cached()))
-        # A revision is given, so that no local path is ever meant.
-        limits = {"most": min(_FETCHED, tab), "longest": _FETCHING}
+        available = max(0, _CACHED - sum(held.size for held in cached()))
+        # With a revision, `resolve` never takes the name for a local path.
+        limits = {"most": min(_FETCHED, available), "longest": _FETCHING}
         folder = str(resolve(repository, revision, refresh=refresh, **limits))
         self._load(folder)
         name, plain = f"{repository}@{revision}", catalogue.card(folder).kind == "unet"
@@ -125,28 +126,28 @@ class Session:
         return name
 
     def card(self, name: str) -> catalogue.Card:
-        """Say what a checkpoint is."""
+        """Return the metadata of a checkpoint."""
         return catalogue.card(self.folder(name))
 
     def task(self, name: str | None) -> str:
-        """Say which task a checkpoint is for; without one, the page's first."""
+        """Return the task of a checkpoint; without a checkpoint, the default task."""
         card = self.card_of(name)
         return card.task if card else catalogue.TASK
 
     def card_of(self, name: str | None) -> catalogue.Card | None:
-        """Say what a checkpoint is where one is chosen."""
+        """Return the metadata of a checkpoint, or None if none is chosen."""
         return None if name is None else self.card(name)
 
     def segmenter(self, name: str) -> "Segmenter":
-        """Load a checkpoint, once."""
+        """Load a checkpoint, or return it from the cache."""
         return self._load(self.folder(name))
 
     def warm(self) -> None:
-        """Load the first checkpoint before anybody asks for it, and time two steps of it on this machine.
+        """Load the first checkpoint in advance and time two of its steps, for `estimate`.
 
-        Whoever asks for it will hear what is wrong with it. A card that is lent is lent to visitors alone.
+        Errors are suppressed: they are raised again when the checkpoint is used. Does nothing on ZeroGPU.
         """
-        if self._beside:
+        if self._on_gpu:
             return
         from medsegdiff.config import RunSettings
 
@@ -155,7 +156,7 @@ class Session:
             list(self.run(name, phantom(catalogue.EXAMPLES[0], self.task(name)), RunSettings(members=2, steps=2)))
 
     def estimate(self, name: str | None, settings: "RunSettings") -> float | None:
-        """Foretell the seconds of a run from the last one measured; None before any was."""
+        """Estimate the seconds of a run from the latest one measured; None if none was."""
         pace = self.pace.get(name or "")
         if pace is None or name is None:
             return None
@@ -165,12 +166,12 @@ class Session:
     def run(
         self, name: str, image: InputImage, settings: "RunSettings"
     ) -> Generator[Opening | Frame | RunOutput, None, None]:
-        """Segment, yielding what is seen: the opening with the anchor, every step, and the end."""
-        if self._beside:
-            events = self._beside(self.folder(name), self.device, name, image, settings)
+        """Segment an image, yielding the opening with the anchor, every step, and the output."""
+        if self._on_gpu:
+            events = self._on_gpu(self.folder(name), self.device, name, image, settings)
         else:
             events = _watch(self.segmenter(name), name, image, settings)
-        first = 0.0  # when the first step was done, which is slower than the others
+        first = 0.0  # end of the first step, which is slower than the others
         for event in events:
             match event:
                 case ValueError():
@@ -192,14 +193,14 @@ def _loaded(folder: str, device: str) -> "Segmenter":
 
     try:
         return Segmenter(load(folder), device)
-    except CheckpointError as error:  # where on this server it lies is not a visitor's business
+    except CheckpointError as error:  # do not reveal paths of the server
         raise CheckpointError(str(error).removeprefix(f"{folder}: ")) from error
 
 
 def _watch(
     segmenter: "Segmenter", name: str, image: InputImage, settings: "RunSettings"
 ) -> Iterator[Opening | Frame | RunOutput]:
-    """Run, and turn what the network says into what is seen."""
+    """Run a segmenter and convert its events to display size."""
     from medsegdiff.pipeline import Segmentation, Start
     from medsegdiff.records import Step
 
@@ -220,13 +221,14 @@ def _watch(
                 yield RunOutput(Recording(opening, shown, frames.from_segmentation(event), facts), event)
 
 
-def _watch_beside(
+def _watch_on_gpu(
     folder: str, device: str, name: str, image: InputImage, settings: "RunSettings"
 ) -> Iterator[Opening | Frame | RunOutput | ValueError]:
-    """Do the same in a process forked beside a card, which of an exception would hand on no more than its class.
+    """Run as `_watch` does, in a process that ZeroGPU forks with a GPU attached.
 
-    No lock is taken, since a thread of the process it was forked from may have held it; and one thread computes on the
-    processor, since OpenMP's others were not forked.
+    A ValueError is yielded, because the parent process would receive only the class of a raised exception. No lock is
+    taken, since another thread may have held it at the fork, and torch uses one CPU thread, since OpenMP's threads are
+    not forked.
     """
     import torch
 
@@ -238,7 +240,7 @@ def _watch_beside(
 
 
 def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, Any]:
-    """Collect what the page says in numbers, as JSON types."""
+    """Collect the metadata of a run, as JSON types."""
     classes = len(result.domain.labels)
     picture = image.picture
     return {
@@ -266,7 +268,7 @@ def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, An
 
 
 def write(folder: Path | str, finished: RunOutput) -> dict[str, Path]:
-    """Write the result without loss, at the picture's own size: label image, 16-bit maps, JSON."""
+    """Write the result at the image's original size: label image, 16-bit maps, and a JSON report."""
     from medsegdiff.evaluation import plain
     from medsegdiff.imaging import write_labels, write_probability
 
@@ -280,6 +282,6 @@ def write(folder: Path | str, finished: RunOutput) -> dict[str, Path]:
     write_labels(paths["mask"], result.labels)
     write_probability(paths["probability"], np.clip(1 - result.probability[0], 0, 1))
     write_probability(paths["disagreement"], np.clip(result.disagreement, 0, 1))
-    report = plain(result.sidecar() | {"run": finished.recording.facts})  # of a class that the truth lacks: null
+    report = plain(result.sidecar() | {"run": finished.recording.facts})  # Dice of an absent class becomes null
     paths["report"].write_text(json.dumps(report, indent=2, allow_nan=False), encoding="utf-8")
     return paths

@@ -1,8 +1,8 @@
-"""The controls of a run: a row for each field of `RunSettings` that a visitor may turn, and the way back to the record.
+"""Define the controls of a run, one for each field of `RunSettings` that the page offers, and validate their values.
 
-A front end renders the table and hands the values on in its order; nothing here knows what a slider looks like. What the
-page lets one choose is narrower than what the package can, because visitors share two cores; `read` holds to it whatever
-a client sends. The package is imported by `read` alone: a page must not wait for torch to show a slider.
+A front end renders `CONTROLS` and passes the values to `read` in the same order. The ranges are narrower than those of the
+package, because visitors share a small server; `read` enforces them for every client. Only `read` imports the package, so
+the page can be built without torch.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ __all__ = ["CONTROLS", "Choice", "Control", "Flags", "Number", "Slide", "checked
 
 @dataclass(frozen=True, slots=True)
 class Slide:
-    """A number on a scale."""
+    """A number chosen with a slider."""
 
     field: str
     default: float
@@ -28,7 +28,7 @@ class Slide:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number to type."""
+    """A whole number entered as text."""
 
     field: str
     default: int
@@ -38,7 +38,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several."""
+    """One of several options."""
 
     field: str
     default: str | int
@@ -47,14 +47,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Any of several, all to begin with."""
+    """A set of options, all selected by default."""
 
     field: str
     choices: tuple[str, ...]
 
     @property
     def default(self) -> list[str]:
-        """All of them."""
+        """All options."""
         return list(self.choices)
 
 
@@ -74,10 +74,10 @@ CONTROLS: tuple[Control, ...] = (
 
 
 def read(values: Sequence[object], *, trace: bool = True) -> "RunSettings":
-    """Build the record from the controls' values, in the table's order.
+    """Build `RunSettings` from the values of the controls, in the order of `CONTROLS`.
 
     Raises:
-        ValueError: a value outside its control's range.
+        ValueError: A value is outside the range of its control.
     """
     from medsegdiff.config import RunSettings
     from medsegdiff.records import Switches
@@ -90,11 +90,11 @@ def read(values: Sequence[object], *, trace: bool = True) -> "RunSettings":
     return RunSettings(switches=Switches(**{name: name in on for name in flags}), trace=trace, **fields)
 
 
-def checked(control: Control, given: Any) -> Any:  # what a client sends may be anything
-    """Hold a value to its control's limits.
+def checked(control: Control, given: Any) -> Any:  # a client may send any type
+    """Validate a value against the limits of its control.
 
     Raises:
-        ValueError: it is outside them.
+        ValueError: The value is outside the limits.
     """
     match control:
         case Choice(choices=choices) | Flags(choices=choices):

@@ -1,7 +1,7 @@
-"""The card that a ZeroGPU Space lends for as long as a function runs; anywhere else, nothing.
+"""Support ZeroGPU Spaces, which attach a GPU only while a decorated function runs.
 
-Such a Space runs the function in a process forked beside the card. What goes in and what comes out is pickled, and the
-process that serves the page never has a card of its own.
+The function runs in a forked process; its arguments and results are pickled, and the process that serves the page has no
+GPU.
 
 References:
     https://huggingface.co/docs/hub/spaces-zerogpu
@@ -19,10 +19,10 @@ R = TypeVar("R")
 
 
 def is_available() -> bool:
-    """Tell whether this is a ZeroGPU Space; it says so itself."""
+    """Return whether this process runs in a ZeroGPU Space."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def on_gpu(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function or a generator of a module run beside the lent card."""
+    """Wrap a module-level function or generator to run with a GPU attached."""
     return import_module("spaces").GPU(function)

@@ -39,7 +39,7 @@ def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume |
     """Write all files of a run on a picture; of a slice with a place in space, its mask there too."""
     folder = Path(folder)
     paths = write_maps(folder, finished)
-    if cached_volume is not None and cached_volume.anywhere:
+    if cached_volume is not None and cached_volume.has_geometry:
         from medsegdiff.imaging import write_volume as write_nifti
 
         result, volume = finished.result, cached_volume.volume

@@ -1,4 +1,4 @@
-"""What is segmented: a drawn phantom, a borrowed picture, or a visitor's own, and of a volume the slice that is looked at."""
+"""Represent the image to segment: a phantom, a sample image, an upload, or one slice of an uploaded volume."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,67 +21,65 @@ __all__ = ["InputImage", "SliceView", "phantom", "upload"]
 
 @dataclass(frozen=True, slots=True)
 class SliceView:
-    """How a volume is looked at, and what there is to choose."""
+    """A view of a volume: axis, slice and window, and the available choices."""
 
-    key: str  # on the shelf
-    axes: tuple[int, ...]  # to choose from; of DICOM frames and flat pictures the last alone
+    key: str  # in the volume cache
+    axes: tuple[int, ...]  # available axes; for DICOM frames and 2-D images only the last
     axis: int
     index: int
     counts: tuple[int, int, int]
-    window: tuple[float, float] | None  # None: frames in colour
-    own: tuple[float, float] | None  # the window it opened with
-    ends: tuple[float, float]  # of the values
+    window: tuple[float, float] | None  # None for colour frames
+    own: tuple[float, float] | None  # the initial window
+    ends: tuple[float, float]  # smallest and largest value
     hounsfield: bool
 
     @property
     def slices(self) -> int:
-        """How many there are along the axis looked along."""
+        """Number of slices along the current axis."""
         return self.counts[self.axis]
 
     def along(self, axis: int) -> "SliceView":
-        """Look along another axis, at its middle slice."""
+        """Return the view of the middle slice along another axis."""
         return replace(self, axis=axis, index=self.counts[axis] // 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputImage:
-    """A picture to segment. A phantom knows its seed and its truth; others have neither, and an uploaded one no name."""
+    """An image to segment. Only phantoms have a seed and a reference mask; the file name of an upload is not kept."""
 
     picture: "Picture"
     reference: tuple[UInt8[ndarray, "h w"], ...] = ()
     seed: int | None = None
-    slice_view: SliceView | None = None  # of a volume: where it lies and how it is looked at
-    sample_images: str = ""  # key of the words of a picture that an installed package carries
+    slice_view: SliceView | None = None  # for a slice of a volume
+    sample: str = ""  # key of a sample image, for its caption
 
     @property
     def opening(self) -> Opening:
-        """The picture alone, at screen size."""
+        """The image and its reference mask at display size."""
         return Opening(frames.thumbnail(self.picture.pixels), tuple(frames.thumbnail(t) for t in self.reference), ())
 
 
 @lru_cache(maxsize=32)
 def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
-    """Draw the phantom of a seed, or read the picture borrowed for the task that has this number.
+    """Generate the phantom of a seed, or read the sample image with this number.
 
-    A task that nobody draws has the phantoms of the page's first.
+    Tasks without phantoms of their own use those of the default task.
     """
     from medsegdiff.data.synthetic import TASKS, draw
     from medsegdiff.image_ref import Picture
 
     row = next((row for row in sample_images(task) if row.number == seed), None)
     if row is not None:
-        return InputImage(Picture(pixels(row, task)), sample_images=row.key)
+        return InputImage(Picture(pixels(row, task)), sample=row.key)
     drawn = draw(task if task in TASKS else catalogue.TASK, seed)
     return InputImage(Picture(drawn.image), (drawn.labels,), seed)
 
 
 def upload(path: str, task: str = "") -> InputImage:
-    """Read a file that a visitor gave; the copy on disk is deleted, whatever came of it.
-
-    Of a volume, the middle slice along the axis that the task wants.
+    """Read an uploaded image, or the middle slice of a volume along the axis of the task; the copy on disk is deleted.
 
     Raises:
-        ValueError: it is no picture that can be read here.
+        ValueError: The file cannot be read as an image.
     """
     from medsegdiff.data.tasks import axis_of
     from medsegdiff.imaging import is_volume, read

@@ -1,8 +1,8 @@
-"""Is this a picture of the kind a checkpoint was trained on? What can be told of it before a run.
+"""Check before a run whether an image resembles the training data of a checkpoint.
 
-A checkpoint knows the mean and standard deviation of its training pictures, channel by channel, how large they were and what
-they were of. A picture far from them is not refused, it is spoken of: a network answers everything with the same face. That
-nothing is found proves nothing, for a photograph of a table may have the colours of skin.
+The image is compared with the metadata of the checkpoint: mean and standard deviation of the training images per channel,
+their size and modality. Out-of-distribution images give a warning, not an error. An image that passes may still be
+unsuitable: a photograph of a wooden table can have the colours of skin.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,30 @@ from app.inputs.images import InputImage
 
 __all__ = ["Finding", "check"]
 
-_FAR = 1.5  # standard deviations of training pixels between a picture's mean and theirs
-_FLAT = 0.3  # share of their contrast below which a picture is nearly empty
-_LONG = 2.0  # longer to shorter side: squeezed to a square, shapes are no longer theirs
-_WORDS = {"CT": ("CT",), "MR": ("MR",), "US": ("ultrasound",), "OP": ("fundus",)}  # DICOM's code, the card's words
+_FAR = 1.5  # distance of the image mean from the training mean, in standard deviations of training pixels
+_FLAT = 0.3  # share of the training contrast below which an image counts as uniform
+_LONG = 2.0  # aspect ratio above which resizing to a square distorts shapes
+_MODALITIES = {
+    "CT": ("CT",),
+    "MR": ("MR",),
+    "US": ("ultrasound",),
+    "OP": ("fundus",),
+}  # DICOM code: words in the metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that speaks against a picture."""
+    """One difference between an image and the training data."""
 
-    key: str  # of its words: "modality", "grey", "colour", "far", "flat", "small", "long"
+    key: str  # of its message: "modality", "grey", "colour", "far", "flat", "small", "long"
     values: dict[str, Any]
 
 
 def check(card: Card, image: InputImage) -> tuple[Finding, ...]:
-    """Compare a picture with what a checkpoint was trained on."""
+    """Compare an image with the training data of a checkpoint."""
     picture, found = image.picture, []
-    told = _WORDS.get(picture.modality or "")
-    if picture.modality and not (told and any(word in card.modality for word in told)):
+    expected = _MODALITIES.get(picture.modality or "")
+    if picture.modality and not (expected and any(word in card.modality for word in expected)):
         found.append(Finding("modality", {"modality": picture.modality}))
     pixels = picture.pixels.reshape(-1, 3)[:: max(1, picture.pixels.size // 300_000)] / 127.5 - 1
     coloured = bool(np.abs(pixels - pixels.mean(1, keepdims=True)).mean() > 0.02)

@@ -1,9 +1,9 @@
-"""Real pictures that an installed package carries under a free licence: read from there when asked for, never copied here.
+"""Offer real images that installed packages contain under a free licence; none is copied into this project.
 
-A row names the package, the file in it and, task by task, what of the picture a checkpoint expects to see. The package is
-looked up and not imported. Where it is not installed, or carries another file by that name, the picture is not offered.
+Each entry names the package, the file, and the crop for each task. The file is located without importing the package. If
+the package is not installed, or the file has another checksum, the image is not offered.
 
-scikit-image is one such package; requirements.txt lists it for this picture alone.
+requirements.txt lists scikit-image only for its image of a retina.
 """
 
 import hashlib
@@ -18,36 +18,36 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-__all__ = ["BORROWED", "Box", "SampleImage", "missed", "pixels", "sample_images"]
+__all__ = ["SAMPLES", "Box", "SampleImage", "missing", "pixels", "sample_images"]
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last two are outside
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are exclusive
 
 
 @dataclass(frozen=True, slots=True)
 class SampleImage:
-    """One picture; its truth is not known."""
+    """One sample image; it has no reference mask."""
 
-    number: int  # stands for it where a drawn picture has its seed; beyond all seeds that are drawn by chance
-    key: str  # of its words: what it shows, whose it is, its licence
-    package: str  # as it is installed
-    file: str  # from the folder that packages are installed in
+    number: int  # used in place of a phantom seed; above all seeds that are generated at random
+    key: str  # of its caption: subject, author, licence
+    package: str  # distribution name
+    file: str  # path below site-packages
     sha256: str  # of the file
     crops: Mapping[str, Box]  # by task
 
     @property
     def path(self) -> Path | None:
-        """Where it lies; None where it does not."""
+        """Path of the installed file, or None if it is missing."""
         return _path(self.package, self.file, self.sha256)
 
 
-BORROWED: tuple[SampleImage, ...] = (
+SAMPLES: tuple[SampleImage, ...] = (
     SampleImage(
         990_001,
         "retina",
         "scikit-image",
         "skimage/data/retina.jpg",
         "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
-        # 1411 x 1411 pixels; the disc lies at (238, 649) and is 185 wide. Crops of the task are three discs wide.
+        # 1411 x 1411 pixels; the disc is centred at (238, 649), 185 pixels wide. The crop is three disc diameters wide.
         {"optic-disc": (0, 0, 1411, 1411), "optic-disc-cup": (0, 371, 556, 927)},
     ),
 )
@@ -63,18 +63,18 @@ def _path(package: str, file: str, sha256: str) -> Path | None:
     return path if same else None
 
 
-def sample_images(task: str, rows: tuple[SampleImage, ...] = BORROWED) -> tuple[SampleImage, ...]:
-    """Find the pictures that are here for a task."""
+def sample_images(task: str, rows: tuple[SampleImage, ...] = SAMPLES) -> tuple[SampleImage, ...]:
+    """List the sample images that are installed for a task."""
     return tuple(row for row in rows if task in row.crops and row.path is not None)
 
 
-def missed(seed: int) -> SampleImage | None:
-    """Find the picture that was meant by the seed of a drawn one, which then stands in for it; mostly none was."""
-    return next((row for row in BORROWED if row.number == seed), None)
+def missing(seed: int) -> SampleImage | None:
+    """Return the sample image that has this number and that a phantom replaces, or None for an ordinary seed."""
+    return next((row for row in SAMPLES if row.number == seed), None)
 
 
 def pixels(row: SampleImage, task: str) -> UInt8[ndarray, "h w 3"]:
-    """Read what a task sees of a picture that is here."""
+    """Read a sample image, cropped for a task."""
     assert row.path is not None
     with Image.open(row.path) as image:
         return np.array(image.convert("RGB").crop(row.crops[task]))

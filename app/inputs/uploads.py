@@ -1,7 +1,7 @@
-"""What a visitor uploads lies on the disk while it is read, and for one minute more.
+"""Delete uploaded files one minute after they have been read.
 
-Not for longer, since it is the visitor's. And not for less, since a page names an upload by its content: a class that sends one
-picture shares one file, and whoever read it first would take it from the others.
+Gradio names an upload by its content, so several visitors who upload the same image share one file. The minute lets all of
+them read it.
 """
 
 import threading
@@ -17,20 +17,20 @@ _SECONDS = 60.0
 
 @contextmanager
 def temporary_upload(path: Path | str) -> Iterator[Path]:
-    """Lend an uploaded file to be read, and delete it a minute later, whatever came of it.
+    """Yield the path of an upload for reading, and delete the file one minute later, even after an error.
 
-    Sent again meanwhile, it is deleted a minute after it was read again.
+    If the file is uploaded again in the meantime, the minute starts anew.
     """
     path = Path(path)
     try:
         yield path
     finally:
-        timer = threading.Timer(_SECONDS, _forget, (path, _SECONDS))
+        timer = threading.Timer(_SECONDS, _delete, (path, _SECONDS))
         timer.daemon = True
         timer.start()
 
 
-def _forget(path: Path, age: float) -> None:
+def _delete(path: Path, age: float) -> None:
     with suppress(FileNotFoundError):
         if time.time() - path.stat().st_mtime >= age:
             path.unlink()

@@ -1,9 +1,9 @@
-"""Volumes and deep pictures of visitors: read once, kept on a shelf for a while, looked at slice by slice.
+"""Read uploaded volumes and images of more than 8 bits, cache them, and extract slices from them.
 
-A slice is cut and its window set many times, but the file is deleted a minute after it was read. So the values stay in memory,
-on a shelf with room for so many bytes and no longer than half an hour, under a key that only the visitor's session knows;
-when room is needed, what was looked at longest ago goes. Nothing of a header stays but its geometry and, of a DICOM file,
-the numbers by which a segmentation refers to it; no name does.
+Visitors change slice and window often, but the uploaded file is deleted one minute after it has been read. The voxels
+therefore stay in a memory cache with a limited size, for half an hour after the last access, under a random key stored in
+the visitor's session; the least recently used volume is evicted first. From the header only the geometry is kept and, for
+DICOM, the identifiers that a segmentation must refer to; patient names are not.
 """
 
 import secrets
@@ -31,35 +31,35 @@ if TYPE_CHECKING:
 
 __all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "segment", "take", "turn", "watch"]
 
-EVALUATIONS = 6000  # of the network, that a whole volume may cost here: slices x members x steps
+EVALUATIONS = 6000  # most network evaluations for a whole volume: slices x members x steps
 PRESETS = {"soft": (-160.0, 240.0), "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
 """Windows in Hounsfield units."""
 _BYTES = 256 * 2**20
 _SECONDS = 1800.0
-_SHOWN = 40  # slices of a film
+_SHOWN = 40  # most slices in a film
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedVolume:
-    """One visitor's volume."""
+    """An uploaded volume."""
 
     volume: "Volume"
-    source: Any = None  # of a DICOM file, what its segmentation repeats; else None
+    source: Any = None  # for DICOM, the attributes that a DICOM SEG repeats
 
     @property
-    def anywhere(self) -> bool:
-        """Tell whether it lies in space, so that a mask of it can be laid there too."""
+    def has_geometry(self) -> bool:
+        """Whether the volume has a position in space, so that masks can be written with the same geometry."""
         return self.volume.source_kind in ("dicom", "nifti", "nrrd", "mha")
 
 
 @dataclass(slots=True)
 class VolumeCache:
-    """Keeps volumes by key; threads may share it.
+    """A thread-safe cache of volumes with a size limit and an expiry time.
 
     Arguments:
-        most: bytes of values that are kept at all.
-        seconds: how long a volume is kept after it was last looked at.
-        clock: tells the time.
+        most: limit on the size of all voxels, in bytes.
+        seconds: how long a volume is kept after the last access.
+        clock: returns the current time in seconds.
     """
 
     most: int = _BYTES
@@ -69,10 +69,10 @@ class VolumeCache:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def put(self, cached_volume: CachedVolume) -> str:
-        """Keep a volume, and return the key to it.
+        """Store a volume and return its key.
 
         Raises:
-            ValueError: it is larger than the shelf.
+            ValueError: The volume is larger than the cache.
         """
         size = cached_volume.volume.array.nbytes
         if size > self.most:
@@ -86,21 +86,21 @@ class VolumeCache:
         return key
 
     def get(self, key: str | None) -> CachedVolume:
-        """Take a look at a volume, which keeps it for longer.
+        """Return a volume and renew its expiry time.
 
         Raises:
-            ValueError: it is no longer there.
+            ValueError: The volume is no longer in the cache.
         """
         with self._lock:
             self._tidy(self.most)
             if key is None or key not in self._held:
                 raise ValueError("this volume is no longer in memory; give the file again")
             _, cached_volume = self._held.pop(key)
-            self._held[key] = self.clock(), cached_volume  # the last in line
+            self._held[key] = self.clock(), cached_volume  # most recently used
         return cached_volume
 
     def drop(self, key: str | None) -> None:
-        """Forget a volume."""
+        """Remove a volume."""
         with self._lock:
             self._held.pop(key or "", None)
 
@@ -118,12 +118,12 @@ class VolumeCache:
 
 
 def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
-    """Read a visitor's file; a volume or a deep picture is kept on the shelf, and opens with its middle slice.
+    """Read an uploaded file; volumes and images of more than 8 bits are cached and open with their middle slice.
 
-    The copy on disk is deleted, whatever came of it.
+    The copy on disk is deleted, even after an error.
 
     Raises:
-        ValueError: it is no picture that can be read here.
+        ValueError: The file cannot be read as an image.
     """
     from medsegdiff.imaging import read_stack
 
@@ -133,9 +133,7 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
             return upload(path)
         source = _source(path) if volume.source_kind == "dicom" else None
     slice_view = _first(volume, task)
-    picture = volume.slice(
-        slice_view.axis, slice_view.index, slice_view.window
-    )  # refused, if at all, before it is kept
+    picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)  # raises before the volume is cached
     return InputImage(picture, slice_view=replace(slice_view, key=volume_cache.put(CachedVolume(volume, source))))
 
 
@@ -159,16 +157,16 @@ def _first(volume: "Volume", task: str) -> SliceView:
 def _source(path: str) -> Any:
     from medsegdiff.dicom_seg import read_source
 
-    with suppress(ValueError):  # without it there is a mask all the same
+    with suppress(ValueError):  # without it, masks are written in the other formats only
         return read_source(path)
     return None
 
 
 def look(volume_cache: VolumeCache, slice_view: SliceView) -> InputImage:
-    """Cut a slice.
+    """Extract the slice of a view.
 
     Raises:
-        ValueError: the volume is gone, or there is no such slice.
+        ValueError: The volume is no longer cached, or there is no such slice.
     """
     return InputImage(
         volume_cache.get(slice_view.key).volume.slice(slice_view.axis, slice_view.index, slice_view.window),
@@ -177,9 +175,12 @@ def look(volume_cache: VolumeCache, slice_view: SliceView) -> InputImage:
 
 
 def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> object:
-    """Look along the axis that a task wants which the one before it did not; whoever chose an axis keeps it else.
+    """Switch a volume to the slicing axis of a new task, if it differs from that of the previous task.
 
-    Returns the subject itself where nothing is turned: it is no volume, or is no longer on the shelf.
+    Otherwise an axis that the visitor has chosen is kept.
+
+    Returns:
+        The view along the new axis, or `image` itself if nothing changes or the volume is no longer cached.
     """
     from medsegdiff.data.tasks import axis_of
 
@@ -194,10 +195,10 @@ def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> o
 def segment(
     session: Session, name: str, cached_volume: CachedVolume, how: SliceView, settings: "RunSettings"
 ) -> "Generator[Progress | VolumeSegmentation, None, None]":
-    """Segment all slices along the axis looked along.
+    """Segment all slices along the current axis.
 
     Raises:
-        ValueError: it would take too long for a server that others wait for.
+        ValueError: The run would exceed the limit on network evaluations.
     """
     from medsegdiff.slices import segment_volume
 
@@ -212,12 +213,12 @@ def segment(
 
 
 def watch(cached_volume: CachedVolume, how: SliceView, result: "VolumeSegmentation", words: Words) -> dict[str, Any]:
-    """Show slices with their mask as a film, evenly chosen where there are many."""
+    """Make a film of the slices with their masks; at most `_SHOWN` slices, evenly spaced."""
     from medsegdiff.image_ref import plane_of
 
     volume, count = cached_volume.volume, how.slices
     places = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
-    tiles, told = [], []
+    tiles, captions = [], []
     for index in places:
         picture = volume.slice(how.axis, index, how.window).pixels
         row, column = (step for i, step in enumerate(volume.spacing[::-1]) if i != 2 - how.axis)
@@ -225,12 +226,12 @@ def watch(cached_volume: CachedVolume, how: SliceView, result: "VolumeSegmentati
         size = max(8, round(256 * height / max(height, width))), max(8, round(256 * width / max(height, width)))
         labels = paint.fit(plane_of(result.labels, how.axis, index), size, smooth=False)
         tiles.append(paint.on_picture(paint.fit(picture, size), labels))
-        told.append(words("volume.slice", slice=index + 1, slices=count, share=f"{100 * (labels > 0).mean():.1f}"))
-    view = View(words(f"volume.axis_{how.axis}"), tiles, told)
+        captions.append(words("volume.slice", slice=index + 1, slices=count, share=f"{100 * (labels > 0).mean():.1f}"))
+    view = View(words(f"volume.axis_{how.axis}"), tiles, captions)
     at = min(range(len(places)), key=lambda i: abs(places[i] - how.index))
     names = result.domain.labels
     legend = [
         (paint.CLASSES[i % len(paint.CLASSES)], "solid", words.known(f"class.{name}", name))
         for i, name in enumerate(names)
     ]
-    return film([view], [Position(one, one) for one in told], words, at=at, legend=legend)
+    return film([view], [Position(one, one) for one in captions], words, at=at, legend=legend)

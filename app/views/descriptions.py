@@ -15,7 +15,7 @@ from app.core.frames import Recording
 from app.i18n import Words
 from app.inputs.images import InputImage
 from app.inputs.out_of_distribution import check
-from app.inputs.sample_images import missed, sample_images
+from app.inputs.sample_images import missing, sample_images
 from app.views import panels
 from medsegdiff.metrics import mean
 
@@ -92,7 +92,7 @@ def warning(known: Card | None, w: Words) -> str:
 def domain(known: Card | None, image: InputImage, w: Words) -> str:
     """Say in one sentence what speaks against a picture, as HTML; of a drawn one, only whether it stands in for another."""
     if image.seed is not None:
-        row = missed(image.seed)
+        row = missing(image.seed)
         if row is None:
             return ""
         why = "absent" if known and known.task in row.crops else "other"
@@ -177,8 +177,8 @@ def waiting(image: InputImage, w: Words) -> str:
     picture = image.picture
     if image.seed is not None:
         return w("picture.waiting", seed=image.seed)
-    if image.sample_images:
-        return w("sample.waiting", what=w(f"sample.{image.sample_images}.alt"))
+    if image.sample:
+        return w("sample.waiting", what=w(f"sample.{image.sample}.alt"))
     if picture.slice_count > 1:
         values = {"slice": picture.slice_index + 1, "slices": picture.slice_count}
         said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)

@@ -59,7 +59,7 @@ def test_every_change_is_said_in_fields_of_the_record():
     from medsegdiff.records import Interventions
 
     for row in CHANGES:
-        fields = comparisons.change(row.key, [d.default for d in row.dials], [1.0, 0.5, 0.0] if row.drawn else ())
+        fields = comparisons.change(row.key, [d.default for d in row.dials], [1.0, 0.5, 0.0] if row.custom else ())
         assert Interventions(**fields) != Interventions()
     with pytest.raises(ValueError, match="choose ff_parser"):
         comparisons.change("magic")

@@ -30,7 +30,7 @@ def test_a_shipped_checkpoint_is_introduced_with_what_was_measured_of_it_and_oth
 def test_reasons_against_a_picture_are_one_sentence_in_each_language():
     card = catalogue.Card("v2", "x", "dermoscopy, RGB", ("a",), "", "", "", 0, 64, {}, (0.0,) * 3, (0.5,) * 3)
     grey = InputImage(Picture(np.full((64, 64, 3), 128, np.uint8)))
-    assert "training was in colour; it is nearly uniform." in descriptions.domain(card, grey, words("en"))
+    assert "the training images were in colour; it is nearly uniform." in descriptions.domain(card, grey, words("en"))
     assert descriptions.domain(card, grey, words("zh")).count("；") == 1
 
 

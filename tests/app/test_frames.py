@@ -20,7 +20,7 @@ def test_a_recording_replays_in_both_languages_where_torch_is_missing(recorded):
     code = f"""
 import sys
 sys.modules["torch"] = None
-from app import panels
+from app.views import panels
 from app.core.frames import Recording
 from app.i18n import LANGUAGES, words
 recording = Recording.load({str(recorded)!r})

@@ -98,7 +98,7 @@ def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, les
         upload.set_input_files(bad)
         toast = page.locator(".toast-body")
         toast.wait_for()
-        assert "could not be used" in toast.inner_text()
+        assert "cannot be used" in toast.inner_text()
         page.wait_for_timeout(300)
         assert pills(page) == 0
         toast.locator("button").first.click()

@@ -62,9 +62,9 @@ def told(page):
 
 def test_a_repository_is_fetched_listed_chosen_and_run(page):
     page.locator("#hub-list").click()
-    page.wait_for_selector("#held >> text=Nothing from the Hub is on this server yet.")
+    page.wait_for_selector("#held >> text=No checkpoint has been downloaded to this server yet.")
     ask(page, NAME)
-    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
     digest = re.search("[0-9a-f]{64}", page.locator("#loaded").inner_text())[0]
     expect(page.locator("#checkpoint input")).to_have_value(f"{NAME}@main")
     page.locator("#hub-list").click()
@@ -81,13 +81,13 @@ def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watche
     page.locator("#tabs label", has_text="Compare").click()
     page.wait_for_selector("#compare", state="visible")
     ask(page, "someone/plain")
-    page.wait_for_selector("#loaded >> text=someone/plain@main is loaded: a plain U-Net, which has no steps to watch")
+    page.wait_for_selector("#loaded >> text=someone/plain@main is loaded. It is a plain U-Net without denoising steps")
     expect(page.locator("#checkpoint input")).to_have_value("tiny")
     page.locator("#b-checkpoint input").click()
     page.locator("[role=option]", has_text="someone/plain@main · plain U-Net").click()
-    page.wait_for_selector("#b-plain >> text=A plain U-Net looks at the picture once")
+    page.wait_for_selector("#b-plain >> text=A plain U-Net segments the image in a single forward pass")
     page.locator("#compare").click()
-    page.wait_for_selector("#compared th >> text=someone/plain@main, plain U-Net, no steps")
+    page.wait_for_selector("#compared th >> text=someone/plain@main, plain U-Net")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watche
     [
         ("someone/nobody", "main", ("Not found.", "未找到。")),
         (NAME, "v9", ("Not found.", "未找到。")),
-        ("someone/stories", "main", ("Not a checkpoint of this project.", "不是本项目的权重。")),
-        ("someone/pickles", "main", ("A pickle: refused, because it could run code.", "已拒绝。")),
+        ("someone/stories", "main", ("Not a MedSegDiff checkpoint.", "不是 MedSegDiff 的模型。")),
+        ("someone/pickles", "main", ("Pickle file: refused, because loading one can run code.", "已拒绝。")),
         ("someone/damaged", "main", ("is cut short or only a Git LFS pointer", "文件不完整、已损坏或互不相符")),
         ("someone/foreign", "main", ("this version of the project reads 1", "文件格式的版本不同")),
         ("nonsense", "main", ("is no repository of the Hub; write owner/name", "不是 Hub 上的仓库")),
@@ -109,29 +109,29 @@ def test_every_refusal_is_said_in_both_languages_and_names_no_folder_of_the_serv
     page.locator(".language label", has_text="中文").click()
     page.wait_for_function("document.documentElement.lang === 'zh'")
     page.locator("#hub-load").click()
-    page.wait_for_function("document.querySelector('#loaded').textContent.includes('该权重无法使用')")
+    page.wait_for_function("document.querySelector('#loaded').textContent.includes('该模型无法使用')")
     assert chinese in told(page)
     assert client.HF_HUB_CACHE not in page.content()
 
 
 def test_without_a_connection_the_page_says_so_and_what_is_here_still_loads(page, monkeypatch):
     ask(page, NAME)
-    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
     ask(page, "someone/else")
     assert told(page).startswith("No connection.")
     ask(page, NAME)
-    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and chosen")
+    page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
 
 
 def test_a_hub_that_stays_silent_stalls_nothing(page, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         turned_to(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         ask(page, "someone/else")
-        page.wait_for_selector("#loaded >> text=Asking the Hub for someone/else")
+        page.wait_for_selector("#loaded >> text=Fetching someone/else from the Hub")
         page.locator("#examples button").nth(1).click()
         page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
-        assert page.locator("#loaded").inner_text().startswith("Asking the Hub")  # all this while
+        assert page.locator("#loaded").inner_text().startswith("Fetching")  # all this while
         page.locator("#run").click()
         page.wait_for_selector("#get-mask", state="visible")
         assert told(page).startswith("No connection.")

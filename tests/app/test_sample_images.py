@@ -11,7 +11,7 @@ import app.inputs.sample_images
 from app.core.catalogue import Card
 from app.i18n import LANGUAGES, words
 from app.inputs.images import phantom
-from app.inputs.sample_images import BORROWED, SampleImage, pixels, sample_images
+from app.inputs.sample_images import SAMPLES, SampleImage, pixels, sample_images
 from app.views import descriptions
 
 
@@ -43,7 +43,7 @@ def test_without_the_package_or_with_another_file_in_it_nothing_is_offered(insta
     assert sample_images("skin-lesion", (missing, other)) == ()
 
 
-@pytest.mark.parametrize("row", BORROWED, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", SAMPLES, ids=lambda row: row.key)
 def test_every_row_has_its_words_and_a_number_that_no_drawing_gets_by_chance(row):
     assert 900_100 <= row.number < 10**6
     for language in LANGUAGES:
@@ -70,8 +70,8 @@ def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its
 @pytest.mark.parametrize(
     ("task", "package", "english", "chinese"),
     [
-        ("optic-disc-cup", False, "scikit-image, which is not installed on this server, so a drawn picture", "未安装"),
-        ("skin-lesion", True, "not a picture for this checkpoint, so a drawn picture stands in", "不适用于当前权重"),
+        ("optic-disc-cup", False, "scikit-image, which is not installed on this server. A synthetic example", "未安装"),
+        ("skin-lesion", True, "not suitable for the selected checkpoint. A synthetic example is shown", "不适用于当前模型"),
     ],
 )
 def test_a_drawing_that_stands_in_for_a_picture_says_so(task, package, english, chinese, monkeypatch):

@@ -38,7 +38,7 @@ def test_one_part_is_changed_on_the_same_noise(page):
     page.wait_for_selector("#film-pair-anchor .film[data-shown=run]")
     told = page.locator("#told-anchor").inner_text()
     assert told.startswith("Dice between the two masks: ")
-    assert "against the drawn truth" in told
+    assert "against the ground truth" in told
     expect(page.locator("#film-pair-anchor canvas")).to_have_count(3)
     steps = page.locator("#film-pair-anchor input[type=range]")
     expect(steps).to_have_attribute("max", "11")  # ten steps between the opening and the result
@@ -85,7 +85,7 @@ def test_a_mask_of_ones_own_is_scored(page, tmp_path):
     with page.expect_file_chooser() as chooser:
         page.locator("#upload-reference").click()
     chooser.value.set_files(tmp_path / "mine.png")
-    page.wait_for_function("document.querySelector('#scores').textContent.includes('you brought')")
+    page.wait_for_function("document.querySelector('#scores').textContent.includes('you uploaded')")
     with page.expect_download() as download:
         page.locator("#get-reference-reference").click()
     np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), half // 255)

@@ -87,7 +87,7 @@ def test_a_16_bit_picture_can_be_windowed_and_an_8_bit_one_is_what_it_is(tmp_pat
     )
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "flat.png")
     assert take(str(tmp_path / "flat.png"), volume_cache, "abdomen-ct").slice_view is None
-    assert not volume_cache.get(slice_view.key).anywhere
+    assert not volume_cache.get(slice_view.key).has_geometry
 
 
 def test_the_shelf_forgets_the_longest_unseen_when_full_and_everything_in_time():

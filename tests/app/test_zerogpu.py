@@ -43,7 +43,7 @@ def test_a_run_beside_a_lent_card_is_the_run_taken_here(session, temporary_uploa
     *_, here = session.run("tiny", phantom(3), settings)
     assert not temporary_upload  # a session that was made where no card is lent never asks for one
     events = list(Session(session.sources).run("tiny", phantom(3), settings))
-    assert temporary_upload == ["_watch_beside"]
+    assert temporary_upload == ["_watch_on_gpu"]
     assert [type(event) for event in events] == [Opening, Frame, Frame, Frame, RunOutput]
     assert events[-1].result.sidecar()["mask"] == here.result.sidecar()["mask"]
 
