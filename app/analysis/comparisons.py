@@ -1,10 +1,10 @@
-"""Experiments on a run: one part changed and the same noise, two setups side by side, how many steps are enough.
+"""Compare runs: one component changed with the same noise, several setups on one image, and a sweep over step counts.
 
-A `Change` is a row of a table: the part of the network it needs, the dials it has, and what it puts in the place of the
-learned quantity. Everything else stays as it was: picture, checkpoint, seed, sampler. The untouched run is not computed
-again, it is the one on the screen; with eta = 0 only the change can make a difference.
+Each `Change` describes one intervention: the component it applies to, its parameters, and the quantity it replaces. Image,
+checkpoint, seed and sampler stay the same. The original run is not repeated, it is the one on the screen; with eta = 0 any
+difference comes from the change.
 
-Runs are generators that yield at every step, so that whoever holds one may show it or stop it.
+Runs are generators that yield at every step, so that callers can show progress and stop.
 """
 
 import math
@@ -30,43 +30,43 @@ if TYPE_CHECKING:
 __all__ = [
     "ANCHOR",
     "CHANGES",
-    "CUT",
-    "LADDER",
+    "CUTOFF",
     "PLAIN",
+    "SWEEP",
     "Change",
     "Clock",
     "Pair",
-    "Rung",
     "Setup",
     "Side",
+    "StepsResult",
     "agreement",
     "band",
     "change",
+    "checkpoints_for",
     "compare",
     "intervene",
-    "ladder",
-    "peers",
     "settings_of",
+    "sweep_steps",
 ]
 
-_CORNER = math.sqrt(0.5)  # cycles per cell: the largest radius of a spectrum
-_GAINS = 33  # of a profile with a cut-off
-CUT = 0.15  # cycles per cell, where the filters of the page begin
+_CORNER = math.sqrt(0.5)  # largest radial frequency of a spectrum, in cycles per cell
+_GAINS = 33  # samples of a filter profile
+CUTOFF = 0.15  # default cut-off frequency, in cycles per cell
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing done to a network while it runs."""
+    """One intervention on a network at run time."""
 
-    key: str  # of its words
-    panel: str  # where it stands: the panel of the part it is done to
-    dials: tuple[Slide, ...]
-    fields: Callable[..., dict[str, Any]]  # dials' values -> fields of records.Interventions
-    drawn: bool = False  # takes a profile of gains that somebody drew, beside its dials
+    key: str  # of its label
+    panel: str  # the panel of the component it applies to
+    dials: tuple[Slide, ...]  # its parameters
+    fields: Callable[..., dict[str, Any]]  # values of the dials -> fields of records.Interventions
+    custom: bool = False  # takes a profile of gains drawn by the visitor instead of dials
 
 
 def band(low: float, high: float) -> tuple[float, ...]:
-    """Pass radial frequencies from `low` to `high` (cycles per cell), with edges one gain wide."""
+    """Return the gains of a filter that passes `low` to `high` (cycles per cell), with edges one sample wide."""
     radius = np.linspace(0, _CORNER, _GAINS)
     edge = radius[1]
     rising = np.clip((radius - low) / edge + 1, 0, 1)
@@ -74,7 +74,7 @@ def band(low: float, high: float) -> tuple[float, ...]:
     return tuple(np.minimum(rising, falling).round(6).tolist())
 
 
-def _cut(field: str, default: float) -> Slide:
+def _cutoff(field: str, default: float) -> Slide:
     return Slide(field, default, 0.0, 0.7, 0.01)
 
 
@@ -84,15 +84,15 @@ def _off(part: str) -> Callable[..., dict[str, Any]]:
 
 CHANGES: tuple[Change, ...] = (
     Change("ff_parser", "parser", (), _off("ff_parser")),
-    Change("low_pass", "parser", (_cut("high", CUT),), lambda high: {"profile": band(0, high)}),
+    Change("low_pass", "parser", (_cutoff("high", CUTOFF),), lambda high: {"profile": band(0, high)}),
     Change(
         "band_pass",
         "parser",
-        (_cut("low", CUT / 2), _cut("high", 2 * CUT)),
+        (_cutoff("low", CUTOFF / 2), _cutoff("high", 2 * CUTOFF)),
         lambda low, high: {"profile": band(low, high)},
     ),
-    Change("high_pass", "parser", (_cut("low", CUT),), lambda low: {"profile": band(low, _CORNER)}),
-    Change("drawn", "parser", (), lambda gains: {"profile": tuple(gains)}, drawn=True),
+    Change("high_pass", "parser", (_cutoff("low", CUTOFF),), lambda low: {"profile": band(low, _CORNER)}),
+    Change("custom", "parser", (), lambda gains: {"profile": tuple(gains)}, custom=True),
     Change("dynamic_encoding", "encoding", (), _off("dynamic_encoding")),
     Change("anchor", "anchor", (), _off("anchor")),
     Change("sigma", "anchor", (Slide("sigma", 2.0, 0.1, 6.0, 0.1),), lambda sigma: {"sigma": sigma}),
@@ -102,10 +102,10 @@ CHANGES: tuple[Change, ...] = (
 
 
 def change(key: str, values: Sequence[float] = (), gains: Sequence[float] = ()) -> dict[str, Any]:
-    """Say a change in fields of `records.Interventions`.
+    """Translate a change and its parameters to fields of `records.Interventions`.
 
     Raises:
-        ValueError: there is no such change, or a dial is out of its range.
+        ValueError: There is no such change, or a parameter is out of range.
     """
     row = next((row for row in CHANGES if row.key == key), None)
     if row is None:
@@ -113,40 +113,41 @@ def change(key: str, values: Sequence[float] = (), gains: Sequence[float] = ()) 
     for dial, value in zip(row.dials, values, strict=True):
         if not isinstance(value, int | float) or not dial.low <= value <= dial.high:
             raise ValueError(f"{dial.field} is {value!r:.60}; choose {dial.low} to {dial.high}")
-    return row.fields(gains) if row.drawn else row.fields(*values)
+    return row.fields(gains) if row.custom else row.fields(*values)
 
 
-def settings_of(told: Mapping[str, Any]) -> "RunSettings":
-    """Build the settings of a run again from what it recorded of them, as JSON types."""
+def settings_of(recorded: Mapping[str, Any]) -> "RunSettings":
+    """Rebuild the settings of a run from its recording, where they are stored as JSON types."""
     from medsegdiff.config import RunSettings
     from medsegdiff.records import Interventions
 
-    return RunSettings(**{**told, "switches": Interventions(**told["switches"])})
+    return RunSettings(**{**recorded, "switches": Interventions(**recorded["switches"])})
 
 
-# ------------------------------------------------------------------------------------------------ one part changed
+# ------------------------------------------------------------------------------------------------- one change, same n
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """An untouched run and the same run with one change."""
+    """A run and its repetition with one change."""
 
     key: str  # of the change
     before: Recording
     after: Recording
-    dice: tuple[float, ...]  # of each class between the two masks, at the picture's own size; nan where neither has it
-    largest: float  # change of the mean foreground probability on the screen, in [0, 1]
-    changed: float  # share of the picture whose label changed
+    dice: tuple[float, ...]  # between the two masks, per class at the original size; nan if neither mask has the class
+    largest: float  # largest change of the mean foreground probability, in [0, 1]
+    changed: float  # share of pixels whose label changed
+
 
 
 class Clock:
-    """How long the rest will take, from the steps so far without the first, which is slower."""
+    """Estimate the time left from the steps so far, excluding the first, which is slower."""
 
     def __init__(self) -> None:
         self.began = math.nan
 
     def left(self, done: int, total: int) -> float:
-        """Say so in seconds, at the moment that a step is done; nan before the second."""
+        """Return the estimated seconds left, when called at the end of each step; nan after the first."""
         now = time.perf_counter()
         if done == 1:
             self.began = now
@@ -161,7 +162,7 @@ def intervene(
     key: str,
     fields: Mapping[str, Any],
 ) -> Generator[Progress | Pair, None, None]:
-    """Run again what is on the screen with one change; `labels` is its mask at the picture's own size."""
+    """Repeat a run with one change; `labels` is the mask of the original run at full size."""
     settings = settings_of(before.facts["settings"])
     settings = replace(settings, switches=replace(settings.switches, **fields), trace=True)
     clock = Clock()
@@ -182,40 +183,40 @@ def intervene(
 
 
 def agreement(one: UInt8[ndarray, "h w"], other: UInt8[ndarray, "h w"], classes: int) -> tuple[float, ...]:
-    """Dice of each class between two masks, neither of them the truth: nan only where neither has the class."""
+    """Compute the Dice of each class between two predictions; nan if neither has the class."""
     return tuple(binary_dice(one == label, other == label) for label in range(1, classes + 1))
 
 
-# ---------------------------------------------------------------------------------------------- setups side by side
+# ------------------------------------------------------------------------------------------------- several setups
 
-ANCHOR = "none"  # in the place of a sampler: no denoising, the condition network alone
-PLAIN = "plain"  # in the place of whatever was chosen: a plain U-Net has no other way
-LADDER = (50, 20, 10, 5, 2, 1)  # steps, the longest first, since the others are compared with it
+ANCHOR = "none"  # instead of a sampler: without diffusion, the anchor only
+PLAIN = "plain"  # instead of a sampler: a plain U-Net
+SWEEP = (50, 20, 10, 5, 2, 1)  # step counts; the others are compared with the first
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What may differ between two runs on the same picture and seed."""
+    """What can differ between the runs of a comparison."""
 
     checkpoint: str
-    sampler: str  # one of the page's, ANCHOR or PLAIN
+    sampler: str  # a sampler, ANCHOR or PLAIN
     steps: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """A setup's result."""
+    """The result of one setup."""
 
     setup: Setup
-    labels: UInt8[ndarray, "h w"]  # at the picture's own size
+    labels: UInt8[ndarray, "h w"]  # at the original size
     seconds: float
-    dice: tuple[float, ...]  # of each class against the truth, where it is known; else empty
+    dice: tuple[float, ...]  # per class against the ground truth; empty if it is unknown
     areas: dict[str, dict[str, float]]
     parameters: int
 
 
-def peers(session: Session, task: str) -> list[str]:
-    """Name the checkpoints of a task that can be compared, plain U-Nets last."""
+def checkpoints_for(session: Session, task: str) -> list[str]:
+    """List the checkpoints for a task, plain U-Nets last."""
     known = (*session.sources, *session.fetched, *session.plain)
     return [name for name in known if session.task(name) == task]
 
@@ -223,10 +224,10 @@ def peers(session: Session, task: str) -> list[str]:
 def compare(
     session: Session, image: InputImage, settings: "RunSettings", setups: Sequence[Setup]
 ) -> Generator[Progress | Side, None, None]:
-    """Run every setup on the same picture, members and seed; of a plain U-Net only the checkpoint counts.
+    """Run every setup with the same image, members and seed; for a plain U-Net sampler and steps are ignored.
 
     Raises:
-        ValueError: a checkpoint without a condition network is asked for it (V1), or one that is not there.
+        ValueError: A checkpoint does not exist, or has no anchor (V1) where the anchor is requested.
     """
     setups = [Setup(s.checkpoint, PLAIN, 0) if s.checkpoint in session.plain else s for s in setups]
     total, done = sum(1 if s.sampler in (ANCHOR, PLAIN) else s.steps for s in setups), 0
@@ -253,19 +254,19 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One number of steps, measured on this machine."""
+class StepsResult:
+    """Time and quality for one number of steps."""
 
     steps: int
     seconds: float
-    agreement: float  # Dice with the longest run, mean over classes
-    dice: float  # against the truth, mean over classes; nan where there is none
+    agreement: float  # Dice against the longest run, mean over classes
+    dice: float  # against the ground truth, mean over classes; nan if it is unknown
 
 
-def ladder(
-    session: Session, name: str, image: InputImage, settings: "RunSettings", steps: Sequence[int] = LADDER
-) -> Generator[Progress | Rung, None, None]:
-    """Run the same noise with ever fewer steps."""
+def sweep_steps(
+    session: Session, name: str, image: InputImage, settings: "RunSettings", steps: Sequence[int] = SWEEP
+) -> Generator[Progress | StepsResult, None, None]:
+    """Run the same image and noise with each number of steps."""
     longest: Side | None = None
     for event in compare(session, image, settings, [Setup(name, settings.sampler, n) for n in steps]):
         match event:
@@ -274,4 +275,4 @@ def ladder(
             case Side():
                 longest = longest or event
                 alike = agreement(event.labels, longest.labels, len(event.areas))
-                yield Rung(event.setup.steps, event.seconds, mean(alike), mean(event.dice))
+                yield StepsResult(event.setup.steps, event.seconds, mean(alike), mean(event.dice))

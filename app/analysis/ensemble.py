@@ -1,10 +1,9 @@
-"""What an ensemble says beyond its mask: three ways to fuse it, how its areas spread, how many members are enough.
+"""Analyse an ensemble: fusion rules, spread of the members' areas, quality by ensemble size, and calibration.
 
-All of it is read off a recording, so a shipped run tells it as well as a fresh one: from the members' label images at
-screen size, and every member's area. How well a checkpoint's probabilities can be believed is another question; its
-answer was measured on held-out pictures and lies in results/NAME/*.json.
+Everything but calibration is computed from a recording, so it works for recorded and new runs alike. Calibration cannot be
+computed from one image: it was measured on the validation split and is read from results/NAME/*.json.
 
-Disagreement is not error: members that share a mistake agree on it.
+Disagreement is not error: members that make the same mistake agree.
 """
 
 import json
@@ -23,14 +22,14 @@ from app.core import catalogue
 from app.core.frames import Recording
 from medsegdiff.metrics import bootstrap_interval, dice, mean
 
-__all__ = ["RULES", "Areas", "Calibration", "Enough", "areas", "calibration", "enough", "fusions"]
+__all__ = ["RULES", "Areas", "Calibration", "SubsetScore", "areas", "calibration", "fusions", "subset_scores"]
 
 RULES = ("staple", "mean", "vote")
-_SUBSETS = 24  # of members, for each size of an ensemble
+_SUBSETS = 24  # random subsets of the members for each ensemble size
 
 
 def fusions(recording: Recording) -> dict[str, UInt8[ndarray, "h w"]]:
-    """Fuse the members by every rule, at screen size; the mean is that of their probabilities, one class only."""
+    """Fuse the members by every rule, at display size; for one class, the mean rule averages their probabilities."""
     from medsegdiff.ensemble import fuse
 
     members, classes = recording.outcome.members, len(recording.facts["labels"])
@@ -43,7 +42,7 @@ def fusions(recording: Recording) -> dict[str, UInt8[ndarray, "h w"]]:
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """Every member's foreground as a share of the picture, and the 95 % interval of their mean (bootstrap)."""
+    """Foreground share of each member, their mean, and its 95 % bootstrap confidence interval."""
 
     shares: tuple[float, ...]
     mean: float
@@ -52,15 +51,15 @@ class Areas:
 
 
 def areas(recording: Recording) -> Areas:
-    """Read the areas of the last step; all members count, also those whose masks are not kept."""
+    """Compute the areas at the last step, over all members including those whose masks are not stored."""
     shares = recording.frames[-1].shares
     low, high = bootstrap_interval(shares, seed=0)
     return Areas(shares, math.fsum(shares) / len(shares), low, high)
 
 
 @dataclass(frozen=True, slots=True)
-class Enough:
-    """Ensembles of one size, drawn from the members: the Dice of their vote, on average and from worst to best."""
+class SubsetScore:
+    """Dice of the vote of random subsets of one size: mean, lowest and highest."""
 
     members: int
     dice: float
@@ -68,31 +67,33 @@ class Enough:
     high: float
 
 
-def enough(recording: Recording) -> tuple[Enough, ...]:
-    """Measure small ensembles against the truth, or where it is unknown against the vote of all members."""
+def subset_scores(recording: Recording) -> tuple[SubsetScore, ...]:
+    """Score subsets of the members against the ground truth or, if it is unknown, against the vote of all members."""
     members, classes = recording.outcome.members, len(recording.facts["labels"])
     known = recording.opening.reference
     compared, target = (dice, known[0]) if known else (agreement, _vote(members, classes))
     rng = np.random.default_rng(0)
     rows = []
     for size in range(1, len(members) + 1):
-        drawn = {tuple(sorted(rng.permutation(len(members))[:size].tolist())) for _ in range(_SUBSETS)}
-        scores = [mean(compared(_vote(members[list(few)], classes), target, classes)) for few in drawn]
+        subsets = {tuple(sorted(rng.permutation(len(members))[:size].tolist())) for _ in range(_SUBSETS)}
+        scores = [mean(compared(_vote(members[list(few)], classes), target, classes)) for few in subsets]
         scores = [s for s in scores if not math.isnan(s)] or [math.nan]
-        rows.append(Enough(size, math.fsum(scores) / len(scores), min(scores), max(scores)))
+        rows.append(SubsetScore(size, math.fsum(scores) / len(scores), min(scores), max(scores)))
     return tuple(rows)
 
 
 def _vote(members: UInt8[ndarray, "m h w"], classes: int) -> UInt8[ndarray, "h w"]:
-    """Let the members vote; of as many votes the lower label wins."""
+    """Fuse label images by majority vote; on a tie the lower label wins."""
     return np.stack([(members == c).sum(0) for c in range(classes + 1)]).argmax(0).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How often each class was there where it was given a probability, over all pixels of the held-out pictures."""
+    """Reliability of the predicted probabilities, over all pixels of the validation images."""
 
-    classes: dict[str, tuple[tuple[float, float, int], ...]]  # (probability said, share true, pixels) of each bin
+    classes: dict[
+        str, tuple[tuple[float, float, int], ...]
+    ]  # (predicted probability, observed frequency, pixels) of each bin
     ece: float
     pictures: int
     settings: dict[str, Any]
@@ -100,20 +101,20 @@ class Calibration:
 
 @cache
 def calibration(name: str, folder: Path = catalogue.ROOT / "results") -> Calibration | None:
-    """Read what was measured of a checkpoint, of the page's own settings where they were measured; None where nothing was."""
+    """Read the measured calibration of a checkpoint, preferably at the page's default settings; None if not measured."""
     paths = sorted(folder.joinpath(name).glob("[0-9]*x*.json"), key=lambda path: (path.stem != "5x10", path.name))
     for path in paths:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if "reliability" in told:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if "reliability" in results:
             classes = {
                 label: tuple(
-                    (said, true, pixels)
-                    for said, true, pixels in zip(
+                    (confidence, frequency, pixels)
+                    for confidence, frequency, pixels in zip(
                         *(bins[k] for k in ("confidence", "frequency", "pixels")), strict=True
                     )
                     if pixels
                 )
-                for label, bins in told["reliability"].items()
+                for label, bins in results["reliability"].items()
             }
-            return Calibration(classes, told["ece"], len(told["cases"]), told["settings"])
+            return Calibration(classes, results["ece"], len(results["cases"]), results["settings"])
     return None

@@ -1,9 +1,9 @@
-"""A truth of one's own: a mask that somebody painted or brought, and how near the result comes to it.
+"""Score a result against a reference mask that the visitor painted or uploaded.
 
     Dice  2 |A & B| / (|A| + |B|)        IoU  |A & B| / |A | B|
-    HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
+    HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a 4-neighbour outside A
 
-as in `medsegdiff.metrics`, with its conventions for empty masks.
+The definitions, also for empty masks, are those of `medsegdiff.metrics`.
 """
 
 import math
@@ -24,24 +24,24 @@ __all__ = ["Score", "painted", "read_mask", "score"]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One class of a result against a truth; nan where the truth does not have the class."""
+    """Scores of one class; nan if the reference mask does not contain it."""
 
     label: str
     dice: float
     iou: float
-    hd95: float  # in mm where the picture's spacing is known, else in pixels
+    hd95: float  # in mm if the pixel spacing is known, else in pixels
     unit: str  # "mm" or "px"
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON types; what is not known is None."""
+        """Return the scores as JSON types, with None for nan."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
 def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
-    """Read a label image that a visitor gave: 0 background, 1..K, or 0 and 255 for one class.
+    """Read an uploaded label image: 0 for background and 1..K, or 0 and 255 for a single class.
 
     Raises:
-        ValueError: it is no picture, is in colour, has other labels, or not the size (height, width) of the picture.
+        ValueError: The file is not an image, is in colour, has other labels, or its size is not `size` (height, width).
     """
     from medsegdiff.imaging import read
 
@@ -62,10 +62,10 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
 
 
 def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
-    """Read labels off painted layers (h, w, RGBA): each opaque pixel is the class whose colour is nearest.
+    """Convert painted layers (h, w, RGBA) to labels: each opaque pixel gets the class of the nearest colour.
 
     Raises:
-        ValueError: nothing is painted.
+        ValueError: Nothing is painted.
     """
     labels = np.zeros(size, np.uint8)
     colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in paint.CLASSES[:classes]], np.int32)
@@ -84,7 +84,7 @@ def score(
     names: list[str],
     spacing_mm: tuple[float, float] | None = None,
 ) -> tuple[Score, ...]:
-    """Score a result against a truth of the same size, class by class."""
+    """Score a result against a reference mask of the same size, per class."""
     unit, spacing = ("px", (1.0, 1.0)) if spacing_mm is None else ("mm", tuple(spacing_mm))
     found = metrics.score("the result", labels, reference, len(names), spacing)
     return tuple(Score(*row, unit) for row in zip(names, found.dice, found.iou, found.hd95, strict=True))

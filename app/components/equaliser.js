@@ -4,17 +4,17 @@ const build = () => {
   props.value.forEach((gain, i) => {
     const frequency = (i / (props.value.length - 1) * Math.SQRT1_2).toFixed(2);
     const label = document.createElement('label');
-    const told = document.createElement('output');
+    const output = document.createElement('output');
     const range = document.createElement('input');
     Object.assign(range, { type: 'range', min: 0, max: 2, step: 0.1 });
     range.value = gain;
     range.setAttribute('aria-label', (props.label || '') + ' ' + frequency);
-    told.textContent = Number(gain).toFixed(1);
+    output.textContent = Number(gain).toFixed(1);
     range.oninput = () => {
-      told.textContent = Number(range.value).toFixed(1);
+      output.textContent = Number(range.value).toFixed(1);
       props.value = [...root.querySelectorAll('input')].map((each) => Number(each.value));
     };
-    label.append(told, range, frequency);
+    label.append(output, range, frequency);
     root.append(label);
   });
 };

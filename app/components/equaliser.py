@@ -1,7 +1,7 @@
-"""A filter to draw: one gain for each of a few radial frequencies, as the browser's own range inputs.
+"""Provide an equaliser component: one range input for the gain at each of several radial frequencies.
 
-Range inputs can be drawn with a mouse, a finger or the arrow keys, and screen readers know them. The value is the list of
-gains; a front end shows MARKUP, STYLE and SCRIPT as a component and reads it back.
+Native range inputs work with mouse, touch, keyboard and screen readers. The value of the component is the list of gains; a
+front end shows MARKUP, STYLE and SCRIPT as a component and reads the value.
 """
 
 from app.components import source
@@ -9,7 +9,7 @@ from app.components import source
 __all__ = ["GAINS", "MARKUP", "SCRIPT", "STYLE"]
 
 GAINS = 9
-"""From the mean to the corner of the spectrum, sqrt(1/2) cycles per cell, evenly spaced."""
+"""Number of gains, evenly spaced from frequency zero to the corner of the spectrum at sqrt(1/2) cycles per cell."""
 
 MARKUP = '<div class="equaliser"></div>'
 

@@ -10,9 +10,9 @@ const show = () => {
     button.setAttribute('aria-pressed', index === v.chosen);
     const image = document.createElement('img');
     image.src = item.src; image.alt = item.alt;
-    const words = document.createElement('span');
-    words.textContent = item.caption;
-    button.append(image, words);
+    const caption = document.createElement('span');
+    caption.textContent = item.caption;
+    button.append(image, caption);
     button.onclick = () => trigger('click', { index });
     root.append(button);
   });

@@ -1,6 +1,7 @@
-"""Pictures to choose from: buttons with a picture, words below it, one of them pressed.
+"""Provide an image gallery component: one button per image with a caption, of which one is selected.
 
-A front end shows MARKUP, STYLE and SCRIPT as a component whose value is what `gallery` returns; a click tells the index.
+A front end shows MARKUP, STYLE and SCRIPT as a component with the value returned by `gallery`; a click event carries the
+index of the image.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ __all__ = ["MARKUP", "SCRIPT", "STYLE", "gallery"]
 def gallery(
     tiles: Sequence[paint.RGB], captions: Sequence[str], alts: Sequence[str], chosen: int | None, label: str
 ) -> dict[str, Any]:
-    """Put a gallery together; `label` says what is chosen."""
+    """Build the value of a gallery; `label` is its accessible name."""
     items = [
         {"src": paint.data_uri(tile), "caption": caption, "alt": alt}
         for tile, caption, alt in zip(tiles, captions, alts, strict=True)

@@ -14,7 +14,7 @@ const icon = (button, name) => {
   button.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${icons[name]}"/></svg>`;
 };
 const name = (button, words) => { button.title = words; button.setAttribute('aria-label', words); };
-let film = null, at = 0, shape = '', timer = null, voice = null, parts = {}, sheet = null, stopped = false;
+let film = null, at = 0, shape = '', timer = null, announcement = null, parts = {}, sheet = null, stopped = false;
 
 const pause = () => {
   clearInterval(timer); timer = null;
@@ -28,15 +28,15 @@ const draw = () => {
     if (sheet) canvas.getContext('2d').drawImage(sheet, at * w, row * h, w, h, 0, 0, w, h);
   });
 };
-const go = (to, tell = true) => {
+const go = (to, notify = true) => {
   at = Math.max(0, Math.min(film.positions.length - 1, to));
   const p = film.positions[at];
   draw();
   parts.now.textContent = film.progress === null ? p.label : film.status;
-  if (parts.range) { parts.range.value = at; parts.range.setAttribute('aria-valuetext', p.say); }
-  clearTimeout(voice);
-  voice = setTimeout(() => { parts.voice.textContent = film.progress === null ? p.say : film.status; }, 350);
-  if (tell && film.run) {
+  if (parts.range) { parts.range.value = at; parts.range.setAttribute('aria-valuetext', p.spoken); }
+  clearTimeout(announcement);
+  announcement = setTimeout(() => { parts.announcement.textContent = film.progress === null ? p.spoken : film.status; }, 350);
+  if (notify && film.run) {
     window.__film = { run: film.run, at };
     window.dispatchEvent(new CustomEvent('film', { detail: { run: film.run, at, from: root } }));
   }
@@ -45,12 +45,12 @@ const play = () => {
   if (timer) return pause();
   icon(parts.play, 'pause'); name(parts.play, film.words.pause);
   if (at >= film.positions.length - 1) go(0);
-  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  const reducedMotion = matchMedia('(prefers-reduced-motion: reduce)').matches;
   timer = setInterval(() => {
     if (!root.isConnected) return pause();
     if (at >= film.positions.length - 1) return pause();
     go(at + 1);
-  }, calm ? 1500 : Math.max(120, Math.min(450, 6000 / film.positions.length)));
+  }, reducedMotion ? 1500 : Math.max(120, Math.min(450, 6000 / film.positions.length)));
 };
 const build = () => {
   root.replaceChildren();
@@ -109,12 +109,12 @@ const build = () => {
   }
   parts.now = make('div', time, 'now');
   parts.now.setAttribute('aria-hidden', 'true');
-  parts.voice = make('output', root, 'unseen');
-  parts.voice.setAttribute('aria-live', 'polite');
+  parts.announcement = make('output', root, 'unseen');
+  parts.announcement.setAttribute('aria-live', 'polite');
 };
 const show = () => {
   const next = props.value;
-  if (stopped && next && next.progress > 0) return;  // a step that was on its way when somebody pressed Stop
+  if (stopped && next && next.progress > 0) return;  // a step sent before Stop was pressed
   stopped = false;
   if (!next || !next.sprite) { pause(); film = null; shape = ''; sheet = null; root.replaceChildren(); return; }
   pause();

@@ -1,9 +1,9 @@
-"""The film: views of a run side by side over one time line, scrubbed in the browser without asking the server.
+"""Provide the film component: views of a run side by side, with a timeline scrubbed in the browser.
 
-All tiles of all steps travel as one sprite sheet; the browser draws the tiles of a step from it. The time line is the
-browser's own range input, so keyboards and screen readers know it. Films of the same run keep step with each other.
+All tiles are sent as one sprite sheet, so scrubbing needs no request to the server. The timeline is a native range input,
+which works with keyboards and screen readers. Films with the same `run` move together.
 
-A front end shows MARKUP, STYLE and SCRIPT as a component whose value is what `film` returns: plain JSON types.
+A front end shows MARKUP, STYLE and SCRIPT as a component with the value returned by `film`, in JSON types.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from app.views import paint
 __all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film"]
 
 
-_QUALITY = 60  # of the sheet's JPEG; most of its bytes are noise, which nobody reads pixel by pixel
+_QUALITY = 60  # JPEG quality of the sprite sheet, most of whose bytes encode noise
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The colour scale of a view, with its ends in words."""
+    """The colour bar of a view, with labels for both ends."""
 
     colours: Sequence[str]
     low: str
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One tile of the film: a picture for every position."""
+    """One view of the film, with a tile for every position."""
 
     title: str
     tiles: Sequence[paint.RGB]
@@ -41,10 +41,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One place on the time line."""
+    """One position on the timeline."""
 
-    label: str  # short, beside the time line
-    say: str  # a sentence for those who listen
+    label: str  # shown below the timeline
+    spoken: str  # for screen readers
 
 
 def film(
@@ -60,19 +60,19 @@ def film(
     smooth: bool = True,
     lead: bool = True,
 ) -> dict[str, Any]:
-    """Put a film together.
+    """Build the value of a film.
 
     Arguments:
-        views: the tiles, left to right; each has one picture for every position, all of one size.
-        positions: the places on the time line.
+        views: the views from left to right, each with one tile per position, all of the same size.
+        positions: the positions on the timeline.
         words: the visitor's language.
-        run: films that share this name keep step.
-        at: position to begin with; negative counts from the end.
-        legend: (colour, "solid", "thin" or "dotted", words).
-        status: a line of text under a film that is still being made.
-        progress: share done of a run that is still going; None shows the time line.
-        lead: whether the last of three tiles comes first, and large, where there is no room for three.
-        smooth: whether tiles may be interpolated when enlarged; cells of a small map may not.
+        run: films with the same value move together.
+        at: initial position; negative values count from the end.
+        legend: entries (colour, "solid", "thin" or "dotted", text).
+        status: text below the film of a run in progress.
+        progress: completed share of a run in progress; None shows the timeline.
+        lead: on narrow screens, show the last of three views first and larger.
+        smooth: interpolate tiles when enlarging them; off for the cells of feature maps.
     """
     if not views:
         return {}
@@ -90,7 +90,7 @@ def film(
             }
             for view in views
         ],
-        "positions": [{"label": p.label, "say": p.say} for p in positions],
+        "positions": [{"label": p.label, "spoken": p.spoken} for p in positions],
         "run": run,
         "at": at % len(positions),
         "legend": [{"colour": colour, "line": line, "words": text} for colour, line, text in legend],

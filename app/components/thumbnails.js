@@ -1,5 +1,5 @@
 const root = element.querySelector('.thumbs') || element;
-const stamp = (item, v) => {
+const thumbnail = (item, v) => {
   const button = document.createElement('button');
   button.type = 'button';
   button.setAttribute('aria-pressed', item.seed === v.chosen);
@@ -18,10 +18,9 @@ const stamp = (item, v) => {
 const show = () => {
   const v = props.value;
   root.replaceChildren();
-  const headed = (text) => { const h = document.createElement('h2'); h.textContent = text; return h; };
-  const heading = headed(v.heading);
-  const row = document.createElement('div');
-  v.items.forEach((item) => row.append(stamp(item, v)));
+  const heading = (text) => { const h = document.createElement('h2'); h.textContent = text; return h; };
+    const row = document.createElement('div');
+  v.items.forEach((item) => row.append(thumbnail(item, v)));
   const another = document.createElement('button');
   another.type = 'button'; another.className = 'another'; another.textContent = v.another;
   const offered = [...v.items, ...v.real, ...v.hard].some((item) => item.seed === v.chosen);
@@ -29,11 +28,11 @@ const show = () => {
   another.onclick = () => trigger('click', { seed: 100 + Math.floor(Math.random() * 900000) });
   row.append(another);
   const paragraph = (text) => { const p = document.createElement('p'); p.textContent = text; return p; };
-  root.append(heading, row, paragraph(v.hint));
+  root.append(heading(v.heading), row, paragraph(v.hint));
   if (v.real.length) {
     const photographs = document.createElement('div');
-    v.real.forEach((item) => photographs.append(stamp(item, v)));
-    const above = headed(v.real_heading);
+    v.real.forEach((item) => photographs.append(thumbnail(item, v)));
+    const above = heading(v.real_heading);
     above.style.marginTop = '12px';
     root.append(above, photographs, ...v.real.map((item) => paragraph(item.text)));
   }
@@ -42,7 +41,7 @@ const show = () => {
     const summary = document.createElement('summary');
     summary.textContent = v.hard_heading;
     const worst = document.createElement('div');
-    v.hard.forEach((item) => worst.append(stamp(item, v)));
+    v.hard.forEach((item) => worst.append(thumbnail(item, v)));
     details.open = v.hard.some((item) => item.seed === v.chosen);
     details.append(summary, worst, paragraph(v.hard_hint));
     root.append(details);

@@ -1,6 +1,7 @@
-"""Pictures as small buttons: drawn ones, real ones each with its words, those a checkpoint does worst on behind a fold.
+"""Provide the thumbnails component: synthetic examples, sample images with captions, and the hardest examples.
 
-A front end shows MARKUP and SCRIPT as a component whose value is what `wording.thumbnails` returns; a click tells the seed.
+A front end shows MARKUP and SCRIPT as a component with the value returned by `descriptions.thumbnails`; a click event
+carries the seed.
 """
 
 from app.components import source

@@ -13,7 +13,7 @@ from app.core.settings import Choice, Number
 from app.course.bench import CASES
 from app.i18n import Words
 from app.views import paint
-from app.views.films import together
+from app.views.films import consensus
 from app.views.panels import PANELS, Panel
 from medsegdiff.metrics import binary_dice
 
@@ -94,10 +94,10 @@ def still(title: str, tile: paint.RGB, count: int, alt: str = "", bar: Bar | Non
 
 
 def dice_over_steps(recording: Recording) -> list[float]:
-    """Dice of what the members believe together, step by step."""
+    """Compute the Dice of the consensus at every step."""
     (reference,) = recording.opening.reference
     known = paint.fit(reference, recording.frames[0].mean.shape, smooth=False) > 0
-    return [dice(together(frame) > 0, known) for frame in recording.frames]
+    return [dice(consensus(frame) > 0, known) for frame in recording.frames]
 
 
 def of_recording(recording: Recording, words: Words) -> Mapping[str, Any]:

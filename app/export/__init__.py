@@ -1,1 +1,1 @@
-"""Files written from a finished run."""
+"""Write the files of a finished run."""

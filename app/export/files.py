@@ -1,7 +1,8 @@
-"""The files of a finished run: lossless maps, a mask for other programs, a film, a figure, a report.
+"""Write the files of a finished run: masks and maps, an animation, a figure and a report.
 
-Masks and maps are at the picture's own size and hold the very numbers of the result. The film and the figure are to look
-at. Nothing is written but pixels, geometry and the run's own facts: no name, no time, no tag of the file it came from.
+Masks and maps have the image's original size and the exact values of the result; the animation and the figure are for
+display. Files contain only pixels, geometry and the metadata of the run: no patient name, no time, and no other attribute of
+the input file.
 """
 
 import html
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "VOLUME_FILES", "figure_png", "figure_svg", "film_gif", "write", "write_volume"]
 
 FILES = ("mask", "nifti", "seg", "probability", "disagreement", "film", "figure", "drawing", "report")
-"""Keys of what `write` may make, in the order they are offered."""
+"""Keys of the files that `write` can return, in display order."""
 
 VOLUME_FILES = ("nifti", "seg", "probability", "disagreement", "report")
 
 _TILE, _GAP, _MARGIN, _BAR = 320, 16, 22, 10  # pixels of a figure
-_FRAME, _LAST = 120, 2000  # milliseconds of a film's frames, and of its end
+_FRAME, _LAST = 120, 2000  # milliseconds per frame, and of the last frame
 
 
 def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
-    """Write all files of a run on a picture; of a slice with a place in space, its mask there too."""
+    """Write all files of a run on an image; for a slice of a volume with geometry, also its mask in the volume."""
     folder = Path(folder)
     paths = write_maps(folder, finished)
     if cached_volume is not None and cached_volume.has_geometry:
@@ -56,7 +57,7 @@ def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume |
 
 
 def write_volume(folder: Path | str, result: "VolumeSegmentation", cached_volume: CachedVolume) -> dict[str, Path]:
-    """Write the files of a run on a whole volume, on the voxels of the file it came from."""
+    """Write the files of a run on a whole volume, on the voxel grid of the input file."""
     from medsegdiff.imaging import write_map
     from medsegdiff.imaging import write_volume as write_nifti
 
@@ -73,7 +74,7 @@ def write_volume(folder: Path | str, result: "VolumeSegmentation", cached_volume
 
 
 def _seg(folder: Path, labels: np.ndarray, cached_volume: CachedVolume, domain: object, digest: str) -> dict[str, Path]:
-    """Write DICOM SEG where the input was DICOM and can carry one."""
+    """Write a DICOM SEG if the input was DICOM and allows one."""
     if cached_volume.source is None:
         return {}
     from medsegdiff.config import Domain
@@ -82,13 +83,13 @@ def _seg(folder: Path, labels: np.ndarray, cached_volume: CachedVolume, domain: 
     assert isinstance(domain, Domain)
     try:
         write_seg(folder / "mask.dcm", labels, cached_volume.source, domain, digest)
-    except ValueError:  # some frames have no place to refer to; the other files hold the same mask
+    except ValueError:  # frames without references; the other files contain the same mask
         return {}
     return {"seg": folder / "mask.dcm"}
 
 
 def film_gif(path: Path | str, finished: RunOutput, words: Words) -> None:
-    """Write the run as an animated GIF: noisy mask, predicted mask, mask on the picture; the end stays for a while."""
+    """Write the run as an animated GIF: noisy mask, predicted mask and mask on the image, with a pause at the end."""
     columns = [view.tiles for view in films.step_views(finished.recording, words)]
     frames = [_palette(np.concatenate(tiles, 1)) for tiles in zip(*columns, strict=True)]
     last = len(frames) - 1
@@ -101,7 +102,7 @@ def _palette(tile: paint.RGB) -> Image.Image:
 
 
 def _tiles(finished: RunOutput) -> list[tuple[str, paint.RGB, Sequence[str], str]]:
-    """List a figure's tiles: key of its words, picture, colours of its scale, largest value."""
+    """List the tiles of a figure: key of the title, image, colours of the colour bar, largest value."""
     opening, outcome = finished.recording.opening, finished.recording.outcome
     height, width = opening.picture.shape[:2]
     size = round(height * _TILE / max(height, width)), round(width * _TILE / max(height, width))
@@ -120,7 +121,7 @@ def _map(values: np.ndarray, size: tuple[int, int], table: str) -> paint.RGB:
 
 
 def figure_png(path: Path | str, finished: RunOutput) -> None:
-    """Write a figure of picture, mask, probability and disagreement, lettered a to d, without words."""
+    """Write a figure of image, mask, probability and disagreement, labelled a to d, as PNG."""
     tiles = _tiles(finished)
     height, width = tiles[0][1].shape[:2]
     sheet = Image.new("RGB", (4 * width + 3 * _GAP, _MARGIN + height + 2 * _MARGIN), "white")
@@ -142,7 +143,7 @@ def _name(colours: Sequence[str]) -> str:
 
 
 def figure_svg(finished: RunOutput, words: Words) -> str:
-    """Draw the same figure with its words, as one SVG file that refers to nothing outside."""
+    """Draw the same figure with titles, as a self-contained SVG."""
     tiles = _tiles(finished)
     height, width = tiles[0][1].shape[:2]
     parts = []

@@ -18,7 +18,7 @@ from app.core.settings import CONTROLS, read
 from app.gradio_ui.mcp_disconnect import Callers
 from app.gradio_ui.page_state import refusal
 from app.inputs.images import upload
-from app.views.films import together
+from app.views.films import consensus
 
 __all__ = ["build"]
 
@@ -123,7 +123,7 @@ def build(session: Session, callers: Callers) -> None:
             for frame in (event for event in events if isinstance(event, Frame)):
                 with TemporaryDirectory() as folder:
                     path = Path(folder) / f"step-{frame.index + 1}.png"
-                    write_labels(path, together(frame))
+                    write_labels(path, consensus(frame))
                     yield _told(frame) | {"shares": list(frame.shares)}, str(path)
 
     def model_info() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app.analysis import comparisons
-from app.analysis.comparisons import ANCHOR, Rung, Setup, Side
+from app.analysis.comparisons import ANCHOR, Setup, Side, StepsResult
 from app.core.settings import CONTROLS, Choice, read
 from app.gradio_ui import run_button
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
@@ -68,7 +68,7 @@ def build(page: PageState) -> Tab:
             settings = read(values[6:], trace=False)
             sides = yield from _sides(page, selection.target, settings, setups(name, values), runs.line, w)
             pictures, w = (
-                tuple(comparison_views.layers(side, selection.target) for side in sides),
+                tuple(comparison_views.overlay(side, selection.target) for side in sides),
                 latest.words(language),
             )
             yield {
@@ -82,7 +82,10 @@ def build(page: PageState) -> Tab:
     ) -> Iterator[Update]:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
-            settings, names = read(values, trace=False), comparisons.peers(page.session, page.session.task(name))
+            settings, names = (
+                read(values, trace=False),
+                comparisons.checkpoints_for(page.session, page.session.task(name)),
+            )
             chosen = [Setup(one, settings.sampler, settings.steps) for one in names]
             sides = yield from _sides(page, selection.target, settings, chosen, runs_all.line, w)
             w = latest.words(language)
@@ -94,15 +97,15 @@ def build(page: PageState) -> Tab:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
             settings, found = read(values, trace=False), []
-            for event in comparisons.ladder(page.session, name or "", selection.target, settings):
+            for event in comparisons.sweep_steps(page.session, name or "", selection.target, settings):
                 w = latest.words(language)
                 match event:
                     case Progress():
                         yield {climbs.line: _status(event, w)}
-                    case Rung():
+                    case StepsResult():
                         found.append(event)
-                        yield {rungs: comparison_views.rung_words(found, w)}
-            figures = comparison_views.rung_charts(found, w)
+                        yield {rungs: comparison_views.sweep_table(found, w)}
+            figures = comparison_views.sweep_charts(found, w)
             yield {chart: gr.update(value=figure, visible=True) for chart, figure in zip(charts, figures, strict=True)}
 
     boxes = [first[0], second[0]]

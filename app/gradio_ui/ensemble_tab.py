@@ -55,7 +55,7 @@ def build(page: PageState) -> Tab:
             reason = w("ensemble.not_run" if recording is None else "ensemble.one_member")
             return update | {crowded: gr.update(visible=False), empty: f"<p>{reason}</p>"}
         area = ensemble_views.area_chart(ensemble.areas(recording), w)
-        rows = ensemble.enough(recording)
+        rows = ensemble.subset_scores(recording)
         return (
             update
             | film.show(shown, selection, w)
@@ -65,7 +65,7 @@ def build(page: PageState) -> Tab:
                 fused: ensemble_views.fusion_film(recording, w),
                 rules: ensemble_views.fusion_words(recording, w),
                 plots[0]: area,
-                plots[1]: ensemble_views.enough_chart(rows, w, reference=bool(recording.opening.reference)),
+                plots[1]: ensemble_views.subset_chart(rows, w, reference=bool(recording.opening.reference)),
                 picked: ensemble_views.members(recording, w, None),
                 download: gr.update(visible=False),
             }

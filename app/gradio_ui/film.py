@@ -68,7 +68,7 @@ def show(shown: Shown, selection: Selection, w: Words) -> Update:
 
 def _drawn(panel: panels.Panel, recording: Recording, language: str) -> tuple[dict[str, Any], list[Any]]:
     w, run = words(language), f"{recording.facts['digest'][:8]}-{id(recording)}"
-    return panels.cast(panel, recording, w, run), panels.charts_of(panel, recording, w)
+    return panels.film_of(panel, recording, w, run), panels.charts_of(panel, recording, w)
 
 
 _kept = lru_cache(maxsize=64)(_drawn)

@@ -123,7 +123,7 @@ def _lay_change(page: PageState, panel: str) -> _Changed:
         row = next((row for row in rows if row.key == key), rows[0])
         numbers = [given[widget] for widget in dials[row.key]]
         with refusing(w, "errors.settings"):
-            fields = comparisons.change(row.key, [] if row.drawn else numbers, numbers[0] if row.drawn else [])
+            fields = comparisons.change(row.key, [] if row.custom else numbers, numbers[0] if row.custom else [])
             events = comparisons.intervene(
                 page.session, selection.target, selection.recording, selection.labels, row.key, fields
             )
@@ -145,7 +145,7 @@ def _lay_change(page: PageState, panel: str) -> _Changed:
 def _lay_dials(page: PageState, row: Change) -> list[Any]:
     """Lay the dials of one change; they show when it is chosen."""
     with gr.Row(elem_classes="dials", elem_id=f"dials-{row.key}"):
-        if row.drawn:
+        if row.custom:
             return [_lay_equaliser(page)]
         return [
             page.localized(
@@ -166,7 +166,7 @@ def _lay_equaliser(page: PageState) -> Any:
     """Lay a profile to draw."""
     return page.localized(
         gr.HTML,
-        lambda w: {"label": w("dial.drawn.label")},
+        lambda w: {"label": w("dial.custom.label")},
         value=[1.0] * equaliser.GAINS,
         html_template=equaliser.MARKUP,
         js_on_load=equaliser.SCRIPT,

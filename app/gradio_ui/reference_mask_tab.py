@@ -84,8 +84,8 @@ def build(page: PageState) -> Tab:
                 for button, key in zip(files, _FILES, strict=True)
             }
         return copies | {
-            told: reference_mask_views.words_of(found, source, w),
-            film: reference_mask_views.both(selection.target.opening.picture, labels, known, names, found, w),
+            told: reference_mask_views.score_table(found, source, w),
+            film: reference_mask_views.contours(selection.target.opening.picture, labels, known, names, found, w),
             row: gr.update(visible=True),
         }
 
@@ -95,7 +95,7 @@ def build(page: PageState) -> Tab:
         small = paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
         names = _names(page, selection)
         canvas = {"background": small, "layers": [], "composite": None}
-        update: Update = {classes: reference_mask_views.class_words(names, w)}
+        update: Update = {classes: reference_mask_views.class_legend(names, w)}
         if selection.tab_cache.get("reference_mask") != (selection.target, names):  # else what is painted on it stays
             update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
             update[page.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}

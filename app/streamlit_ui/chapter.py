@@ -12,7 +12,7 @@ from app.course.chapters import CHAPTERS
 from app.course.visit import Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
-from app.views.panels import PANELS, cast, charts_of
+from app.views.panels import PANELS, charts_of, film_of
 
 __all__ = ["equations", "page", "seen_of"]
 
@@ -138,7 +138,7 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         panel = next(p for p in there if p.key == key)
     run = f"replay-{chosen}"
     steps = next(p for p in PANELS if p.key == "steps")
-    films = [cast(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
+    films = [film_of(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
     seen = Seen(tuple(f for f in films if f), tuple(charts_of(panel, recording, w)))
     widgets.show(chapter, seen, visit, prefix=f"replay.{chosen}.{panel.key}.")
     _looked_at(chapter, visit, chosen, 2)

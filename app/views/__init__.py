@@ -1,1 +1,1 @@
-"""Finished runs as pictures, films, charts and sentences."""
+"""Turn finished runs into images, films, charts and text."""

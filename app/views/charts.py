@@ -1,7 +1,7 @@
-"""Arrays to plotly figures. Curves and still maps; what moves with the steps is a film.
+"""Draw curves and heat maps as Plotly figures.
 
-One look: no background of its own, so that it sits on a light and on a dark page; the colours of `paint`; numbers on every
-axis and colour bar.
+All figures share one style: a transparent background for light and dark pages, the colours of `paint`, and tick labels on
+every axis and colour bar. Data that change over the steps are shown by `films` instead.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class Curve:
         color: str = "",
     ) -> None:
         self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
-        self.color = color  # else one of the cycle's, by name
-        self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots" is a dotted line
+        self.color = color  # by default from _CYCLE, one colour per name
+        self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots": a dotted line
 
 
 class Map:
@@ -62,7 +62,7 @@ class Map:
         self.title, self.values, self.scale, self.low, self.high, self.x, self.y = title, values, scale, low, high, x, y
 
 
-def _dressed(figure: Figure, height: int) -> Figure:
+def _styled(figure: Figure, height: int) -> Figure:
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
@@ -81,9 +81,9 @@ def _dressed(figure: Figure, height: int) -> Figure:
 def curves(
     lines: Sequence[Curve], titles: Sequence[str], x: str, y: Sequence[str], *, least: Sequence[float | None] = ()
 ) -> Figure:
-    """Draw lines in panels side by side; a name has one colour and one entry in the legend.
+    """Draw lines in panels side by side; lines of the same name share colour and legend entry.
 
-    `least` keeps a panel's axis from zooming in: it spans at least from there to 1.
+    `least` gives for each panel an upper bound of the lower end of its y axis, which then ends at 1.
     """
     figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.1)
     names = list(dict.fromkeys(line.name for line in lines))
@@ -113,13 +113,13 @@ def curves(
         if low is not None:
             lowest = min(value for line in lines if line.panel == i for value in line.y)
             figure.update_yaxes(range=[min(low, lowest) - 0.01, 1.01], col=i + 1)
-    rows = max(min(len(names), 3), -(-len(names) // 3)) if len(titles) == 1 else 1  # of a legend that has little room
-    figure = _dressed(figure, 300 + 20 * rows)
+    rows = max(min(len(names), 3), -(-len(names) // 3)) if len(titles) == 1 else 1  # of the legend
+    figure = _styled(figure, 300 + 20 * rows)
     return figure.update_layout(margin={"b": 64 + 20 * rows})
 
 
 def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "", square: bool = True) -> Figure:
-    """Draw heat maps in a grid, each with its numbers."""
+    """Draw heat maps in a grid, each with its own colour bar."""
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = make_subplots(
@@ -154,7 +154,7 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
             row=row + 1,
             col=column + 1,
         )
-        lowest = i + columns >= len(pictures)  # of its column: above others a title would lie on theirs
+        lowest = i + columns >= len(pictures)  # only the lowest map of a column has an axis title
         figure.update_xaxes(
             title=x if lowest else "", row=row + 1, col=column + 1, constrain="domain", showgrid=False, zeroline=False
         )
@@ -170,12 +170,16 @@ def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "",
             if not x:
                 figure.update_xaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
                 figure.update_yaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
-    figure = _dressed(figure, 70 + 220 * rows)
+    figure = _styled(figure, 70 + 220 * rows)
     return figure.update_layout(margin={"b": 16 if square else 48})
 
 
 def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarray, " r"]]:
-    """Average a centred spectrum over rings of equal frequency: (cycles per cell, mean)."""
+    """Average a centred spectrum over rings of equal radial frequency.
+
+    Returns:
+        Frequencies in cycles per cell, and the mean of each ring.
+    """
     values = np.asarray(spectrum, np.float64)
     height, width = values.shape
     v, u = np.meshgrid(

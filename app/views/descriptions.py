@@ -1,6 +1,6 @@
-"""Facts in words: what the page says of a picture, a checkpoint and a run, in the visitor's language.
+"""Describe images, checkpoints and runs in the visitor's language.
 
-What goes onto the page as HTML is escaped here; a name that a file or a checkpoint brought along stays text.
+Functions that return HTML escape all text, including names read from files and checkpoints.
 """
 
 import html
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, Any]:
-    """Offer the pictures of a checkpoint's task, one of them chosen: drawn ones, those it does worst on, borrowed ones."""
+    """Build the value of the thumbnails component: synthetic examples, sample images and the hardest examples."""
     task = known.task if known else catalogue.TASK
     named = w.known(f"task.{task}", task)
     of, worst = catalogue.hard(known.name, known.sha256) if known else (0, ())
@@ -77,59 +77,59 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
 
 
 def parts(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
-    """Name the parts of the network that a run tells about, as choices."""
+    """List the network components that a run has recorded, as (label, key) choices."""
     there = [p.key for p in panels.PANELS if p.tab == "inside" and recording is not None and p.needs(recording)]
     return [(w(f"panel.{key}.title"), key) for key in there]
 
 
 def warning(known: Card | None, w: Words) -> str:
-    """Say what must not be overlooked about a checkpoint, or that there is none; else nothing."""
+    """Warn if there is no checkpoint or it is untrained, as HTML; otherwise an empty string."""
     if known is None:
         return f"<p>{html.escape(w('model.none'))}</p>"
     return "" if known.trained else f"<p>{html.escape(w('model.untrained'))}</p>"
 
 
 def domain(known: Card | None, image: InputImage, w: Words) -> str:
-    """Say in one sentence what speaks against a picture, as HTML; of a drawn one, only whether it stands in for another."""
+    """State whether an image resembles the training data, as HTML; for a phantom, whether it replaces a sample image."""
     if image.seed is not None:
         row = missing(image.seed)
         if row is None:
             return ""
         why = "absent" if known and known.task in row.crops else "other"
-        said = w(f"sample.{why}", what=w(f"sample.{row.key}.alt"), package=row.package)
-        return f'<p class="doubt">{html.escape(said)}</p>'
+        text = w(f"sample.{why}", what=w(f"sample.{row.key}.alt"), package=row.package)
+        return f'<p class="doubt">{html.escape(text)}</p>'
     if known is None:
         return ""
     found = [w(f"domain.{finding.key}", **finding.values) for finding in check(known, image)]
     modality = w.known(f"modality.{known.modality}", known.modality)
     if found:
-        said = w("domain.doubt", reasons=reduce(lambda one, other: w("domain.and", one=one, other=other), found))
+        text = w("domain.doubt", reasons=reduce(lambda one, other: w("domain.and", one=one, other=other), found))
     else:
-        said = w("domain.fine", modality=modality)
-    return f'<p class="{"doubt" if found else "fine"}">{html.escape(said)}</p>'
+        text = w("domain.fine", modality=modality)
+    return f'<p class="{"doubt" if found else "fine"}">{html.escape(text)}</p>'
 
 
 def estimate(seconds: float | None, w: Words) -> str:
-    """Say how long a run will take, as HTML; nothing where nobody has measured yet."""
+    """State the estimated time of a run, as HTML; an empty string if it is unknown."""
     if seconds is None:
         return ""
     return f"<p>{html.escape(w('run.estimate', seconds=f'{seconds:.0f}' if seconds >= 10 else f'{seconds:.1f}'))}</p>"
 
 
 def brief(known: Card | None, w: Words) -> str:
-    """Say in a line what a checkpoint is for and how well it was measured to do that, as HTML."""
+    """Summarise a checkpoint in one line: modality, classes, measured Dice and licence, as HTML."""
     if known is None:
         return ""
     labels = [w.known(f"class.{label}", label) for label in known.labels]
-    said = [
+    items = [
         w.known(f"modality.{known.modality}", known.modality),
         ", ".join(labels) if len(labels) < 4 else w("model.classes", count=len(labels)),
     ]
     dice, pictures = catalogue.measured(known.name, known.sha256)
     if pictures:
-        said.append(w("model.measured", dice=f"{dice:.3f}", pictures=pictures))
-    said.append(w("model.licence", licence=_licence(known, w)))
-    return f"<p>{html.escape(' · '.join(said))}</p>"
+        items.append(w("model.measured", dice=f"{dice:.3f}", pictures=pictures))
+    items.append(w("model.licence", licence=_licence(known, w)))
+    return f"<p>{html.escape(' · '.join(items))}</p>"
 
 
 def _licence(known: Card, w: Words) -> str:
@@ -137,18 +137,18 @@ def _licence(known: Card, w: Words) -> str:
 
 
 def chrome(w: Words) -> str:
-    """Say what the toolkit says in its own words, and in the browser's language, in ours: a style that page.css reads."""
-    said = (
-        f"--said-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};" for name in ("drop", "api", "look")
+    """Translate labels of Gradio itself, as a style element with CSS variables that page.css uses."""
+    labels = (
+        f"--label-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};" for name in ("drop", "api", "look")
     )
-    return f"<style>:root {{ {' '.join(said)} }}</style>"
+    return f"<style>:root {{ {' '.join(labels)} }}</style>"
 
 
 def card(known: Card | None, w: Words) -> str:
-    """Say what a checkpoint is."""
+    """Describe a checkpoint, as HTML."""
     if known is None:
         return ""
-    said = w(
+    text = w(
         "model.card",
         kind={"v1": "MedSegDiff (V1)", "v2": "MedSegDiff-V2", "unet": w("model.plain")}.get(known.kind, known.kind),
         parameters=f"{known.parameters / 1e6:.1f}",
@@ -159,21 +159,21 @@ def card(known: Card | None, w: Words) -> str:
         licence=_licence(known, w),
         digest=known.sha256[:16],
     )
-    return f"<p>{html.escape(said)}</p>"
+    return f"<p>{html.escape(text)}</p>"
 
 
 def option(field: str, choice: str | int, w: Words) -> str:
-    """Name a choice of a control."""
+    """Return the label of an option of a control."""
     if field == "size":
         return f"{choice} × {choice}" if choice else w("settings.trained_size")
     return w(f"settings.{field}.{choice}")
 
 
-_BARE = ("CT", "MR", "PT")  # modalities whose own pictures hardly ever carry text
+_BARE = ("CT", "MR", "PT")  # modalities whose images hardly ever contain burned-in text
 
 
 def waiting(image: InputImage, w: Words) -> str:
-    """Say what lies ready to be run."""
+    """Describe the image that is ready to be run."""
     picture = image.picture
     if image.seed is not None:
         return w("picture.waiting", seed=image.seed)
@@ -181,33 +181,33 @@ def waiting(image: InputImage, w: Words) -> str:
         return w("sample.waiting", what=w(f"sample.{image.sample}.alt"))
     if picture.slice_count > 1:
         values = {"slice": picture.slice_index + 1, "slices": picture.slice_count}
-        said = w("picture.yours_slice", height=picture.height, width=picture.width, **values)
+        text = w("picture.yours_slice", height=picture.height, width=picture.width, **values)
     else:
-        said = w("picture.yours", height=picture.height, width=picture.width)
+        text = w("picture.yours", height=picture.height, width=picture.width)
     if picture.burned_in:
-        return said + w("picture.burned")
+        return text + w("picture.burned")
     doubtful = picture.source_kind == "dicom" and picture.burned_in is None and picture.modality not in _BARE
-    return said + w("picture.maybe_burned") if doubtful else said
+    return text + w("picture.maybe_burned") if doubtful else text
 
 
 def facts(recording: Recording, w: Words, *, live: bool) -> str:
-    """Say a run in numbers, as HTML."""
+    """Format the figures of a run, as HTML."""
     known = recording.facts
     cells = []
     for label, area in known["areas"].items():
         detail = "result.area_detail_mm2" if "mm2" in area else "result.area_detail"
-        told = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
+        note = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
         cells.append(
-            (w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), told)
+            (w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), note)
         )
     for i, dice in enumerate(known["dice"]):
         if all(math.isnan(d) for d in dice):
             cells.append((w("result.dice"), "–", w("result.dice_none")))
             continue
-        told = w("result.dice_detail")
+        note = w("result.dice_detail")
         if known["anchor_dice"]:
-            told = w("result.dice_detail_anchor", anchor=f"{mean(known['anchor_dice'][i]):.3f}")
-        cells.append((w("result.dice"), f"{mean(dice):.3f}", told))
+            note = w("result.dice_detail_anchor", anchor=f"{mean(known['anchor_dice'][i]):.3f}")
+        cells.append((w("result.dice"), f"{mean(dice):.3f}", note))
     settings = known["settings"]
     if settings["members"] > 1:
         cells.append((w("result.disagreement"), f"{known['disagreement']:.3f}", w("result.disagreement_detail")))

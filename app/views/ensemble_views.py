@@ -1,4 +1,4 @@
-"""An ensemble for the eye and the ear: its fusions, its spread, how many members are enough, how far to believe it."""
+"""Show an ensemble: fusion rules, spread of the members, quality by ensemble size, and calibration."""
 
 import html
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from app.analysis import ensemble
 from app.analysis.comparisons import agreement
-from app.analysis.ensemble import Areas, Calibration, Enough
+from app.analysis.ensemble import Areas, Calibration, SubsetScore
 from app.components.gallery import gallery
 from app.components.scrubber import Position, View, film
 from app.core.frames import Recording
@@ -23,15 +23,15 @@ __all__ = [
     "area_chart",
     "calibration_chart",
     "calibration_words",
-    "enough_chart",
     "fusion_film",
     "fusion_words",
     "members",
+    "subset_chart",
 ]
 
 
 def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
-    """Show the same members fused by every rule."""
+    """Make a film of the members fused by every rule."""
     opening = recording.opening
     size = tile_size(opening.picture, 1)
     picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
@@ -44,7 +44,7 @@ def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
 
 
 def fusion_words(recording: Recording, words: Words) -> str:
-    """Compare the rules in a table, as HTML."""
+    """Make a table that compares the fusion rules, as HTML."""
     fused, names = ensemble.fusions(recording), recording.facts["labels"]
     shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
     reference = recording.opening.reference
@@ -62,7 +62,7 @@ def fusion_words(recording: Recording, words: Words) -> str:
 
 
 def area_chart(found: Areas, words: Words) -> Figure:
-    """Draw every member's area, their mean and its interval."""
+    """Draw the area of each member, their mean and its confidence interval."""
     count = len(found.shares)
     ends = [0.5, count + 0.5]
     lines = [
@@ -76,8 +76,8 @@ def area_chart(found: Areas, words: Words) -> Figure:
     return curves(lines, [words("ensemble.area_title")], words("ensemble.member"), [words("chart.percent")])
 
 
-def enough_chart(rows: Sequence[Enough], words: Words, *, reference: bool) -> Figure:
-    """Draw the Dice of ensembles over their size, on average and from worst to best."""
+def subset_chart(rows: Sequence[SubsetScore], words: Words, *, reference: bool) -> Figure:
+    """Draw the Dice of subsets of the members against their size: mean, worst and best."""
     sizes = [row.members for row in rows]
     lines = [
         Curve(words("ensemble.size_mean"), sizes, [row.dice for row in rows]),
@@ -89,33 +89,33 @@ def enough_chart(rows: Sequence[Enough], words: Words, *, reference: bool) -> Fi
 
 
 def calibration_chart(known: Calibration, words: Words) -> Figure:
-    """Draw how often a class is there over the probability it was given; the diagonal is what one would wish for."""
+    """Draw the reliability diagram: observed frequency against predicted probability, with the diagonal as reference."""
     lines = [Curve(words("ensemble.ideal"), [0, 1], [0, 1], mode="dots", width=1.5)]
     for i, (name, bins) in enumerate(known.classes.items()):
-        said, true = [b[0] for b in bins], [b[1] for b in bins]
+        confidence, frequency = [b[0] for b in bins], [b[1] for b in bins]
         color = paint.CLASSES[i % len(paint.CLASSES)] if len(known.classes) > 1 else ""
-        mode = "" if len(said) < 16 else "lines"
-        lines.append(Curve(words.known(f"class.{name}", name), said, true, mode=mode, color=color))
+        mode = "" if len(confidence) < 16 else "lines"
+        lines.append(Curve(words.known(f"class.{name}", name), confidence, frequency, mode=mode, color=color))
     return curves(lines, [words("ensemble.reliability")], words("ensemble.confidence"), [words("ensemble.frequency")])
 
 
 def calibration_words(known: Calibration | None, words: Words) -> str:
-    """Say what the reliability plot is of, and what disagreement is not, as HTML."""
+    """Describe how the calibration was measured, as HTML."""
     if known is None:
         return f"<p>{html.escape(words('ensemble.not_measured'))}</p>"
     settings = known.settings
-    said = words(
+    text = words(
         "ensemble.measured",
         pictures=known.pictures,
         members=settings["members"],
         steps=settings["steps"],
         ece=f"{known.ece:.3f}",
     )
-    return f"<p>{html.escape(said)}</p>"
+    return f"<p>{html.escape(text)}</p>"
 
 
 def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
-    """Show every member's mask, to choose the best."""
+    """Build the gallery of the members' masks, with `chosen` selected."""
     opening, outcome = recording.opening, recording.outcome
     size = tile_size(opening.picture, 40, most=144)
     picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
@@ -123,9 +123,9 @@ def members(recording: Recording, words: Words, chosen: int | None) -> dict[str,
     tiles, captions, alts = [], [], []
     for i, labels in enumerate(outcome.members):
         tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference))
-        told = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
+        parts = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
         if opening.reference:
-            told.append(f"Dice {brief(names, dice(labels, opening.reference[0], len(names)), words)}")
-        captions.append(" · ".join(told))
-        alts.append(", ".join(told))
+            parts.append(f"Dice {brief(names, dice(labels, opening.reference[0], len(names)), words)}")
+        captions.append(" · ".join(parts))
+        alts.append(", ".join(parts))
     return gallery(tiles, captions, alts, chosen, words("ensemble.pick"))

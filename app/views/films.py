@@ -1,7 +1,7 @@
-"""Films of a run: what each panel shows at every position of the time line, as tiles with words for those who listen.
+"""Build the films of a run: the tiles of each panel at every position of the timeline, with text alternatives.
 
-The time line begins with the condition network's own opinion where there is one, goes through the steps, and ends with the
-fused result. What has no picture of its own at either end shows that of its neighbour.
+The timeline starts with the anchor prediction (V2), continues with the steps, and ends with the fused result. A view
+without a tile of its own at either end repeats the neighbouring one.
 """
 
 from collections.abc import Sequence
@@ -19,34 +19,34 @@ from app.views import paint
 __all__ = [
     "CELLS",
     "MEMBERS_SHOWN",
-    "cut",
+    "consensus",
+    "consensus_tile",
     "encoding_views",
     "kind_words",
     "legend",
     "live",
     "member_views",
     "parser_views",
+    "per_position",
     "plane",
     "positions",
     "share",
-    "spread",
     "stage_words",
     "step_views",
     "still",
     "tile_size",
-    "together",
     "transformer_views",
 ]
 
 _VIRIDIS, _CIVIDIS = Bar(paint.VIRIDIS, "0", "1"), paint.CIVIDIS
-CELLS = (64, 64)  # a small map's tile: the browser enlarges its cells
-_BESIDE = (128, 128)  # of a small map beside a picture
+CELLS = (64, 64)  # tile of a feature map; the browser enlarges its cells
+_AFFINITY = (128, 128)  # tile of an affinity map and of the image beside it
 MEMBERS_SHOWN = 6
-_LIVE = 192  # longest side of a tile that is seen for a tenth of a second
+_LIVE = 192  # longest side of a tile during a run, in pixels
 
 
 def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
-    """Show a picture that waits to be run."""
+    """Show an image that has not been run yet."""
     size = tile_size(opening.picture, 1)
     reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
     tile = paint.on_picture(paint.fit(opening.picture, size), np.zeros(size, np.uint8), reference)
@@ -57,14 +57,14 @@ def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
 
 
 def live(opening: Opening, frame: Frame | None, words: Words, status: str, progress: float) -> dict[str, Any]:
-    """Show one moment of a run that is still going: the opening, or a step."""
+    """Show the current state of a run in progress: the opening, or a step."""
     size = tile_size(opening.picture, 1, most=_LIVE)
     if frame is None:
         empty = np.full((8, 8), 128, np.uint8)
-        belief = opening.anchor[0] if opening.anchor else np.zeros((8, 8), np.uint8)
-        views = _triple(opening, empty, belief, _half(belief, size), (), size)
+        prediction = opening.anchor[0] if opening.anchor else np.zeros((8, 8), np.uint8)
+        views = _triple(opening, empty, prediction, _threshold(prediction, size), (), size)
     else:
-        views = _triple(opening, frame.x_t, frame.x_0, cut(frame, size), frame.members, size)
+        views = _triple(opening, frame.x_t, frame.x_0, consensus_tile(frame, size), frame.members, size)
     titles = _titles(words)
     named = [View(title, [tile], [f"{title}. {status}"], bar) for (title, bar), tile in zip(titles, views, strict=True)]
     return film(
@@ -73,7 +73,7 @@ def live(opening: Opening, frame: Frame | None, words: Words, status: str, progr
 
 
 def positions(recording: Recording, words: Words) -> list[Position]:
-    """List the places of the time line: the opening where there is one, the steps, the result."""
+    """List the positions of the timeline: the anchor prediction if there is one, the steps, the result."""
     settings, places = recording.facts["settings"], []
     for anchor in recording.opening.anchor:
         text = words("film.before", share=f"{100 * float((anchor > 127).mean()):.1f}")
@@ -92,22 +92,22 @@ def positions(recording: Recording, words: Words) -> list[Position]:
     return [*places, Position(text, text)]
 
 
-def spread(recording: Recording, tiles: Sequence[Any], first: Any = None, last: Any = None) -> list[Any]:
-    """Give every position its tile: the opening the first step's, the result the last step's, unless they have their own."""
+def per_position(recording: Recording, tiles: Sequence[Any], first: Any = None, last: Any = None) -> list[Any]:
+    """Extend the values of the steps to all positions; without `first` and `last`, those of the first and last step repeat."""
     before = [tiles[0] if first is None else first] * len(recording.opening.anchor)
     return [*before, *tiles, tiles[-1] if last is None else last]
 
 
 def tile_size(picture: paint.RGB, count: int, most: int = SIDE) -> tuple[int, int]:
-    """Choose a tile's (height, width): the picture's shape, smaller where many tiles make a sheet."""
+    """Choose the (height, width) of a tile: the aspect ratio of the image, smaller if there are many tiles."""
     height, width = picture.shape[:2]
     side = min(most, SIDE if count <= 26 else 192)
     scale = side / max(height, width)
     return max(8, round(height * scale)), max(8, round(width * scale))
 
 
-def together(frame: Frame) -> UInt8[ndarray, "s s"]:
-    """What the members believe together at a step, as labels: one class by their mean, several by their votes."""
+def consensus(frame: Frame) -> UInt8[ndarray, "s s"]:
+    """Combine the members at a step to labels: by their mean probability for one class, by majority vote for several."""
     if frame.members.max(initial=0) <= 1:
         return (frame.mean > 127).astype(np.uint8)
     votes = np.stack([(frame.members == c).sum(0) for c in range(int(frame.members.max()) + 1)])
@@ -115,18 +115,18 @@ def together(frame: Frame) -> UInt8[ndarray, "s s"]:
 
 
 def share(frame: Frame) -> float:
-    """Say how much of the picture they believe to be mask, in percent."""
-    return 100 * float((together(frame) > 0).mean())
+    """Compute the foreground share of the consensus, in percent of the image."""
+    return 100 * float((consensus(frame) > 0).mean())
 
 
-def cut(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
-    """Bring what they believe to a tile; a probability is enlarged before it is cut, so that its border is smooth."""
+def consensus_tile(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+    """Resize the consensus to a tile; probabilities are resized before thresholding, which gives a smooth contour."""
     if frame.members.max(initial=0) <= 1:
-        return _half(frame.mean, size)
-    return paint.fit(together(frame), size, smooth=False)
+        return _threshold(frame.mean, size)
+    return paint.fit(consensus(frame), size, smooth=False)
 
 
-def _half(probability: UInt8[ndarray, "s s"], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+def _threshold(probability: UInt8[ndarray, "s s"], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     return (paint.fit(probability, size) > 127).astype(np.uint8)
 
 
@@ -165,7 +165,7 @@ def _lines(opening: Opening, words: Words, members: bool) -> list[tuple[str, str
 
 
 def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[str, str, str]]:
-    """Say what the lines on the picture mean: (colour, kind of line, words)."""
+    """Describe the lines drawn on the image: (colour, kind of line, text)."""
     lines = _lines(recording.opening, words, members and recording.facts["settings"]["members"] > 1)
     names = recording.facts["labels"]
     if len(names) == 1:
@@ -180,16 +180,16 @@ def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[s
 
 
 def step_views(recording: Recording, words: Words) -> list[View]:
-    """Show the noisy mask, the predicted clean mask, and the mask on the picture."""
+    """Show the noisy mask, the predicted clean mask, and the mask on the image."""
     opening, outcome, kept = recording.opening, recording.outcome, recording.frames
     size = tile_size(opening.picture, len(kept) + 2)
-    columns = [_triple(opening, kept[0].x_t, anchor, _half(anchor, size), (), size) for anchor in opening.anchor]
-    columns += [_triple(opening, f.x_t, f.x_0, cut(f, size), f.members, size) for f in kept]
+    columns = [_triple(opening, kept[0].x_t, anchor, _threshold(anchor, size), (), size) for anchor in opening.anchor]
+    columns += [_triple(opening, f.x_t, f.x_0, consensus_tile(f, size), f.members, size) for f in kept]
     fused = paint.fit(outcome.labels, size, smooth=False)
     columns.append(_triple(opening, kept[-1].x_t, outcome.probability, fused, (), size))
-    says = [p.say for p in positions(recording, words)]
+    texts = [p.spoken for p in positions(recording, words)]
     return [
-        View(title, [column[i] for column in columns], [f"{title}. {say}" for say in says], bar)
+        View(title, [column[i] for column in columns], [f"{title}. {text}" for text in texts], bar)
         for i, (title, bar) in enumerate(_titles(words))
     ]
 
@@ -197,9 +197,9 @@ def step_views(recording: Recording, words: Words) -> list[View]:
 def _plane_views(
     recording: Recording, words: Words, kind: str, table: str = "cividis", size: tuple[int, int] = CELLS
 ) -> list[View]:
-    """Show every stage's map of this kind as a view; the scale of a view holds for all its steps."""
+    """Show the maps of one kind, one view per stage; a view uses the same colour scale at all steps."""
     views = []
-    says = [p.say for p in positions(recording, words)]
+    texts = [p.spoken for p in positions(recording, words)]
     for stage in dict.fromkeys(p.stage for f in recording.frames for p in f.planes if p.kind == kind):
         values = [plane(frame, kind, stage).astype(np.float32) for frame in recording.frames]
         low, high = (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
@@ -208,64 +208,64 @@ def _plane_views(
         numbers = [
             words("film.numbers", low=f"{v.min():.3g}", mean=f"{v.mean():.3g}", high=f"{v.max():.3g}") for v in values
         ]
-        alts = [f"{title}. {say}. {told}" for say, told in zip(says, spread(recording, numbers), strict=True)]
+        alts = [f"{title}. {text}. {n}" for text, n in zip(texts, per_position(recording, numbers), strict=True)]
         colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
-        views.append(View(title, spread(recording, tiles), alts, Bar(colours, f"{low:.3g}", f"{high:.3g}")))
+        views.append(View(title, per_position(recording, tiles), alts, Bar(colours, f"{low:.3g}", f"{high:.3g}")))
     return views
 
 
 def plane(frame: Frame, kind: str, stage: str) -> ndarray:
-    """Find one map of a frame."""
+    """Return one map of a frame."""
     return next(p.values for p in frame.planes if (p.kind, p.stage) == (kind, stage))
 
 
 def kind_words(kind: str, words: Words) -> str:
-    """Name a kind of map."""
+    """Return the label of a kind of map."""
     return words(f"plane.{kind.replace(' ', '_')}")
 
 
 def stage_words(stage: str, words: Words) -> str:
-    """Say a place in the visitor's language; the network names it in English."""
+    """Translate the name of a stage, which the network gives in English."""
     for english in ("noise asks semantics", "semantics asks noise", "stage", "block", "level", "channel", "mean"):
         stage = stage.replace(english, words(f"stage.{english.replace(' ', '_')}"))
     return stage
 
 
 def parser_views(recording: Recording, words: Words) -> list[View]:
-    """Show the spectra before and after every FF-Parser."""
+    """Show the spectra before and after each FF-Parser."""
     before, after = (_plane_views(recording, words, f"spectrum {when}") for when in ("before", "after"))
     return [view for pair in zip(before, after, strict=True) for view in pair]
 
 
 def encoding_views(recording: Recording, words: Words) -> list[View]:
-    """Show the affinity of image and mask features beside the picture."""
+    """Show the affinity maps of image and mask features beside the image."""
     picture = step_views(recording, words)[2]
-    tiles = [paint.fit(tile, _BESIDE) for tile in picture.tiles]
-    beside = View(picture.title, tiles, picture.alts)
-    return [beside, *_plane_views(recording, words, "affinity", size=_BESIDE)]
+    tiles = [paint.fit(tile, _AFFINITY) for tile in picture.tiles]
+    image = View(picture.title, tiles, picture.alts)
+    return [image, *_plane_views(recording, words, "affinity", size=_AFFINITY)]
 
 
 def transformer_views(recording: Recording, words: Words) -> list[View]:
-    """Show the affinities of token frequencies, and the band-pass surfaces."""
+    """Show the affinity matrices of token frequencies, and the NBP-Filter surfaces."""
     affinities = _plane_views(recording, words, "token affinity")
     return [*affinities, *_plane_views(recording, words, "band", "viridis")]
 
 
 def member_views(recording: Recording, words: Words) -> list[View]:
-    """Show the members' mean, where they differ, and the first of them one by one."""
+    """Show the mean and the disagreement of the members, and the first members one by one."""
     opening, outcome, kept = recording.opening, recording.outcome, recording.frames
     size = tile_size(opening.picture, len(kept) + 2, most=144)
     picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
-    says = [p.say for p in positions(recording, words)]
+    texts = [p.spoken for p in positions(recording, words)]
 
     def scale(title: str, maps: list[ndarray], last: ndarray, table: str, top: float) -> View:
         tiles = [paint.mapped(paint.fit(m, size), 0, 255, table) for m in maps]
         numbers = [f"{m.mean() / 255 * top:.3f}" for m in maps]
-        told = spread(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
-        alts = [f"{title}. {say}. {words('film.mean_value', mean=m)}" for say, m in zip(says, told, strict=True)]
+        means = per_position(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
+        alts = [f"{title}. {text}. {words('film.mean_value', mean=m)}" for text, m in zip(texts, means, strict=True)]
         colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
         final = paint.mapped(paint.fit(last, size), 0, 255, table)
-        return View(title, spread(recording, tiles, last=final), alts, Bar(colours, "0", f"{top:g}"))
+        return View(title, per_position(recording, tiles, last=final), alts, Bar(colours, "0", f"{top:g}"))
 
     views = [
         scale(words("film.mean_probability"), [f.mean for f in kept], outcome.probability, "viridis", 1),
@@ -276,7 +276,7 @@ def member_views(recording: Recording, words: Words) -> list[View]:
         tiles = [paint.on_picture(picture, paint.fit(f.members[m], size, smooth=False), reference) for f in kept]
         last = paint.on_picture(picture, paint.fit(outcome.members[m], size, smooth=False), reference)
         shares = [f"{100 * f.shares[m]:.1f}" for f in kept]
-        told = spread(recording, shares)
-        alts = [f"{title}. {say}. {words('film.share', share=s)}" for say, s in zip(says, told, strict=True)]
-        views.append(View(title, spread(recording, tiles, last=last), alts))
+        shown = per_position(recording, shares)
+        alts = [f"{title}. {text}. {words('film.share', share=s)}" for text, s in zip(texts, shown, strict=True)]
+        views.append(View(title, per_position(recording, tiles, last=last), alts))
     return views

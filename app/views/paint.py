@@ -1,8 +1,8 @@
-"""Arrays to colours, by one policy: safe for colour-blind eyes, and the same meaning everywhere.
+"""Map arrays to colours, using one colour-blind-safe scheme throughout.
 
-A mask is a contour and a light fill, in Okabe and Ito's colours; the truth is yellow and dotted, a single member a thin line.
-Probabilities run through viridis, everything else that has a scale through cividis; both grow evenly brighter, so they
-survive a grey printer. What became less is blue and what became more is orange. A noisy mask is grey.
+Masks are drawn as a contour with a light fill in Okabe and Ito's colours, the reference mask as a yellow dotted contour, and
+individual members as thin lines. Probabilities use viridis and all other scales cividis; both increase evenly in brightness,
+so they remain readable in greyscale. Decreases are blue, increases orange. Noisy masks are grey.
 
 References:
     Okabe & Ito (2008), Color universal design, https://jfly.uni-koeln.de/color/
@@ -33,8 +33,8 @@ __all__ = [
     "sheet",
 ]
 
-# Of classes 1, 2, ..., then again: six of Okabe and Ito, which colour-blind eyes tell apart, then Tol's muted ones and two more
-# for the abdomen's organs, where form and place help.
+# Colours of classes 1, 2, ..., repeated if needed: six of Okabe and Ito, which are colour-blind safe, then Tol's muted scheme
+# and two more for the abdominal organs, which also differ in shape and position.
 CLASSES = (
     *("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2"),
     *("#882255", "#999933", "#AA4499", "#44AA99", "#661100", "#EE99AA", "#332288", "#888888", "#FF3399"),
@@ -45,7 +45,15 @@ MEMBER = "#FFFFFF"
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
 CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
 
-DIVERGING = ("#0072B2", "#5EA5CF", "#B8D6E8", "#F5F5F5", "#F0C7A8", "#E29363", "#D55E00")  # less, the same, more
+DIVERGING = (
+    "#0072B2",
+    "#5EA5CF",
+    "#B8D6E8",
+    "#F5F5F5",
+    "#F0C7A8",
+    "#E29363",
+    "#D55E00",
+)  # decrease, no change, increase
 
 RGB = UInt8[ndarray, "h w 3"]
 
@@ -65,7 +73,7 @@ _TABLES = {"viridis": _table(VIRIDIS), "cividis": _table(CIVIDIS), "diverging": 
 
 
 def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool = True) -> UInt8[ndarray, "h2 w2 *c"]:
-    """Bring a map to a tile of (height, width)."""
+    """Resize an image to (height, width)."""
     if image.shape[:2] == size:
         return image
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
@@ -73,12 +81,12 @@ def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool 
 
 
 def grey(image: UInt8[ndarray, "h w"]) -> RGB:
-    """Show values as they are."""
+    """Convert a greyscale image to RGB."""
     return np.repeat(image[..., None], 3, -1)
 
 
 def mapped(values: Num[ndarray, "h w"], low: float, high: float, table: str) -> RGB:
-    """Map [low, high] onto a colour scale."""
+    """Map values in [low, high] to the colours of a table."""
     share = (np.asarray(values, np.float32) - low) / max(high - low, 1e-9)
     return _TABLES[table][np.rint(255 * share.clip(0, 1)).astype(np.uint8)]
 
@@ -89,7 +97,7 @@ def on_picture(
     reference: Sequence[UInt8[ndarray, "h w"]] = (),
     members: Sequence[UInt8[ndarray, "h w"]] = (),
 ) -> RGB:
-    """Draw masks of the picture's size on it: every class filled and outlined, members thin, the truth dotted."""
+    """Draw masks on an image of the same size: classes filled and outlined, members thin, the reference mask dotted."""
     canvas = picture.astype(np.float32)
     for c in np.unique(labels[labels > 0]):
         colour = _rgb(CLASSES[(c - 1) % len(CLASSES)])
@@ -97,7 +105,7 @@ def on_picture(
     for member in members:
         canvas[_rim(member > 0, 0)] = 0.35 * canvas[_rim(member > 0, 0)] + 0.65 * _rgb(MEMBER)
     for c in np.unique(labels[labels > 0]):
-        canvas[_rim(labels == c, 2)] *= 0.35  # a dark seam, so that the line stands out on any skin
+        canvas[_rim(labels == c, 2)] *= 0.35  # a dark edge, so that the contour is visible on any background
         canvas[_rim(labels == c, 1)] = _rgb(CLASSES[(c - 1) % len(CLASSES)])
     for known in reference:
         rows, columns = np.indices(known.shape)
@@ -107,7 +115,7 @@ def on_picture(
 
 
 def _rim(mask: Bool[ndarray, "h w"], reach: int) -> Bool[ndarray, "h w"]:
-    """Pixels within a border of the mask: its outermost inside ones, and `reach` more steps to both sides."""
+    """Return the contour of a mask: its boundary pixels, dilated by `reach` pixels."""
     inside = np.pad(mask, 1, mode="edge")
     core = mask & inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     rim = mask & ~core
@@ -118,12 +126,12 @@ def _rim(mask: Bool[ndarray, "h w"], reach: int) -> Bool[ndarray, "h w"]:
 
 
 def sheet(rows: Sequence[Sequence[RGB]]) -> RGB:
-    """Lay tiles of one size out: a row for each view, a column for each step."""
+    """Join tiles of one size to a sprite sheet: one row per view, one column per step."""
     return np.concatenate([np.concatenate(row, 1) for row in rows])
 
 
 def data_uri(image: RGB, quality: int = 82) -> str:
-    """Encode as a JPEG that travels inside the page."""
+    """Encode an image as a JPEG data URI."""
     held = io.BytesIO()
     Image.fromarray(image).save(held, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()

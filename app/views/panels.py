@@ -1,7 +1,7 @@
-"""The panels of a run, as rows of one table: a name, what the run must hold, and how it is drawn.
+"""Define the panels of a run in one table: their key, the data they need, and their films and charts.
 
-No row asks which version of the network ran; a panel is there when the recording has what it needs. What moves with the
-steps is a film (`views`), what stands still is a chart; `PANELS` is all that a front end has to go through.
+A panel is shown if the recording contains its data, whichever version of the network produced it. Data that change over
+the steps are shown as a film, all others as charts. A front end iterates over `PANELS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from app.views.charts import Curve, Figure, Map, curves, maps, radial
 from app.views.films import (
     CELLS,
     MEMBERS_SHOWN,
+    consensus,
     encoding_views,
     kind_words,
     legend,
@@ -27,27 +28,26 @@ from app.views.films import (
     positions,
     stage_words,
     step_views,
-    together,
     transformer_views,
 )
 from medsegdiff.metrics import binary_dice
 
-__all__ = ["PANELS", "Panel", "cast", "charts_of"]
+__all__ = ["PANELS", "Panel", "charts_of", "film_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One tab."""
+    """One panel, showing one component of a run."""
 
-    key: str  # of its words
+    key: str  # of its title and text
     needs: Callable[[Recording], bool]
     views: Callable[[Recording, Words], list[View]]
     charts: Callable[[Recording, Words], list[Figure]]
-    tab: str = "inside"  # of the page
+    tab: str = "inside"  # the tab of the page that contains it
 
 
-def cast(panel: Panel, recording: Recording, words: Words, run: str) -> dict[str, Any]:
-    """Make the film of a panel; empty where the panel has none."""
+def film_of(panel: Panel, recording: Recording, words: Words, run: str) -> dict[str, Any]:
+    """Build the film of a panel; empty if it has none."""
     views = panel.views(recording, words)
     cells = bool(views) and views[0].tiles[0].shape[:2] == CELLS
     lines = legend(recording, words, members=panel.key == "steps") if panel.key in ("steps", "members") else ()
@@ -73,7 +73,7 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         area.append(
             Curve(words("film.reference"), steps, [100 * float((reference > 0).mean())] * len(steps), width=1.5)
         )
-        second.append(Curve(members, steps, [binary_dice(together(f) > 0, known, empty=1.0) for f in kept]))
+        second.append(Curve(members, steps, [binary_dice(consensus(f) > 0, known, empty=1.0) for f in kept]))
     several = len(recording.facts["labels"]) > 1
     title, axis, least = words("chart.dice_together" if several else "chart.dice"), "Dice", (0.8,)
     if not second:
@@ -112,7 +112,7 @@ def _parser_charts(recording: Recording, words: Words) -> list[Figure]:
 
 
 def _one_channel_each(planes: Sequence[Plane]) -> list[Plane]:
-    """Of each stage: the mean gain, and gain and phase of the channel farthest from the identity."""
+    """Select for each stage the mean gain, and gain and phase of the channel farthest from the identity."""
     chosen = []
     for stage in dict.fromkeys(p.stage.partition(",")[0] for p in planes):
         own = [p for p in planes if p.stage.partition(",")[0] == stage]
@@ -144,7 +144,7 @@ def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
 
 
 def _transformer_charts(recording: Recording, words: Words) -> list[Figure]:
-    kept = recording.frames[::-1]  # time grows to the right
+    kept = recording.frames[::-1]  # t increases to the right
     stages = list(dict.fromkeys(p.stage for p in kept[0].planes if p.kind == "band"))
     pictures = []
     for stage in stages:

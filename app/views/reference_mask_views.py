@@ -1,4 +1,4 @@
-"""A result and its truth for the eye and the ear, and as files that give the same numbers again."""
+"""Show a result against its reference mask, and write both as files that reproduce the scores."""
 
 import html
 import json
@@ -16,11 +16,11 @@ from app.i18n import Words
 from app.views import paint
 from app.views.comparison_views import table
 
-__all__ = ["both", "class_words", "words_of", "write"]
+__all__ = ["class_legend", "contours", "score_table", "write"]
 
 
-def words_of(scores: Sequence[Score], source: str, w: Words) -> str:
-    """Say the scores as a table, and whose truth it is, as HTML."""
+def score_table(scores: Sequence[Score], source: str, w: Words) -> str:
+    """Make a table of the scores, headed by the source of the reference mask, as HTML."""
     heads = ["", "Dice", "IoU", f"HD95 ({scores[0].unit})"]
     rows = [
         [w.known(f"class.{s.label}", s.label), _number(s.dice, 4), _number(s.iou, 4), _number(s.hd95, 2)]
@@ -33,18 +33,18 @@ def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def class_words(names: Sequence[str], w: Words) -> str:
-    """Say which colour paints which class, as HTML; one class needs no telling."""
+def class_legend(names: Sequence[str], w: Words) -> str:
+    """List the colour of each class, as HTML; empty for a single class."""
     if len(names) < 2:
         return ""
-    each = "".join(
+    items = "".join(
         f'<span><i style="background:{paint.CLASSES[i % len(paint.CLASSES)]}"></i>{html.escape(w.known(f"class.{n}", n))}</span>'
         for i, n in enumerate(names)
     )
-    return f'<p class="swatches">{html.escape(w("reference.colours"))} {each}</p>'
+    return f'<p class="swatches">{html.escape(w("reference.colours"))} {items}</p>'
 
 
-def both(
+def contours(
     picture: paint.RGB,
     labels: UInt8[ndarray, "h w"],
     reference: UInt8[ndarray, "h w"],
@@ -52,14 +52,14 @@ def both(
     scores: Sequence[Score],
     w: Words,
 ) -> dict[str, Any]:
-    """Draw both contours on the picture, beside the picture alone and where the two differ."""
+    """Make a film of both contours on the image, and of the pixels where they differ."""
     size = picture.shape[:2]
     result, known = (paint.fit(mask, size, smooth=False) for mask in (labels, reference))
-    there = [s for s in scores if not math.isnan(s.dice)]
-    numbers = ", ".join(f"{w.known(f'class.{s.label}', s.label)} Dice {_number(s.dice, 3)}" for s in there)
+    present = [s for s in scores if not math.isnan(s.dice)]
+    numbers = ", ".join(f"{w.known(f'class.{s.label}', s.label)} Dice {_number(s.dice, 3)}" for s in present)
     missed, extra = (known > 0) & (result == 0), (result > 0) & (known == 0)
     change = extra.astype(int) - missed.astype(int)
-    wrong = paint.mapped(change, -1, 1, "diverging")
+    errors = paint.mapped(change, -1, 1, "diverging")
     shares = {"missed": f"{100 * missed.mean():.2f}", "extra": f"{100 * extra.mean():.2f}"}
     views = [
         View(
@@ -67,7 +67,7 @@ def both(
             [paint.on_picture(picture, result, [known])],
             [f"{w('reference.contours')}. {numbers}"],
         ),
-        View(w("reference.differs"), [wrong], [w("reference.differs_alt", **shares)]),
+        View(w("reference.differs"), [errors], [w("reference.differs_alt", **shares)]),
     ]
     shown = [(i, n) for i, n in enumerate(names) if ((labels == i + 1) | (reference == i + 1)).any()]
     named = [(paint.CLASSES[i % len(paint.CLASSES)], "solid", w.known(f"class.{n}", n)) for i, n in shown]
@@ -83,12 +83,12 @@ def both(
 def write(
     folder: Path, labels: UInt8[ndarray, "h w"], reference: UInt8[ndarray, "h w"], scores: Sequence[Score]
 ) -> dict[str, Path]:
-    """Write both masks as label images at the picture's own size, and the scores as JSON."""
+    """Write both masks as label images at the original size, and the scores as JSON."""
     from medsegdiff.imaging import write_labels
 
     paths = {"mask": folder / "mask.png", "reference": folder / "reference.png", "scores": folder / "scores.json"}
     write_labels(paths["mask"], labels)
     write_labels(paths["reference"], reference)
-    told = [score.facts() for score in scores]
-    paths["scores"].write_text(json.dumps(told, indent=2, allow_nan=False), encoding="utf-8")
+    rows = [score.facts() for score in scores]
+    paths["scores"].write_text(json.dumps(rows, indent=2, allow_nan=False), encoding="utf-8")
     return paths

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.analysis import comparisons, ensemble
-from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Rung, Setup, Side
+from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Setup, Side, StepsResult
 from app.core import links
 from app.core.catalogue import Card
 from app.core.session import RunOutput
@@ -84,8 +84,8 @@ def test_setups_share_picture_and_seed_and_the_anchor_is_the_plain_network(sessi
 
 
 def test_a_ladder_begins_with_the_longest_run_which_agrees_with_itself(session):
-    events = list(comparisons.ladder(session, "tiny", phantom(3), settings(members=2), (4, 1)))
-    rungs = [event for event in events if isinstance(event, Rung)]
+    events = list(comparisons.sweep_steps(session, "tiny", phantom(3), settings(members=2), (4, 1)))
+    rungs = [event for event in events if isinstance(event, StepsResult)]
     assert [rung.steps for rung in rungs] == [4, 1]
     assert rungs[0].agreement == 1 or np.isnan(rungs[0].agreement)
     assert [e.done for e in events if isinstance(e, Progress)] == [1, 2, 3, 4, 5]
@@ -99,7 +99,7 @@ def test_a_run_foretells_the_next_in_proportion(session, finished):
 
 
 def test_the_whole_ensemble_agrees_with_itself_and_small_ones_lie_between(finished):
-    rows = ensemble.enough(finished.recording)
+    rows = ensemble.subset_scores(finished.recording)
     assert [row.members for row in rows] == [1, 2, 3]
     assert all(row.low <= row.dice + 1e-12 and row.dice <= row.high + 1e-12 for row in rows)
     assert rows[-1].low == rows[-1].high

@@ -27,7 +27,7 @@ recording = Recording.load({str(recorded)!r})
 for language in LANGUAGES:
     shown = [p for p in panels.PANELS if p.needs(recording)]
     for panel in shown:
-        film = panels.cast(panel, recording, words(language), "run")
+        film = panels.film_of(panel, recording, words(language), "run")
         assert not film or len(film["positions"]) == len(recording.frames) + 2, panel.key
         assert all(len(view["alts"]) == len(film["positions"]) for view in film.get("views", []))
         panels.charts_of(panel, recording, words(language))

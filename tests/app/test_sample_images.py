@@ -71,7 +71,12 @@ def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its
     ("task", "package", "english", "chinese"),
     [
         ("optic-disc-cup", False, "scikit-image, which is not installed on this server. A synthetic example", "未安装"),
-        ("skin-lesion", True, "not suitable for the selected checkpoint. A synthetic example is shown", "不适用于当前模型"),
+        (
+            "skin-lesion",
+            True,
+            "not suitable for the selected checkpoint. A synthetic example is shown",
+            "不适用于当前模型",
+        ),
     ],
 )
 def test_a_drawing_that_stands_in_for_a_picture_says_so(task, package, english, chinese, monkeypatch):

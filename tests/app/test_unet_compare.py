@@ -13,7 +13,7 @@ from medsegdiff.records import Progress
 
 
 @pytest.fixture(scope="module")
-def peers(checkpoint, plain):
+def session(checkpoint, plain):
     """A server's session with an untrained V2 and an untrained U-Net of the same task."""
     return Session({"plain": str(plain), "tiny": str(checkpoint)}, "cpu")
 
@@ -21,22 +21,22 @@ def peers(checkpoint, plain):
 SETTINGS = read([2 if c.field in ("members", "steps") else c.default for c in CONTROLS], trace=False)
 
 
-def test_a_plain_unet_is_offered_for_comparison_only(peers):
-    assert (list(peers.sources), list(peers.plain)) == (["tiny"], ["plain"])
-    assert comparisons.peers(peers, "skin-lesion") == ["tiny", "plain"]
-    assert comparisons.peers(peers, "brain-flair") == []
-    assert descriptions.card(peers.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million weights")
+def test_a_plain_unet_is_offered_for_comparison_only(session):
+    assert (list(session.sources), list(session.plain)) == (["tiny"], ["plain"])
+    assert comparisons.checkpoints_for(session, "skin-lesion") == ["tiny", "plain"]
+    assert comparisons.checkpoints_for(session, "brain-flair") == []
+    assert descriptions.card(session.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million parameters")
 
 
-def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(peers):
+def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(session):
     setups = [Setup("tiny", "ddim", 2), Setup("plain", "ddpm", 40), Setup("plain", ANCHOR, 1)]
-    events = list(comparisons.compare(peers, phantom(3), SETTINGS, setups))
+    events = list(comparisons.compare(session, phantom(3), SETTINGS, setups))
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in (1, 2, 3, 4)]
     tiny, plain, again = (e for e in events if isinstance(e, Side))
     assert plain.setup == again.setup == Setup("plain", PLAIN, 0)
     assert (plain.labels == again.labels).all()
     assert plain.labels.shape == tiny.labels.shape
-    assert (plain.parameters, len(plain.dice)) == (peers.card("plain").parameters, 1)
+    assert (plain.parameters, len(plain.dice)) == (session.card("plain").parameters, 1)
 
     said = comparison_views.side_words([tiny, plain], words("en"))
     assert "plain, plain U-Net, no steps" in said

@@ -49,13 +49,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         View(
             words("course.ensembles.weight"),
             [probability(r.weight) for r in rounds],
-            [p.say for p in places],
+            [p.spoken for p in places],
             PROBABILITY,
         ),
         View(
             words("film.on_picture"),
             [outlined(picture, r.weight > 0.5, (reference,)) for r in rounds],
-            [p.say for p in places],
+            [p.spoken for p in places],
         ),
         still(
             words("film.disagreement"),

@@ -98,7 +98,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         )
         for t, s, d in zip(sunk.times, sunk.signal, sunk.dice, strict=True)
     ]
-    says = [p.say for p in places]
+    says = [p.spoken for p in places]
     reference = [sunk.reference]
     rows = (
         (words("film.x_t"), [noisy(x) for x in sunk.x_t], _GREY),

@@ -5,7 +5,7 @@ from app.core.settings import CONTROLS, Flags
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.i18n import Words
-from app.views.panels import PANELS, cast, charts_of
+from app.views.panels import PANELS, charts_of, film_of
 
 __all__ = ["CHAPTER", "facts_of", "show"]
 
@@ -16,7 +16,7 @@ def show(recording: Recording, words: Words, run: str) -> dict[str, Seen]:
     """Show every panel that the run has, by its title."""
     return {
         words(f"panel.{panel.key}.title"): Seen(
-            tuple(made for made in [cast(panel, recording, words, run)] if made),
+            tuple(made for made in [film_of(panel, recording, words, run)] if made),
             tuple(charts_of(panel, recording, words)),
             (Fact("", words(f"panel.{panel.key}.text")),),
         )

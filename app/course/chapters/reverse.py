@@ -108,7 +108,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         (words("film.x_0"), [probability(p) for p in trajectory.share], PROBABILITY),
         (words("film.on_picture"), [outlined(picture, p > 0.5, reference) for p in trajectory.share], None),
     )
-    views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
+    views = [View(title, tiles, [f"{title}. {p.spoken}" for p in places], bar) for title, tiles, bar in rows]
     legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     run = f"reverse-{case}-{sampler}-{steps}-{seed}-{fault}"
     shown = film(views, places, words, run=run, legend=legend)

@@ -38,7 +38,7 @@ def show(history: History, testing: Pool, words: Words, run: str) -> Seen:
         View(
             words("course.training.phantom", number=i + 1),
             [outlined(testing.pictures[i], p.masks[i], (reference[i],)) for p in previews],
-            [p.say for p in places],
+            [p.spoken for p in places],
         )
         for i in range(_SHOWN)
     ]
@@ -97,7 +97,7 @@ def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -
         (words("film.x_0"), [probability(share) for share in shares], PROBABILITY),
         (words("film.on_picture"), [outlined(picture, share > 0.5, (reference,)) for share in shares], None),
     )
-    views = [View(title, tiles, [f"{title}. {p.say}" for p in places], bar) for title, tiles, bar in rows]
+    views = [View(title, tiles, [f"{title}. {p.spoken}" for p in places], bar) for title, tiles, bar in rows]
     run = f"training-sample-{which}-{seed}-{steps}-{len(trainer.history.noise)}"
     return Seen((film(views, places, words, run=run),))
 
