@@ -231,7 +231,7 @@ def _planes(trace: "Trace") -> Iterator[Plane]:
             yield Plane("gain", f"{s.stage}, channel {channel}", _small(s.gain[channel]))
             yield Plane("phase", f"{s.stage}, channel {channel}", _small(s.phase[channel]))
     for a in trace.affinities:
-        # V1 tells a map of the picture's cells, V2 a matrix of two streams' token frequencies and says who asks whom.
+        # V1 records a map over the image, V2 a matrix of the token frequencies of two streams.
         kind = "token affinity" if " asks " in a.stage else "affinity"
         yield Plane(kind, a.stage, _small(a.affinity[0]))
     for band in trace.bands:

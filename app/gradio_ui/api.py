@@ -1,6 +1,6 @@
-"""The public endpoints, for gradio_client, MCP and other programs; everything else on the page is private.
+"""Define the public API endpoints for gradio_client, MCP and other programs; all other endpoints are private.
 
-A run ends with its next step when whoever asked for it cancels it or is gone, and after five minutes whoever asked.
+A run stops at its next step when the client cancels it or disconnects, and in any case after five minutes.
 """
 
 import time
@@ -15,7 +15,7 @@ import gradio as gr
 from app.core.frames import Frame
 from app.core.session import RunOutput, Session, write
 from app.core.settings import CONTROLS, read
-from app.gradio_ui.mcp_disconnect import Callers
+from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import refusal
 from app.inputs.images import upload
 from app.views.films import consensus
@@ -23,30 +23,30 @@ from app.views.films import consensus
 __all__ = ["build"]
 
 _OUTPUTS = ("mask", "probability", "disagreement")
-_LONGEST = 300.0  # seconds of a run: others wait for it
+_LONGEST = 300.0  # most seconds of a run, since other runs wait in the queue
 
 
-def build(session: Session, callers: Callers) -> None:
-    """Offer `segment`, `segment_trace` and `model_info`."""
+def build(session: Session, calls: ConnectedCalls) -> None:
+    """Create the endpoints `segment`, `segment_trace` and `model_info`."""
 
     def run(
         request: gr.Request, picture: str, checkpoint: str | None, given: dict[str, Any]
     ) -> Generator[Frame | RunOutput, None, None]:
-        """Run for as long as somebody listens, and turn what is refused into a sentence."""
+        """Run until the client disconnects, and convert invalid input to an error message."""
         try:
             name = checkpoint or next(iter(session.sources), "")
-            # The picture comes before anything else that can go wrong: once read, the upload is deleted.
+            # Read the image before anything else can fail, because reading it also schedules its deletion.
             image = upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             until = time.monotonic() + _LONGEST
             with closing(session.run(name, image, settings)) as events:
                 for event in events:
-                    if callers.gone(request):
+                    if calls.disconnected(request):
                         return
                     if isinstance(event, Frame) and time.monotonic() > until:
                         raise ValueError(
-                            f"the run was ended after {_LONGEST:.0f} s at step {event.index + 1} of {event.total}; "
-                            "ask for fewer members or steps"
+                            f"the run was stopped after {_LONGEST:.0f} s at step {event.index + 1} of {event.total}; "
+                            "choose fewer members or steps"
                         )
                     if isinstance(event, Frame | RunOutput):
                         yield event
@@ -64,26 +64,27 @@ def build(session: Session, callers: Callers) -> None:
         anchor_weight: float,
         _request: gr.Request,
     ) -> Iterator[tuple[str | None, str | None, str | None, dict[str, Any]]]:
-        """Segment a medical picture: label image, probability and disagreement (16-bit PNG) at its size, and a report.
+        """Segment a medical image and return label image, probability, disagreement (16-bit PNG) and a report.
 
-        Research and teaching only. Until the last step is done there are no files yet, and the report says how far it is.
+        The files have the size of the image. Before the last step, the files are empty and the report holds the progress.
+        For research and teaching only.
 
         Arguments:
-            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is taken.
-            checkpoint: one of those that `model_info` lists; without one, the first.
-            members: how many masks are drawn and fused, 1 to 25.
-            steps: denoising steps of each, 1 to 50.
-            seed: of the noise; the same seed gives the same masks.
+            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
+            checkpoint: name of a checkpoint from `model_info`; the first by default.
+            members: number of masks that are sampled and fused, 1 to 25.
+            steps: denoising steps per member, 1 to 50.
+            seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
             fuse: staple, mean or vote.
-            anchor_weight: of V2, the anchor's share in the mask of every step, 0 (the paper) to 1.
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
         given |= {"fuse": fuse, "anchor_weight": anchor_weight}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for event in events:
                 if isinstance(event, Frame):
-                    yield None, None, None, _told(event)
+                    yield None, None, None, _progress(event)
                     continue
                 with TemporaryDirectory() as folder:
                     paths: dict[str, Path] = write(folder, event)
@@ -100,20 +101,20 @@ def build(session: Session, callers: Callers) -> None:
         anchor_weight: float,
         _request: gr.Request,
     ) -> Iterator[tuple[dict[str, Any], str]]:
-        """Watch a medical picture being segmented: for every denoising step a report and the label image so far.
+        """Segment a medical image and stream, for every denoising step, a report and the current label image.
 
-        The report has step, total, t and each member's share of the picture; the label image (PNG, at the network's own
-        resolution, at most 256 pixels) is what the members believe together. Who cannot read a stream sees the last
-        step. Research and teaching only.
+        The report has step, total, t and the foreground share of each member. The label image (PNG, at the resolution of
+        the network, at most 256 pixels) is the consensus of the members. Clients without streaming receive the last step.
+        For research and teaching only.
 
         Arguments:
-            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is taken.
-            checkpoint: one of those that `model_info` lists; without one, the first.
-            members: how many masks are drawn and fused, 1 to 25.
-            steps: denoising steps of each, 1 to 50.
-            seed: of the noise; the same seed gives the same masks.
+            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
+            checkpoint: name of a checkpoint from `model_info`; the first by default.
+            members: number of masks that are sampled and fused, 1 to 25.
+            steps: denoising steps per member, 1 to 50.
+            seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
-            anchor_weight: of V2, the anchor's share in the mask of every step, 0 (the paper) to 1.
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
         """
         from medsegdiff.imaging import write_labels
 
@@ -124,24 +125,24 @@ def build(session: Session, callers: Callers) -> None:
                 with TemporaryDirectory() as folder:
                     path = Path(folder) / f"step-{frame.index + 1}.png"
                     write_labels(path, consensus(frame))
-                    yield _told(frame) | {"shares": list(frame.shares)}, str(path)
+                    yield _progress(frame) | {"shares": list(frame.shares)}, str(path)
 
     def model_info() -> dict[str, Any]:
-        """List the checkpoints that `segment` may be asked for, with what each was trained on."""
+        """List the available checkpoints with their metadata, such as modality, classes and training data."""
         return {name: session.card(name).facts() for name in session.sources}
 
     by_field: dict[str, Any] = {control.field: control for control in CONTROLS}
 
-    def asked(widget: Any, field: str) -> Any:
+    def hidden(widget: Any, field: str) -> Any:
         return widget(value=by_field[field].default, label=field, visible=False)
 
     inputs: list[Any] = [
         gr.File(label="picture", visible=False),
         gr.Textbox(value=next(iter(session.sources), None), label="checkpoint", visible=False),
-        *(asked(gr.Number, field) for field in ("members", "steps", "seed")),
-        asked(gr.Textbox, "sampler"),
+        *(hidden(gr.Number, field) for field in ("members", "steps", "seed")),
+        hidden(gr.Textbox, "sampler"),
     ]
-    fuse, weight = asked(gr.Textbox, "fuse"), asked(gr.Number, "anchor_weight")
+    fuse, weight = hidden(gr.Textbox, "fuse"), hidden(gr.Number, "anchor_weight")
     steps: list[Any] = [gr.JSON(label="step", visible=False), gr.File(label="labels", visible=False)]
     outputs: list[Any] = [gr.File(label=name, visible=False) for name in _OUTPUTS]
     outputs.append(gr.JSON(label="report", visible=False))
@@ -151,5 +152,5 @@ def build(session: Session, callers: Callers) -> None:
     gr.api(model_info, api_name="model_info", queue=False)
 
 
-def _told(frame: Frame) -> dict[str, Any]:
+def _progress(frame: Frame) -> dict[str, Any]:
     return {"step": frame.index + 1, "total": frame.total, "t": frame.t}

@@ -1,4 +1,4 @@
-"""The fourth room: setups on the same noise, a plain U-Net beside them, and how many steps are enough on this machine."""
+"""Build the Compare tab: two setups on the same noise, all checkpoints of a task, and a sweep over step counts."""
 
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -22,12 +22,12 @@ _STEPS = 50
 
 
 def build(page: PageState) -> Tab:
-    """Lay two setups, the slider between their masks, and the ladder of steps."""
+    """Create the two setups, the slider between their masks, the comparison of all checkpoints, and the sweep."""
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('compare.text')}</p>"}, elem_classes="words")
     with gr.Row(elem_classes="sides"):
-        first, second = _lay_side(page, "a", _SAMPLERS[0], 10), _lay_side(page, "b", _SAMPLERS[0], 1)
+        first, second = _build_side(page, "a", _SAMPLERS[0], 10), _build_side(page, "b", _SAMPLERS[0], 1)
     runs = run_button.build(page, lambda w: {"value": w("compare.run")}, "compare")
-    told = gr.HTML("", elem_classes="words", elem_id="compared")
+    table = gr.HTML("", elem_classes="words", elem_id="compared")
     slider = gr.ImageSlider(
         None,
         format="png",
@@ -41,10 +41,10 @@ def build(page: PageState) -> Tab:
     hint = gr.HTML("", elem_classes="words")
     _heading(page, "compare.all_heading", "compare.all_text")
     runs_all = run_button.build(page, lambda w: {"value": w("compare.all_run")}, "compare-all")
-    everyone = gr.HTML("", elem_classes="words", elem_id="everyone")
+    all_results = gr.HTML("", elem_classes="words", elem_id="compared-all")
     _heading(page, "sweep.heading", "sweep.text")
-    climbs = run_button.build(page, lambda w: {"value": w("sweep.run")}, "ladder")
-    rungs = gr.HTML("", elem_classes="words", elem_id="rungs")
+    runs_sweep = run_button.build(page, lambda w: {"value": w("sweep.run")}, "sweep")
+    sweep_table = gr.HTML("", elem_classes="words", elem_id="sweep-table")
     with gr.Row(elem_classes="charts"):
         charts = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(2)]
 
@@ -73,7 +73,7 @@ def build(page: PageState) -> Tab:
             )
             yield {
                 slider: gr.update(value=pictures, visible=True),
-                told: comparison_views.side_words(sides, w),
+                table: comparison_views.side_words(sides, w),
                 hint: f"<p>{w('compare.slider')}</p>",
             }
 
@@ -91,9 +91,11 @@ def build(page: PageState) -> Tab:
             w = latest.words(language)
             if not sides:
                 raise refusal(w("model.none"), w)
-            yield {everyone: comparison_views.masks(sides, selection.target, w) + comparison_views.side_words(sides, w)}
+            yield {
+                all_results: comparison_views.masks(sides, selection.target, w) + comparison_views.side_words(sides, w)
+            }
 
-    def climb(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+    def sweep(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
             settings, found = read(values, trace=False), []
@@ -101,47 +103,47 @@ def build(page: PageState) -> Tab:
                 w = latest.words(language)
                 match event:
                     case Progress():
-                        yield {climbs.line: _status(event, w)}
+                        yield {runs_sweep.line: _status(event, w)}
                     case StepsResult():
                         found.append(event)
-                        yield {rungs: comparison_views.sweep_table(found, w)}
+                        yield {sweep_table: comparison_views.sweep_table(found, w)}
             figures = comparison_views.sweep_charts(found, w)
             yield {chart: gr.update(value=figure, visible=True) for chart, figure in zip(charts, figures, strict=True)}
 
     boxes = [first[0], second[0]]
 
-    def offer(language: str) -> Update:
+    def update_choices(language: str) -> Update:
         return {box: gr.update(choices=_choices(page, words(language))) for box in boxes}
 
-    def follow(chosen: str | None, *sides: str | None) -> Update:
-        """Compare what can segment the picture: a side of another task becomes the checkpoint just chosen."""
+    def match_task(chosen: str | None, *sides: str | None) -> Update:
+        """Replace setups for another task by the checkpoint that was just selected."""
         known, task = _names(page), page.session.task(chosen)
         same = [side in known and page.session.task(side) == task for side in sides]
         return {box: gr.skip() if alike else gr.update(value=chosen) for box, alike in zip(boxes, same, strict=True)}
 
-    page.fetched.then(offer, [page.language], boxes, **QUICK)
-    page.checkpoint.change(follow, [page.checkpoint, *boxes], boxes, **QUICK)
+    page.fetched.then(update_choices, [page.language], boxes, **QUICK)
+    page.checkpoint.change(match_task, [page.checkpoint, *boxes], boxes, **QUICK)
     chosen = [page.image, page.checkpoint, page.language]
-    runs.does(compare, [*chosen, *first, *second, *page.controls], [slider, told, hint])
-    runs_all.does(compare_all, [*chosen, *page.controls], [everyone])
-    climbs.does(climb, [*chosen, *page.controls], [rungs, *charts])
+    runs.does(compare, [*chosen, *first, *second, *page.controls], [slider, table, hint])
+    runs_all.does(compare_all, [*chosen, *page.controls], [all_results])
+    runs_sweep.does(sweep, [*chosen, *page.controls], [sweep_table, *charts])
 
     def show(selection: Selection, w: Words) -> Update:
-        """A comparison is of a picture: of another one, nothing is known yet."""
-        offered: Update = {box: gr.update(choices=_choices(page, w)) for box in boxes}
+        """Keep the results while image and checkpoint are unchanged, and clear them otherwise."""
+        choices: Update = {box: gr.update(choices=_choices(page, w)) for box in boxes}
         if selection.tab_cache.get("comparison") == (selection.target, selection.checkpoint):
-            return offered
-        return offered | {
+            return choices
+        return choices | {
             page.tab_cache: selection.tab_cache | {"comparison": (selection.target, selection.checkpoint)},
-            everyone: "",
+            all_results: "",
             slider: gr.update(value=None, visible=False),
-            told: "",
+            table: "",
             hint: "",
-            rungs: "",
+            sweep_table: "",
             **{chart: gr.update(value=None, visible=False) for chart in charts},
         }
 
-    return Tab("comparison", [*boxes, everyone, slider, told, hint, rungs, *charts], show)
+    return Tab("comparison", [*boxes, all_results, slider, table, hint, sweep_table, *charts], show)
 
 
 def _heading(page: PageState, heading: str, text: str) -> None:
@@ -165,7 +167,7 @@ def _status(progress: Progress, w: Words) -> str:
 def _sides(
     page: PageState, target: InputImage, settings: Any, setups: list[Setup], line: Any, w: Words
 ) -> Generator[Update, None, list[Side]]:
-    """Run the setups one after the other, saying how far they are, and return what came of each."""
+    """Run the setups one after another, yielding the progress, and return the results."""
     sides = []
     for event in comparisons.compare(page.session, target, settings, setups):
         match event:
@@ -176,8 +178,8 @@ def _sides(
     return sides
 
 
-def _lay_side(page: PageState, side: str, sampler: str, steps: int) -> list[Any]:
-    """Lay one setup: checkpoint, sampler, steps; of a plain U-Net its card in the place of the last two."""
+def _build_side(page: PageState, side: str, sampler: str, steps: int) -> list[Any]:
+    """Create the controls of one setup; for a plain U-Net its description replaces sampler and steps."""
     with gr.Column(elem_classes="side", min_width=240):
         page.localized(gr.HTML, lambda w: {"value": f"<h3>{w(f'compare.{side}')}</h3>"}, elem_classes="words")
         checkpoint = page.localized(
@@ -188,7 +190,7 @@ def _lay_side(page: PageState, side: str, sampler: str, steps: int) -> list[Any]
             interactive=True,
             elem_id=f"{side}-checkpoint",
         )
-        walk = page.localized(
+        sampling = page.localized(
             gr.Dropdown,
             lambda w: {
                 "label": w("settings.sampler.label"),
@@ -214,12 +216,12 @@ def _lay_side(page: PageState, side: str, sampler: str, steps: int) -> list[Any]
         )
         note = gr.HTML("", elem_classes="words", elem_id=f"{side}-plain", visible=False)
 
-    def tell(name: str | None, language: str) -> Update:
+    def describe(name: str | None, language: str) -> Update:
         w, plain = words(language), name in page.session.plain
-        said = f"<p>{w('compare.plain_text')}</p>{descriptions.card(page.session.card_of(name), w)}" if plain else ""
-        walked = {widget: gr.update(visible=not plain) for widget in (walk, count)}
-        return walked | {note: gr.update(value=said, visible=plain)}
+        text = f"<p>{w('compare.plain_text')}</p>{descriptions.card(page.session.card_of(name), w)}" if plain else ""
+        shown = {widget: gr.update(visible=not plain) for widget in (sampling, count)}
+        return shown | {note: gr.update(value=text, visible=plain)}
 
     for widget in (checkpoint, page.language):
-        widget.change(tell, [checkpoint, page.language], [walk, count, note], **QUICK)
-    return [checkpoint, walk, count]
+        widget.change(describe, [checkpoint, page.language], [sampling, count, note], **QUICK)
+    return [checkpoint, sampling, count]

@@ -1,4 +1,4 @@
-"""The third room: how far the members of an ensemble agree, what that says, and what it does not."""
+"""Build the Ensemble tab: members, fusion rules, quality by ensemble size, and calibration."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +17,9 @@ __all__ = ["build"]
 
 
 def build(page: PageState) -> Tab:
-    """Lay the members' film, the fusions, the charts, and a gallery to pick the best member from."""
+    """Create the film of the members, the fusion rules, the charts, and a gallery to select the best member."""
     empty = gr.HTML("", elem_classes="words")
-    with gr.Column() as crowded:
+    with gr.Column() as results:
         shown = film.build(page, next(panel for panel in panels.PANELS if panel.key == "members"))
         _heading(page, "fusions")
         fused = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-fusions")
@@ -39,28 +39,28 @@ def build(page: PageState) -> Tab:
             elem_id="get-member",
         )
     _heading(page, "calibration")
-    told = gr.HTML("", elem_classes="words", elem_id="calibration")
+    calibration = gr.HTML("", elem_classes="words", elem_id="calibration")
     with gr.Row(elem_classes="charts one"):
-        believed = gr.Plot(show_label=False, container=False, visible=False)
+        reliability = gr.Plot(show_label=False, container=False, visible=False)
 
     def show(selection: Selection, w: Words) -> Update:
         known = ensemble.calibration(selection.checkpoint) if selection.checkpoint else None
         chart = ensemble_views.calibration_chart(known, w) if known else None
         update: Update = {
-            told: ensemble_views.calibration_words(known, w),
-            believed: gr.update(value=chart, visible=chart is not None),
+            calibration: ensemble_views.calibration_words(known, w),
+            reliability: gr.update(value=chart, visible=chart is not None),
         }
         recording = selection.recording
         if recording is None or not shown.panel.needs(recording):
             reason = w("ensemble.not_run" if recording is None else "ensemble.one_member")
-            return update | {crowded: gr.update(visible=False), empty: f"<p>{reason}</p>"}
+            return update | {results: gr.update(visible=False), empty: f"<p>{reason}</p>"}
         area = ensemble_views.area_chart(ensemble.areas(recording), w)
         rows = ensemble.subset_scores(recording)
         return (
             update
             | film.show(shown, selection, w)
             | {
-                crowded: gr.update(visible=True),
+                results: gr.update(visible=True),
                 empty: "",
                 fused: ensemble_views.fusion_film(recording, w),
                 rules: ensemble_views.fusion_words(recording, w),
@@ -88,7 +88,9 @@ def build(page: PageState) -> Tab:
 
     picked.click(pick, page.seen, [picked, download], **QUICK)
     return Tab(
-        "ensemble", [empty, crowded, *shown.widgets, fused, rules, *plots, picked, download, told, believed], show
+        "ensemble",
+        [empty, results, *shown.widgets, fused, rules, *plots, picked, download, calibration, reliability],
+        show,
     )
 
 

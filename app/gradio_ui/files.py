@@ -1,4 +1,4 @@
-"""What a visitor takes home: the files of a finished run, at the picture's own size."""
+"""Offer the files of a finished run for download."""
 
 from contextlib import suppress
 from tempfile import TemporaryDirectory
@@ -18,28 +18,28 @@ __all__ = ["Files", "build"]
 
 
 class Files:
-    """The row of buttons."""
+    """The row of download buttons."""
 
-    __slots__ = ("_buttons", "_row", "_shelf")
+    __slots__ = ("_buttons", "_row", "_volumes")
 
     def __init__(self, row: Any, buttons: dict[str, Any], volume_cache: VolumeCache) -> None:
-        self._row, self._buttons, self._shelf = row, buttons, volume_cache
+        self._row, self._buttons, self._volumes = row, buttons, volume_cache
 
     @property
     def widgets(self) -> list[Any]:
-        """All that `hidden` and `offered` may change."""
+        """All widgets that `hidden` and `offered` can change."""
         return [self._row, *self._buttons.values()]
 
     def hidden(self) -> Update:
-        """Offer nothing: there is no run of this visitor's on the screen."""
+        """Hide the buttons, because no run of this visitor is shown."""
         return {self._row: gr.update(visible=False)}
 
     def offered(self, finished: RunOutput, image: object, w: Words) -> Update:
-        """Offer the files of a run; the page's cache keeps copies, for a while."""
+        """Write the files of a run to the page's cache, which deletes them later, and show the buttons."""
         cached_volume = None
         if isinstance(image, InputImage) and image.slice_view:
-            with suppress(ValueError):  # the volume may be forgotten by now; its slice's files are not
-                cached_volume = self._shelf.get(image.slice_view.key)
+            with suppress(ValueError):  # without the cached volume, only the files of the slice are written
+                cached_volume = self._volumes.get(image.slice_view.key)
         offers: Update = {self._row: gr.update(visible=True)}
         with TemporaryDirectory() as folder:
             paths = files.write(folder, finished, cached_volume, w)
@@ -50,7 +50,7 @@ class Files:
 
 
 def build(page: PageState) -> Files:
-    """Lay the buttons, hidden until there is a run."""
+    """Create the buttons, hidden until there is a run."""
     with gr.Row(elem_classes="files", visible=False) as row:
         buttons = {name: _button(page, name) for name in FILES}
     return Files(row, buttons, page.volume_cache)

@@ -1,4 +1,4 @@
-"""A panel of a run as widgets: its film, its words, its charts."""
+"""Show a panel of a run as widgets: its film, text and charts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from app.gradio_ui.page_state import PageState, Selection, Update
 from app.i18n import Words, words
 from app.views import panels
 
-__all__ = ["Shown", "build", "show", "still"]
+__all__ = ["PanelWidgets", "build", "show", "still"]
 
-_PLOTS = 3  # charts that a panel has at most
+_PLOTS = 3  # most charts of a panel
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One panel's widgets."""
+class PanelWidgets:
+    """The widgets of one panel."""
 
     panel: panels.Panel
     film: Any
     plots: list[Any]
-    between: Any = None  # what was laid between film and words
+    between: Any = None  # widgets between film and text
 
     @property
     def widgets(self) -> list[Any]:
-        """All that a scene may change."""
+        """All widgets that a selection can change."""
         return [self.film, *self.plots]
 
 
 def build(
     page: PageState, panel: panels.Panel, opening: Recording | None = None, *, between: Callable[[], Any] = lambda: None
-) -> Shown:
-    """Lay a panel; with a recording it has its film from the first paint on."""
-    first = _kept(panel, opening, "en")[0] if opening else None
+) -> PanelWidgets:
+    """Create the widgets of a panel; with a recording, its film is shown on page load."""
+    first = _cached(panel, opening, "en")[0] if opening else None
     film = gr.HTML(
         first, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}", visible=True
     )
@@ -45,30 +45,30 @@ def build(
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w(f'panel.{panel.key}.text')}</p>"}, elem_classes="words")
     with gr.Row(elem_classes="charts"):
         plots = [gr.Plot(show_label=False, container=False, visible=False) for _ in range(_PLOTS)]
-    return Shown(panel, film, plots, middle)
+    return PanelWidgets(panel, film, plots, middle)
 
 
-def still(shown: Shown, film: dict[str, Any] | None) -> Update:
-    """Show one film, or none, and no charts."""
+def still(shown: PanelWidgets, film: dict[str, Any] | None) -> Update:
+    """Show one film, or none, and hide the charts."""
     return {shown.film: film} | {plot: gr.update(visible=False, value=None) for plot in shown.plots}
 
 
-def show(shown: Shown, selection: Selection, w: Words) -> Update:
-    """Show the panel of a run, empty where the run has no such part."""
+def show(shown: PanelWidgets, selection: Selection, w: Words) -> Update:
+    """Show the panel of a run; empty if the run has no data for it."""
     recording = selection.recording
     if recording is None or not shown.panel.needs(recording):
         return still(shown, None)
-    # Shipped recordings never change, so they are drawn once for all visitors.
-    film, figures = (_drawn if selection.finished_run else _kept)(shown.panel, recording, w.language)
+    # Shipped recordings never change, so their films are built once for all visitors.
+    film, figures = (_render if selection.finished_run else _cached)(shown.panel, recording, w.language)
     charts = dict(zip(shown.plots, figures, strict=False))
     return {shown.film: film or None} | {
         plot: gr.update(value=charts.get(plot), visible=plot in charts) for plot in shown.plots
     }
 
 
-def _drawn(panel: panels.Panel, recording: Recording, language: str) -> tuple[dict[str, Any], list[Any]]:
+def _render(panel: panels.Panel, recording: Recording, language: str) -> tuple[dict[str, Any], list[Any]]:
     w, run = words(language), f"{recording.facts['digest'][:8]}-{id(recording)}"
     return panels.film_of(panel, recording, w, run), panels.charts_of(panel, recording, w)
 
 
-_kept = lru_cache(maxsize=64)(_drawn)
+_cached = lru_cache(maxsize=64)(_render)

@@ -1,4 +1,4 @@
-"""Where Gradio does otherwise than this page needs."""
+"""Override behaviour of Gradio that does not suit this page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,15 @@ import gradio as gr
 
 from app.gradio_ui import remote_files
 
-__all__ = ["Page", "Strays"]
+__all__ = ["Page", "UntrackedFiles"]
 
 
 class Page(gr.Blocks):
-    """Blocks whose events fetch no address without a limit, and whose updates reach a slow browser too."""
+    """Blocks with limits on the download of URL inputs, and with updates that also reach slow browsers."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Bring what is far here, then do as Gradio does."""
-        inputs = await remote_files.bring(inputs, Path(self.GRADIO_CACHE))
+        """Download URL inputs, then delegate to Gradio."""
+        inputs = await remote_files.download_inputs(inputs, Path(self.GRADIO_CACHE))
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
     def handle_streaming_diffs(
@@ -28,10 +28,10 @@ class Page(gr.Blocks):
         final: bool,
         simple_format: bool = False,
     ) -> list[Any]:
-        """Send every value that has changed whole, and of the others nothing.
+        """Send changed values as a whole and unchanged values not at all.
 
-        Gradio sends what differs within a value, and its page writes that into the value sent before. One that the
-        browser has not come to show until then is lost: on a slow machine the result of a run that ends soon.
+        Gradio sends only the difference within a value, which its page applies to the previous value. If a slow browser
+        has not rendered the previous value yet, the update is lost, and with it the result of a short run.
         """
         given = list(data)
         sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
@@ -43,10 +43,10 @@ class Page(gr.Blocks):
         ]
 
 
-class Strays(set[str]):
-    """Files that Gradio makes and does not note, for its own clearing up of the cache to find.
+class UntrackedFiles(set[str]):
+    """Temporary files that Gradio creates without tracking, listed so that its cache cleaning deletes them.
 
-    Its MCP server unpacks a picture that came as a data: address, and every file it hands over leaves an empty one.
+    Gradio's MCP server decodes images sent as data: URLs to files, and leaves an empty file for every file it returns.
     """
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face Hub, by repository and revision: local first, and never a wait without an end."""
+"""Load checkpoints from the Hugging Face Hub, from the local cache if possible and with a time limit."""
 
 import html
 import time
@@ -16,9 +16,10 @@ __all__ = ["build"]
 
 
 def build(page: PageState) -> None:
-    """Lay the fields, the list of what is here already, and the button; what is loaded is then chosen.
+    """Create the input fields, the button, and the list of downloaded checkpoints.
 
-    A plain U-Net is not, since it cannot be watched; it stands among those to compare with.
+    A loaded checkpoint is selected. A plain U-Net is not, since it has no denoising steps to show; it is offered for
+    comparison.
     """
     page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('model.hub')}</h3>"}, elem_classes="words")
     repository = _field(page, "repository", placeholder="owner/name")
@@ -27,27 +28,27 @@ def build(page: PageState) -> None:
     load = page.localized(gr.Button, lambda w: {"value": w("model.load")}, size="sm", elem_id="hub-load")
     loaded = gr.HTML("", elem_classes="words", elem_id="loaded")
     listing = page.localized(gr.Button, lambda w: {"value": w("hub.list")}, size="sm", elem_id="hub-list")
-    held = gr.HTML("", elem_classes="words", elem_id="held")
+    downloaded = gr.HTML("", elem_classes="words", elem_id="downloaded")
 
     def fetch(repository: str, revision: str, refresh: bool, language: str) -> Iterator[Update]:
         from medsegdiff.hub import begun
 
         w, since = words(language), time.monotonic()
-        answer = begun(partial(page.session.fetch, repository, revision, refresh=bool(refresh)))
-        while not answer.done():
+        download = begun(partial(page.session.fetch, repository, revision, refresh=bool(refresh)))
+        while not download.done():
             line = html.escape(w("hub.fetching", repository=repository, seconds=int(time.monotonic() - since)))
             yield {loaded: f'<p role="status">{line}</p>', load: gr.update(interactive=False)}
-            wait([answer], 1.0)
+            wait([download], 1.0)
         try:
-            name = answer.result()
-        except (ValueError, OSError) as error:  # a full disk is one of them
+            name = download.result()
+        except (ValueError, OSError) as error:  # OSError: a full disk, for example
             yield {loaded: _refused(error, w), load: gr.update(interactive=True)}
             return
         plain = name in page.session.plain
-        told = w("hub.plain" if plain else "hub.loaded", repository=name, digest=page.session.card(name).sha256)
+        text = w("hub.plain" if plain else "hub.loaded", repository=name, digest=page.session.card(name).sha256)
         chosen = gr.skip() if plain else gr.update(choices=[*page.session.sources, name], value=name)
         yield {
-            loaded: f"<p>{html.escape(told)}</p>",
+            loaded: f"<p>{html.escape(text)}</p>",
             page.checkpoint: chosen,
             load: gr.update(interactive=True),
         }
@@ -61,7 +62,7 @@ def build(page: PageState) -> None:
         concurrency_limit=2,
         trigger_mode="once",
     )
-    listing.click(lambda language: _listed(words(language)), [page.language], [held], **QUICK)
+    listing.click(lambda language: _listed(words(language)), [page.language], [downloaded], **QUICK)
 
 
 def _field(page: PageState, name: str, **fixed: Any) -> gr.Textbox:
@@ -72,15 +73,15 @@ def _field(page: PageState, name: str, **fixed: Any) -> gr.Textbox:
 
 
 def _refused(error: Exception, w: Words) -> str:
-    """Say which of the known states it is, in the visitor's language, and what exactly happened."""
+    """Format a failed download: its kind in the visitor's language, followed by the details."""
     state = w.known(f"hub.state_{getattr(error, 'state', '')}", "")
-    told = html.escape(w.because("errors.checkpoint", error))
+    details = html.escape(w.because("errors.checkpoint", error))
     heading = f"<b>{html.escape(state)}</b> " if state else ""
-    return f'<p class="bad" role="alert">{heading}{told}</p>'
+    return f'<p class="bad" role="alert">{heading}{details}</p>'
 
 
 def _listed(w: Words) -> str:
-    """List what the Hub's client has here, as a table."""
+    """Make a table of the checkpoints in the local Hub cache, as HTML."""
     from medsegdiff.hub import cached
 
     rows = "".join(

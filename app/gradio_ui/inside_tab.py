@@ -1,4 +1,4 @@
-"""The second room: what every named part of the network did at every step, and what becomes of it when one is changed."""
+"""Build the Inside tab: what each network component computes at every step, and runs with one change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from medsegdiff.records import Progress
 __all__ = ["build"]
 
 _PANELS = [panel for panel in panels.PANELS if panel.tab == "inside"]
-# A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
+# Plotly charts drawn while hidden have no width; a resize event makes them measure again.
 _SHOW_PART = """(key) => {
     document.querySelector('.parts').dataset.part = key;
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
@@ -31,55 +31,55 @@ _SHOW_DIALS = """(key) => {
 
 
 def build(page: PageState) -> Tab:
-    """Lay a choice of parts, every part's panel, and below each what can be changed in it."""
+    """Create the choice of components, a panel for each, and below it the changes that apply to it."""
     opening = page.opening.recording
     empty = gr.HTML("", elem_classes="words")
-    there = descriptions.parts(opening, words("en"))
+    available = descriptions.parts(opening, words("en"))
     part = page.localized(
         gr.Radio,
         lambda w: {"label": w("page.parts")},
-        choices=there,
-        value=there[0][1] if there else None,
+        choices=available,
+        value=available[0][1] if available else None,
         show_label=False,
         container=False,
         interactive=True,
         elem_id="parts",
         elem_classes="segments",
     )
-    shown: list[film.Shown] = []
-    changes: list[_Changed] = []
+    shown: list[film.PanelWidgets] = []
+    changes: list[_ChangeWidgets] = []
     with gr.Column(elem_classes="parts"):
         for panel in _PANELS:
             with gr.Column(elem_classes=["part", f"part-{panel.key}"]):
                 shown.append(film.build(page, panel))
-                changes.append(_lay_change(page, panel.key))
+                changes.append(_build_change(page, panel.key))
     part.change(None, [part], None, js=_SHOW_PART, **QUICK)
 
     def show(selection: Selection, w: Words) -> Update:
-        there = descriptions.parts(selection.recording, w)
+        available = descriptions.parts(selection.recording, w)
         update: Update = {
-            part: gr.update(choices=there, value=there[0][1] if there else None, visible=bool(there)),
-            empty: "" if there else f"<p>{w('inside.empty')}</p>",
+            part: gr.update(choices=available, value=available[0][1] if available else None, visible=bool(available)),
+            empty: "" if available else f"<p>{w('inside.empty')}</p>",
         }
         for panel, changed in zip(shown, changes, strict=True):
-            update |= film.show(panel, selection, w) | {changed.film: None, changed.told: ""}
+            update |= film.show(panel, selection, w) | {changed.film: None, changed.summary: ""}
         return update
 
     panel_widgets = [widget for panel in shown for widget in panel.widgets]
-    results = [widget for changed in changes for widget in (changed.film, changed.told)]
+    results = [widget for changed in changes for widget in (changed.film, changed.summary)]
     return Tab("inside", [empty, part, *panel_widgets, *results], show)
 
 
 @dataclass(frozen=True, slots=True)
-class _Changed:
-    """Where the outcome of a change is shown."""
+class _ChangeWidgets:
+    """The widgets that show the effect of a change."""
 
     film: Any
-    told: Any
+    summary: Any
 
 
-def _lay_change(page: PageState, panel: str) -> _Changed:
-    """Lay the changes of one part: which, how much, run again, and both runs side by side."""
+def _build_change(page: PageState, panel: str) -> _ChangeWidgets:
+    """Create the widgets to change one component: choice, parameters, run button, and both runs side by side."""
     rows = [row for row in CHANGES if row.panel == panel]
     with gr.Column(elem_classes="change", elem_id=f"change-{panel}"):
         page.localized(
@@ -100,14 +100,14 @@ def _lay_change(page: PageState, panel: str) -> _Changed:
             elem_classes="segments",
             elem_id=f"which-{panel}",
         )
-        dials = {row.key: _lay_dials(page, row) for row in rows}
+        dials = {row.key: _build_dials(page, row) for row in rows}
         runs = run_button.build(page, lambda w: {"value": w("change.run")}, f"again-{panel}")
-        told = gr.HTML("", elem_classes="words told", elem_id=f"told-{panel}")
+        summary = gr.HTML("", elem_classes="words summary", elem_id=f"summary-{panel}")
         result = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-pair-{panel}")
     which.change(None, [which], None, js=_SHOW_DIALS % panel, **QUICK)
-    turned = [widget for widgets in dials.values() for widget in widgets]
+    all_dials = [widget for widgets in dials.values() for widget in widgets]
 
-    def again(
+    def run_changed(
         latest: LatestRequest,
         key: str,
         language: str,
@@ -119,7 +119,7 @@ def _lay_change(page: PageState, panel: str) -> _Changed:
         w, selection = latest.words(language), page.selection(image, finished_run, name)
         if selection.recording is None:
             raise refusal(w("inside.empty"), w)
-        given = dict(zip(turned, values, strict=True))
+        given = dict(zip(all_dials, values, strict=True))
         row = next((row for row in rows if row.key == key), rows[0])
         numbers = [given[widget] for widget in dials[row.key]]
         with refusing(w, "errors.settings"):
@@ -135,18 +135,18 @@ def _lay_change(page: PageState, panel: str) -> _Changed:
                     case Pair():
                         yield {
                             result: comparison_views.pair_film(event, w),
-                            told: comparison_views.pair_words(event, w),
+                            summary: comparison_views.pair_words(event, w),
                         }
 
-    runs.does(again, [which, *page.seen, *turned], [result, told])
-    return _Changed(result, told)
+    runs.does(run_changed, [which, *page.seen, *all_dials], [result, summary])
+    return _ChangeWidgets(result, summary)
 
 
-def _lay_dials(page: PageState, row: Change) -> list[Any]:
-    """Lay the dials of one change; they show when it is chosen."""
+def _build_dials(page: PageState, row: Change) -> list[Any]:
+    """Create the parameter controls of one change, visible while it is selected."""
     with gr.Row(elem_classes="dials", elem_id=f"dials-{row.key}"):
         if row.custom:
-            return [_lay_equaliser(page)]
+            return [_build_equaliser(page)]
         return [
             page.localized(
                 gr.Slider,
@@ -162,8 +162,8 @@ def _lay_dials(page: PageState, row: Change) -> list[Any]:
         ]
 
 
-def _lay_equaliser(page: PageState) -> Any:
-    """Lay a profile to draw."""
+def _build_equaliser(page: PageState) -> Any:
+    """Create the equaliser for custom gains."""
     return page.localized(
         gr.HTML,
         lambda w: {"label": w("dial.custom.label")},

@@ -1,8 +1,8 @@
-"""Who asks through MCP and hangs up before the answer ends the run, as every other caller does.
+"""Stop runs whose MCP client has disconnected.
 
-Gradio's MCP server asks the queue by a client of its own, which is not told when somebody hangs up. So each request to it
-is given a number, in a header that this client hands on. The number is known for as long as the request is being answered,
-and a run whose number is not known any more works for nobody.
+Gradio's MCP server forwards requests to the queue through an internal client, which does not notice when the original
+client disconnects. Therefore each MCP request gets an identifier in a header that the internal client forwards. The
+identifier is registered while the request is open; a run whose identifier is no longer registered can be stopped.
 """
 
 import uuid
@@ -11,35 +11,35 @@ from typing import Any
 import gradio as gr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Callers"]
+__all__ = ["ConnectedCalls"]
 
 _HEADER = "x-medsegdiff-call"
 _PATH = "/gradio_api/mcp"
 
 
-class Callers:
-    """The MCP requests that one server is answering."""
+class ConnectedCalls:
+    """The open MCP requests of one server."""
 
     def __init__(self) -> None:
-        self._here: set[str] = set()
+        self._open: set[str] = set()
 
-    def numbering(self, app: ASGIApp) -> ASGIApp:
-        """Wrap a server, as its middleware: every request to its MCP part gets a number."""
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """ASGI middleware that adds an identifier to every MCP request."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or not scope["path"].startswith(_PATH):
                 return await app(scope, receive, send)
-            number, name = uuid.uuid4().hex, _HEADER.encode()
+            identifier, name = uuid.uuid4().hex, _HEADER.encode()
             headers = [(key, value) for key, value in scope["headers"] if key != name]
-            self._here.add(number)
+            self._open.add(identifier)
             try:
-                await app({**scope, "headers": [*headers, (name, number.encode())]}, receive, send)
+                await app({**scope, "headers": [*headers, (name, identifier.encode())]}, receive, send)
             finally:
-                self._here.discard(number)
+                self._open.discard(identifier)
 
         return answer
 
-    def gone(self, request: gr.Request) -> bool:
-        """Tell whether whoever caused an event through MCP has hung up; of others this is not known here."""
-        number: Any = request.headers.get(_HEADER)
-        return number is not None and number not in self._here
+    def disconnected(self, request: gr.Request) -> bool:
+        """Return whether the MCP client of an event has disconnected; False for events from other clients."""
+        identifier: Any = request.headers.get(_HEADER)
+        return identifier is not None and identifier not in self._open

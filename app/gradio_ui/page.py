@@ -1,4 +1,4 @@
-"""The page put together and served: the head, the left side, the rooms, the language."""
+"""Build and serve the page: header, sidebar, tabs and language."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,8 +13,8 @@ from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
 from app.gradio_ui import api, comparison_tab, ensemble_tab, inside_tab, reference_mask_tab, run_tab, share
-from app.gradio_ui.gradio_overrides import Page, Strays
-from app.gradio_ui.mcp_disconnect import Callers
+from app.gradio_ui.gradio_overrides import Page, UntrackedFiles
+from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, TabCache, Update
 from app.gradio_ui.remote_files import MOST
 from app.gradio_ui.sidebar import Sidebar, build_details, build_sidebar, connect_sidebar, described, descriptions_of
@@ -23,18 +23,18 @@ from app.i18n import choose as choose_language
 
 __all__ = ["build", "serve"]
 
-_DELETE_CACHE = (300, 900)  # every 5 minutes, what is older than 15: gone within 20, as the page promises
-_MCP = find_spec("mcp") is not None  # as requirements.txt has it; a plain Gradio is enough for the page
+_DELETE_CACHE = (300, 900)  # every 5 minutes, delete files older than 15: all are gone within 20 minutes, as stated
+_MCP = find_spec("mcp") is not None  # optional: the page works without MCP
 _TABS = ("run", "inside", "ensemble", "comparison", "reference_mask")
-# A chart drawn where nobody sees it does not know its width; it measures again when the window says so.
+# Plotly charts drawn while hidden have no width; a resize event makes them measure again.
 _SHOW_TAB = """(key) => {
     document.querySelector('.area-stage').dataset.tab = key;
     const part = document.querySelector('#parts input:checked');
     if (part) document.querySelector('.parts').dataset.part = part.value;
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
 }"""
-# What a link hides from a class stays in the page, out of sight. What is shown on greeting would take away what somebody
-# has begun before, so nothing can be begun; a greeting that fails is waited for no longer than ten seconds.
+# Parts hidden by a link are hidden with CSS. The page does not accept input until it has been initialised from the link,
+# which would overwrite the visitor's first choices; if that fails, input is accepted after ten seconds.
 _OPEN = """(...given) => {
     document.body.dataset.hide = (new URLSearchParams(location.search).get('hide') || '').replaceAll(',', ' ');
     const layout = document.querySelector('.layout');
@@ -42,17 +42,17 @@ _OPEN = """(...given) => {
     setTimeout(() => { layout.inert = false; }, 10000);
     return given;
 }"""
-_GREETED = """() => {
+_READY = """() => {
     document.querySelector('.layout').inert = false;
-    document.body.dataset.greeted = '';
+    document.body.dataset.ready = '';
 }"""
 _STYLE = Path(__file__).with_name("page.css")
 
 
 def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
-    """Open the page; return its address, and what waits until somebody interrupts."""
-    callers = Callers()
-    demo = build(session, callers)
+    """Start the server; return its address and a function that blocks until it is interrupted."""
+    calls = ConnectedCalls()
+    demo = build(session, calls)
     _, address, _ = demo.launch(
         server_port=port,
         server_name=host,
@@ -61,9 +61,9 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE + equaliser.STYLE + gallery.STYLE,
         max_file_size=MOST,
-        app_kwargs={"middleware": [Middleware(callers.numbering)]},
+        app_kwargs={"middleware": [Middleware(calls.middleware)]},
         allowed_paths=[],
-        run_history=False,  # it would keep pictures in the browser
+        run_history=False,  # it would store images in the browser
         mcp_server=_MCP,
         footer_links=["api", "settings"],
         show_error=False,
@@ -71,7 +71,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         strict_cors=True,
         ssr_mode=False,
         pwa=False,
-        state_session_capacity=64,  # a session may hold a picture and a run
+        state_session_capacity=64,  # each session can hold an image and a run
     )
     return address, demo.block_thread
 
@@ -94,7 +94,7 @@ def _theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_md,
         spacing_size=gr.themes.sizes.spacing_md,
     ).set(
-        # One blue dark enough for white letters.
+        # A blue with enough contrast for white text.
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
@@ -102,8 +102,8 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def build(session: Session, callers: Callers) -> gr.Blocks:
-    """Lay out the page and wire it. Nothing heavy is imported before somebody asks for it."""
+def build(session: Session, calls: ConnectedCalls) -> gr.Blocks:
+    """Create the widgets of the page and connect their events."""
     with Page(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
         page = PageState(session, demo)
         page.states()
@@ -119,9 +119,9 @@ def build(session: Session, callers: Callers) -> gr.Blocks:
                 share.build(page)
         connect_sidebar(page, sidebar)
         _wire_language(page, sidebar)
-        api.build(session, callers)
+        api.build(session, calls)
     if _MCP:
-        demo.temp_file_sets.append(Strays())
+        demo.temp_file_sets.append(UntrackedFiles())
     demo.queue(max_size=20, default_concurrency_limit=4)
     return demo
 
@@ -147,8 +147,8 @@ def _head(page: PageState) -> None:
 
 
 def _stage(page: PageState, sidebar: Sidebar) -> None:
-    """Lay the rooms, one of them on the screen, and draw each when somebody comes in."""
-    # A radio and not tabs: a room is shown at once by the browser and drawn by the server when it is first looked at.
+    """Create the tabs; each is rendered when it is first opened."""
+    # A Radio instead of gr.Tabs: the browser switches at once, and the server renders a tab when it is first opened.
     page.tab = page.localized(
         gr.Radio,
         lambda w: {"label": w("page.tabs"), "choices": [(w(f"tab.{key}"), key) for key in _TABS]},
@@ -158,7 +158,7 @@ def _stage(page: PageState, sidebar: Sidebar) -> None:
         interactive=True,
         elem_id="tabs",
     )
-    laid: dict[str, Callable[[], Any]] = {
+    builders: dict[str, Callable[[], Any]] = {
         "run": lambda: run_tab.build(page, sidebar),
         "inside": lambda: inside_tab.build(page),
         "ensemble": lambda: ensemble_tab.build(page),
@@ -167,7 +167,7 @@ def _stage(page: PageState, sidebar: Sidebar) -> None:
     }
     for key in _TABS:
         with gr.Column(elem_classes=["page-tab", f"page-tab-{key}"]):
-            page.tabs[key] = laid[key]()
+            page.tabs[key] = builders[key]()
     page.tab.change(None, [page.tab], None, js=_SHOW_TAB, **QUICK)
     widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
     seen = [page.tab, page.drawn, page.tab_cache, *page.seen]
@@ -175,56 +175,59 @@ def _stage(page: PageState, sidebar: Sidebar) -> None:
 
 
 def _wire_language(page: PageState, sidebar: Sidebar) -> None:
-    """Greet in the visitor's language, and let it be changed."""
+    """Initialise the page in the visitor's language, and connect the language switch."""
 
     def relabel(language: str, image: object, name: str | None) -> Update:
         w = words(language)
-        told: Update = {widget: gr.update(**texts(w)) for widget, texts in page.texts.items()}
-        told[page.language] = gr.update(value=language, **page.texts[page.language](w))
-        return told | described(page, sidebar, image, name, w)
+        update: Update = {widget: gr.update(**texts(w)) for widget, texts in page.texts.items()}
+        update[page.language] = gr.update(value=language, **page.texts[page.language](w))
+        return update | described(page, sidebar, image, name, w)
 
     def switch(latest: LatestRequest, language: str, image: object, name: str | None) -> Update:
         latest.language = language
         return relabel(language, image, name)
 
-    def greet(image: object, name: str | None, request: gr.Request) -> Update:
-        """Answer the address: its language, and what a link asks for; the rest may have been chosen meanwhile."""
+    def initialise(image: object, name: str | None, request: gr.Request) -> Update:
+        """Apply the query parameters of the page: the language and the choices of a link."""
         query = dict(request.query_params)
         language = choose_language(query.get("lang"), request.headers.get("accept-language"))
-        asked = links.parse(query, page.session.sources, _TABS)
-        image, name = image if asked.example is None else asked.example, asked.checkpoint or name
-        w, told = words(language), relabel(language, image, name)
-        values = {page.checkpoint: asked.checkpoint, page.tab: asked.tab}
+        link = links.parse(query, page.session.sources, _TABS)
+        image, name = image if link.example is None else link.example, link.checkpoint or name
+        w, update = words(language), relabel(language, image, name)
+        values = {page.checkpoint: link.checkpoint, page.tab: link.tab}
         values |= {
             widget: None if value == control.default else value
-            for widget, control, value in zip(page.controls, CONTROLS, asked.values, strict=True)
+            for widget, control, value in zip(page.controls, CONTROLS, link.values, strict=True)
         }
         given = {
             widget: gr.update(**page.texts[widget](w), value=value)
             for widget, value in values.items()
             if value is not None
         }
-        states = {page.image: asked.example, page.named: asked.checkpoint}
-        return told | given | {state: value for state, value in states.items() if value is not None}
+        states = {page.image: link.example, page.named: link.checkpoint}
+        return update | given | {state: value for state, value in states.items() if value is not None}
 
     def redraw(
         key: str, tab_cache: TabCache, language: str, image: object, finished_run: FinishedRun | None, name: str | None
     ) -> Update:
         w = words(language)
-        painted = {
-            tab: of for tab, of in tab_cache.items() if tab == "reference_mask"
-        }  # what is compared was told in words
+        # Keep a painted reference mask; the results of comparisons contain text and are cleared.
+        painted = {tab: of for tab, of in tab_cache.items() if tab == "reference_mask"}
         drawn = {page.tab_cache: painted} | page.draw(key, page.selection(image, finished_run, name, painted), w)
         return drawn | described(page, sidebar, image, name, w)
 
-    told = [*page.texts, *descriptions_of(sidebar)]
+    localized = [*page.texts, *descriptions_of(sidebar)]
     widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
-    hello = page.demo.load(greet, [page.image, page.checkpoint], [*told, page.image, page.named], js=_OPEN, **QUICK)
-    again = page.language.input(switch, [page.latest, page.language, page.image, page.checkpoint], told, **QUICK)
+    loaded = page.demo.load(
+        initialise, [page.image, page.checkpoint], [*localized, page.image, page.named], js=_OPEN, **QUICK
+    )
+    switched = page.language.input(
+        switch, [page.latest, page.language, page.image, page.checkpoint], localized, **QUICK
+    )
     seen, shown = (
         [page.tab, page.tab_cache, *page.seen],
         [*widgets, page.drawn, page.tab_cache, *descriptions_of(sidebar)],
     )
-    hello.then(redraw, seen, shown, **QUICK).then(None, js=_GREETED, **QUICK)
-    again.then(redraw, seen, shown, **QUICK)
+    loaded.then(redraw, seen, shown, **QUICK).then(None, js=_READY, **QUICK)
+    switched.then(redraw, seen, shown, **QUICK)
     page.language.change(None, [page.language], js="(l) => { document.documentElement.lang = l }", **QUICK)

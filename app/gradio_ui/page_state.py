@@ -1,7 +1,7 @@
-"""What the rooms of one page share: the visitor's choices, the run on the screen, the language.
+"""Hold the state shared by all tabs: the visitor's choices, the run on the screen, and the language.
 
-A visitor's picture and last run live in the session's memory, in two states; models are shared. A room is drawn when
-somebody looks at it and not before, so a run sends one room's pictures, not all.
+The image and the last run of a visitor are kept in two `gr.State` of the browser session; models are shared. A tab is
+rendered when it is opened, so a run sends the images of one tab only.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,19 +36,19 @@ __all__ = [
 
 Update = dict[Any, Any]
 TabCache = dict[str, object]
-"""By room, what its painting or comparison was made of; where the scene is of that still, the room keeps it."""
+"""For each tab, the image and checkpoint (or classes) of its current content, which is kept while they are unchanged."""
 
 Texts = Callable[[Words], dict[str, Any]]
 
 SILENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
-"""Of events that show themselves how far they are.
+"""Options of events that show their own progress.
 
-Left to itself, Gradio's page writes the state of an event on everything that it may change, at every step of a run, and
-copies the films and charts there for it: a browser at a sixth of a desk's speed did nothing else.
+By default Gradio shows a status on every output of an event at every update, and copies the films and charts for it. On a
+slow browser this takes all of its time.
 """
 
 QUICK: dict[str, Any] = {**SILENT, "queue": False}
-"""Of events that only look something up: they never wait for a run."""
+"""Options of fast events: they do not wait in the queue behind runs."""
 
 BUSY: dict[str, Any] = {
     **SILENT,
@@ -56,29 +56,29 @@ BUSY: dict[str, Any] = {
     "concurrency_limit": 1,
     "trigger_mode": "once",
 }
-"""Of events that run a network: one at a time on this server, the others wait in line."""
+"""Options of events that run a network: one at a time per server, the others wait in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is on the screen: a picture, the checkpoint chosen for it, and a finished run where there is one."""
+    """The current selection: an image, a checkpoint, and a finished or recorded run if there is one."""
 
     target: InputImage
     checkpoint: str | None
     recording: Recording | None
-    finished_run: FinishedRun | None  # None: `recording` is a shipped one
+    finished_run: FinishedRun | None  # None if `recording` is a shipped recording
     tab_cache: TabCache = field(default_factory=dict)
 
     @property
     def labels(self) -> Any:
-        """The mask at the picture's own size: of this run, or of the recording, whose picture is as small as that."""
+        """The mask at the original size of the image; None without a run."""
         if self.finished_run is not None:
             return self.finished_run.labels
         return None if self.recording is None else self.recording.outcome.labels
 
     @property
     def members(self) -> Any:
-        """The members' masks at the picture's own size."""
+        """The masks of the members at the original size of the image."""
         if self.finished_run is not None:
             return self.finished_run.members
         return () if self.recording is None else self.recording.outcome.members
@@ -86,7 +86,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """One place of the page: what may change in it, and how it shows a scene."""
+    """A tab of the page: its widgets, and the function that shows a selection."""
 
     key: str
     widgets: list[Any]
@@ -99,10 +99,10 @@ class LocalizedWidgets:
     __slots__ = ("texts",)
 
     def __init__(self) -> None:
-        self.texts: dict[Any, Texts] = {}  # of every widget that says something
+        self.texts: dict[Any, Texts] = {}  # of every widget with text
 
     def __call__(self, kind: Callable[..., Any], texts: Texts, **fixed: Any) -> Any:
-        """Make a widget, and remember how it says what it says in any language."""
+        """Create a widget, and register its text for changes of language."""
         widget = kind(**texts(words("en")), **fixed)
         self.texts[widget] = texts
         return widget
@@ -110,23 +110,23 @@ class LocalizedWidgets:
 
 @dataclass(slots=True)
 class LatestRequest:
-    """What one visitor chose last. Choices overlap on their way, and the one that ends last need not be the last one made."""
+    """The latest choices of one visitor, shared by overlapping events so that an outdated one can stop."""
 
-    checkpoint: str | None = None  # None: none has been chosen yet
-    pictures: int = 0  # brought so far
-    slices: int = 0  # of volumes, looked at so far
-    language: str | None = None  # None: still that of the greeting
+    checkpoint: str | None = None  # None: the initial one
+    pictures: int = 0  # number of images shown so far
+    slices: int = 0  # number of slices shown so far
+    language: str | None = None  # None: the initial one
 
     def words(self, language: str) -> Words:
-        """Speak the language that has been chosen since, or this one."""
+        """Return the texts in the latest chosen language, or in `language`."""
         return words(self.language or language)
 
     def until_another(
         self, name: str | None, updates: Iterator[Update], *, of_volume: bool = False
     ) -> Iterator[Update]:
-        """Pass on what a run shows, and end it when another picture, slice or checkpoint is chosen.
+        """Yield the updates of a run until another image, slice or checkpoint is chosen.
 
-        What it would still show is not of what is on the screen. A run of all slices outlasts the choice of one.
+        Later updates would not match the selection. With `of_volume`, the run continues when another slice is chosen.
         """
         pictures, slices = self.pictures, self.slices
         with closing(updates):  # pyright: ignore[reportArgumentType]  generators are
@@ -139,27 +139,27 @@ class LatestRequest:
 
 @dataclass(slots=True)
 class PageState:
-    """The widgets that more than one room looks at, and the words of all."""
+    """Widgets and states shared by several tabs, and the localised widgets of all."""
 
     session: Session
     demo: gr.Blocks
     language: Any = None
     checkpoint: Any = None
     controls: list[Any] = field(default_factory=list)  # in the order of settings.CONTROLS
-    tab: Any = None  # the radio that says which room is on the screen
-    image: Any = None  # None: the first drawn picture; a seed; a picture of one's own
-    finished_run: Any = None  # the visitor's own finished run, or None
-    volume_cache: VolumeCache = field(default_factory=VolumeCache)  # visitors' volumes
-    named: Any = None  # the checkpoint of the scene on the screen
-    latest: Any = None  # never replaced: what one event notes in it, those under way see
-    fetched: Any = None  # the event that a checkpoint came from the Hub
-    drawn: Any = None  # keys of the rooms that already show the scene
-    tab_cache: Any = None  # what a new run of the same picture takes away from no room
+    tab: Any = None  # the radio that selects the tab
+    image: Any = None  # state: None (the first example), a seed, or an InputImage
+    finished_run: Any = None  # state: the visitor's last FinishedRun, or None
+    volume_cache: VolumeCache = field(default_factory=VolumeCache)  # uploaded volumes
+    named: Any = None  # state: the checkpoint of the selection shown
+    latest: Any = None  # state: a LatestRequest, mutated in place so that running events see the change
+    fetched: Any = None  # the event that loads a checkpoint from the Hub
+    drawn: Any = None  # state: keys of the tabs that already show the selection
+    tab_cache: Any = None  # state: a TabCache
     tabs: dict[str, Tab] = field(default_factory=dict)
     localized: LocalizedWidgets = field(default_factory=LocalizedWidgets)
 
     def states(self) -> None:
-        """Lay the states; they forget after an hour."""
+        """Create the session states, which expire after an hour."""
         self.image, self.finished_run = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
         self.drawn = gr.State((), time_to_live=3600)
         self.tab_cache = gr.State({}, time_to_live=3600)
@@ -168,29 +168,29 @@ class PageState:
 
     @property
     def texts(self) -> dict[Any, Texts]:
-        """How every widget says what it says."""
+        """The localised text of every widget."""
         return self.localized.texts
 
     @property
     def opening(self) -> Selection:
-        """The scene of a page just opened."""
+        """The initial selection."""
         return self.selection(None, None, next(iter(self.session.sources), None))
 
     @property
     def seen(self) -> list[Any]:
-        """The inputs that make a scene, after the language."""
+        """The inputs from which event handlers build a selection, preceded by the language."""
         return [self.language, self.image, self.finished_run, self.checkpoint]
 
     @property
     def shown(self) -> list[Any]:
-        """All widgets that show a scene, and the states that hold it."""
+        """All widgets and states that change with the selection."""
         widgets = [widget for tab in self.tabs.values() for widget in tab.widgets]
         return [self.tab, *widgets, self.image, self.finished_run, self.named, self.drawn, self.tab_cache]
 
     def selection(
         self, image: object, finished_run: FinishedRun | None, name: str | None, tab_cache: TabCache | None = None
     ) -> Selection:
-        """Turn what the session holds into a scene."""
+        """Build the selection from the session states."""
         if isinstance(image, InputImage):
             target, seed = image, None
         else:
@@ -201,7 +201,7 @@ class PageState:
         return Selection(target, name, recording, finished_run, tab_cache or {})
 
     def draw(self, key: str, selection: Selection, w: Words) -> Update:
-        """Show a scene in one room, and note that the others have not seen it yet."""
+        """Show a selection in one tab, and mark the other tabs as outdated."""
         return self.tabs[key].show(selection, w) | {self.drawn: (key,)}
 
     def enter(
@@ -214,7 +214,7 @@ class PageState:
         finished_run: FinishedRun | None,
         name: str | None,
     ) -> Update:
-        """Show the scene in a room that somebody looks at, unless it does already."""
+        """Show the selection in a tab that was opened, unless it is up to date."""
         if key in drawn or key not in self.tabs:
             return {self.drawn: gr.skip()}
         shown = self.tabs[key].show(self.selection(image, finished_run, name, tab_cache), words(language))
@@ -222,17 +222,17 @@ class PageState:
 
 
 def refusal(sentence: str, w: Words | None = None) -> gr.Error:
-    """Make of a sentence what the page shows when something cannot be done; without a language, for a program."""
+    """Create the error that the page shows as a message; without a language, in English for API clients."""
     title = (w or words("en"))("errors.title")
     return gr.Error(sentence, title=title, print_exception=False, duration=12)
 
 
 @contextmanager
 def refusing(w: Words, key: str) -> Iterator[None]:
-    """Turn what our own packages refuse into one sentence on the page, in the visitor's language."""
+    """Convert a ValueError to an error message in the visitor's language; `key` is the message with a {reason}."""
     try:
         yield
-    except gr.Error:  # a sentence already
+    except gr.Error:  # already a message
         raise
     except ValueError as error:
         raise refusal(w.because(key, error), w) from None

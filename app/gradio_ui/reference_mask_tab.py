@@ -1,4 +1,4 @@
-"""The fifth room: a mask of one's own, painted or brought, and how near the result comes to it."""
+"""Build the Reference mask tab: score the result against the ground truth, or a painted or uploaded mask."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +16,14 @@ from app.views import paint, reference_mask_views
 
 __all__ = ["build"]
 
-_CANVAS = 512  # longest side of the picture to paint on, in pixels
+_CANVAS = 512  # longest side of the canvas, in pixels
 _SUFFIXES = [".png", ".tif", ".tiff", ".nii", ".gz", ".nrrd", ".mha"]
 _FILES = ("mask", "reference", "scores")
 
 
 def build(page: PageState) -> Tab:
-    """Lay the scores, both contours, and the two ways to bring a truth."""
-    told = gr.HTML("", elem_classes="words", elem_id="scores")
+    """Create the scores, the contours, the editor and the upload button."""
+    scores = gr.HTML("", elem_classes="words", elem_id="scores")
     film = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-reference")
     with gr.Row(visible=False, elem_classes="files") as row:
         files = [
@@ -53,11 +53,11 @@ def build(page: PageState) -> Tab:
         brush=_brush(_names(page, page.opening)),
         height=460,
         buttons=[],
-        visible=False,  # until its picture comes: one that comes while the canvas is still being made is lost
+        visible=False,  # until its image is set: one set while the canvas is being created is lost
         elem_id="editor",
     )
     classes = gr.HTML("", elem_classes="words")
-    with gr.Row(elem_classes="go"):
+    with gr.Row(elem_classes="run-row"):
         score = page.localized(
             gr.Button, lambda w: {"value": w("reference.score")}, min_width=200, scale=0, elem_id="score", size="md"
         )
@@ -72,7 +72,7 @@ def build(page: PageState) -> Tab:
         )
 
     def scored(selection: Selection, known: Any, source: str, w: Words) -> Update:
-        """Score the mask on the screen against a truth of its size."""
+        """Score the current result against a reference mask of the same size."""
         recording = selection.recording
         assert recording is not None
         names, labels = recording.facts["labels"], selection.labels
@@ -84,7 +84,7 @@ def build(page: PageState) -> Tab:
                 for button, key in zip(files, _FILES, strict=True)
             }
         return copies | {
-            told: reference_mask_views.score_table(found, source, w),
+            scores: reference_mask_views.score_table(found, source, w),
             film: reference_mask_views.contours(selection.target.opening.picture, labels, known, names, found, w),
             row: gr.update(visible=True),
         }
@@ -96,14 +96,14 @@ def build(page: PageState) -> Tab:
         names = _names(page, selection)
         canvas = {"background": small, "layers": [], "composite": None}
         update: Update = {classes: reference_mask_views.class_legend(names, w)}
-        if selection.tab_cache.get("reference_mask") != (selection.target, names):  # else what is painted on it stays
+        if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
             update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
             update[page.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
         if selection.recording is None:
-            return update | {told: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
+            return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
         for known in selection.target.reference:
             return update | scored(selection, known, "known", w)
-        return update | {told: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
+        return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
     def seen(
         language: str, image: object, finished_run: FinishedRun | None, name: str | None
@@ -123,12 +123,12 @@ def build(page: PageState) -> Tab:
     def score_upload(path: str | None, *visible: Any) -> Update:
         w, selection = seen(*visible)
         if path is None:
-            return {told: gr.skip()}
+            return {scores: gr.skip()}
         with refusing(w, "errors.reference"):
             known = reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
         return scored(selection, known, "uploaded", w)
 
-    shown = [told, film, row, *files]
+    shown = [scores, film, row, *files]
     reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 2}
     score.click(score_painted, [editor, *page.seen], shown, **reading)
     upload.upload(score_upload, [upload, *page.seen], shown, **reading)
@@ -136,7 +136,7 @@ def build(page: PageState) -> Tab:
 
 
 def _brush(names: list[str]) -> gr.Brush:
-    """Offer a colour for each class, and no other."""
+    """Create a brush with one colour per class."""
     colours = paint.CLASSES[: max(len(names), 1)]
     return gr.Brush(default_size=14, colors=list(colours), default_color=colours[0], color_mode="fixed")
 

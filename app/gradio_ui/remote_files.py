@@ -1,9 +1,9 @@
-"""Pictures given by address, as programs do: fetched from the open internet only, and within limits of size and time.
+"""Download images given as URLs, from public addresses only and with limits on size and time.
 
-Gradio would fetch whatever address stands in an event's data, of any length. So addresses are taken out before it sees
-them: each file is fetched into the cache that uploads lie in, and its path put in the address's place. Which hosts may be
-asked is safehttpx's to say, as in Gradio: none inside the server's own network, and of a redirect every hop is looked up
-anew. What is connected to is the address that was looked up.
+Gradio downloads any URL in the data of an event without a size limit. Here URLs are replaced before Gradio sees them: each
+file is downloaded to the upload cache, and its path takes the place of the URL. As in Gradio, safehttpx decides which hosts
+are allowed: none in the server's own network, and every redirect is resolved and validated again. The connection is made to
+the address that was validated.
 """
 
 import asyncio
@@ -18,64 +18,64 @@ from gradio_client import utils
 
 from app.gradio_ui.page_state import refusal
 
-__all__ = ["MOST", "bring", "fetch"]
+__all__ = ["MOST", "download_inputs", "fetch"]
 
-MOST = 32 * 2**20  # bytes, as of an upload
+MOST = 32 * 2**20  # bytes, the limit for uploads too
 _LONGEST = 20.0  # seconds
 
 
-async def bring(inputs: list[Any], folder: Path) -> list[Any]:
-    """Put the paths of files fetched into a folder in the place of the addresses among an event's inputs.
+async def download_inputs(inputs: list[Any], folder: Path) -> list[Any]:
+    """Download the URLs among the inputs of an event to a folder, and replace them by file paths.
 
     Raises:
-        gr.Error: one cannot be had within the limits.
+        gr.Error: A file cannot be downloaded within the limits.
     """
 
-    async def brought(file: dict[str, Any]) -> dict[str, Any]:
+    async def downloaded(file: dict[str, Any]) -> dict[str, Any]:
         return file | {"path": str(await fetch(file["path"], folder)), "url": None}
 
-    return await utils.async_traverse(inputs, brought, _is_far)
+    return await utils.async_traverse(inputs, downloaded, _is_remote)
 
 
-def _is_far(value: Any) -> bool:
+def _is_remote(value: Any) -> bool:
     return utils.is_file_obj_with_meta(value) and utils.is_http_url_like(value["path"])
 
 
 async def fetch(
     url: str, folder: Path, *, most: int = MOST, longest: float = _LONGEST, way: httpx.AsyncBaseTransport | None = None
 ) -> Path:
-    """Fetch a file into a folder, and return where it lies.
+    """Download a file to a folder and return its path.
 
     Arguments:
-        url: its address, http or https.
-        folder: where it is put, in a folder named by its content.
-        most: bytes it may have.
-        longest: seconds it may take.
-        way: how it is fetched; by default from public addresses only.
+        url: http or https URL of the file.
+        folder: target folder; the file is put in a subfolder named by its hash.
+        most: size limit in bytes.
+        longest: time limit in seconds.
+        way: HTTP transport; by default one that reaches public addresses only.
 
     Raises:
-        gr.Error: it cannot be had within these limits.
+        gr.Error: The file cannot be downloaded within these limits.
     """
     content = bytearray()
     try:
         async with (
             asyncio.timeout(longest),
-            httpx.AsyncClient(transport=way or _Outward(), follow_redirects=True, max_redirects=5) as client,
+            httpx.AsyncClient(transport=way or _PublicTransport(), follow_redirects=True, max_redirects=5) as client,
             client.stream("GET", url) as answer,
         ):
             if answer.status_code != httpx.codes.OK:
-                raise _unfetched(url, f"its server answered {answer.status_code}; check it")
+                raise _failed(url, f"the server answered with status {answer.status_code}; check the URL")
             async for part in answer.aiter_bytes():
                 content += part
                 if len(content) > most:
-                    raise _unfetched(url, f"it has more than {most // 2**20} MB; send a smaller file")
-    except gr.Error:  # a ValueError too
+                    raise _failed(url, f"it is larger than {most // 2**20} MB; send a smaller file")
+    except gr.Error:  # gr.Error is a ValueError
         raise
     except TimeoutError:
-        raise _unfetched(url, f"it took longer than {longest:.0f} s; upload the file instead") from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):  # safehttpx refuses with a ValueError
-        reason = "no public server answers there; give an address on the open internet, or upload the file"
-        raise _unfetched(url, reason) from None
+        raise _failed(url, f"the download took longer than {longest:.0f} s; upload the file instead") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):  # safehttpx raises ValueError
+        reason = "no public server answered; use a public URL, or upload the file"
+        raise _failed(url, reason) from None
     name = utils.strip_invalid_filename_characters(Path(httpx.URL(url).path).name).strip(".") or "file"
     path = folder / hashlib.sha256(content).hexdigest() / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +83,12 @@ async def fetch(
     return path
 
 
-def _unfetched(url: str, reason: str) -> gr.Error:
-    return refusal(f"The picture could not be fetched from {url!r:.200}: {reason}.")
+def _failed(url: str, reason: str) -> gr.Error:
+    return refusal(f"The image could not be downloaded from {url!r:.200}: {reason}.")
 
 
-class _Outward(httpx.AsyncBaseTransport):
-    """Reach public addresses only."""
+class _PublicTransport(httpx.AsyncBaseTransport):
+    """An HTTP transport that connects to public addresses only."""
 
     def __init__(self) -> None:
         self._ways: list[httpx.AsyncBaseTransport] = []
@@ -96,7 +96,7 @@ class _Outward(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         way = safehttpx.AsyncSecureTransport(await safehttpx.async_validate_url(request.url.host))
         self._ways.append(way)
-        return await way.handle_async_request(request)  # pyright: ignore[reportReturnType]  annotated wrongly there
+        return await way.handle_async_request(request)  # pyright: ignore[reportReturnType]  wrong annotation upstream
 
     async def aclose(self) -> None:
         for way in self._ways:

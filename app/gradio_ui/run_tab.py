@@ -1,4 +1,4 @@
-"""The first room: run, watch every step, stop, take the result home."""
+"""Build the Run tab: run a model, watch every step, stop it, and download the result."""
 
 import math
 import time
@@ -25,24 +25,24 @@ _PANEL = next(panel for panel in panels.PANELS if panel.key == "steps")
 
 
 def build(page: PageState, sidebar: Sidebar) -> Tab:
-    """Lay the film of the steps, the facts, the files, and wire Run and Stop."""
+    """Create the film of the steps, the figures and the downloads, and connect Run and Stop."""
     opening = page.opening.recording
     shown = film.build(page, _PANEL, opening, between=lambda: (_facts(opening), files.build(page)))
     facts, downloads = shown.between
     widgets = [*shown.widgets, facts, *downloads.widgets]
 
     def show(selection: Selection, w: Words) -> Update:
-        """Show a run, or the picture that waits for one."""
+        """Show a run, or the image if it has not been run yet."""
         if selection.recording is None:
             waiting = films.still(selection.target.opening, w, descriptions.waiting(selection.target, w))
             return film.still(shown, waiting) | {facts: ""} | downloads.hidden()
-        told = {facts: descriptions.facts(selection.recording, w, live=selection.finished_run is not None)}
-        return film.show(shown, selection, w) | told | ({} if selection.finished_run else downloads.hidden())
+        figures = {facts: descriptions.facts(selection.recording, w, live=selection.finished_run is not None)}
+        return film.show(shown, selection, w) | figures | ({} if selection.finished_run else downloads.hidden())
 
     def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
         yield {sidebar.run: gr.update(interactive=False), sidebar.stop: gr.update(interactive=True)}
         yield from latest.until_another(name, going(latest, image, name, language, *values))
-        yield idle()  # Gradio sends a run's last word twice, so let that be a short one
+        yield idle()  # Gradio sends the last update twice, so make it small
 
     def going(
         latest: LatestRequest, image: object, name: str | None, language: str, *values: object
@@ -64,13 +64,13 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
             raise
 
     def watched(
-        events: Iterator[Opening | Frame | RunOutput], image: object, name: str, speak: Callable[[], Words]
+        events: Iterator[Opening | Frame | RunOutput], image: object, name: str, current_words: Callable[[], Words]
     ) -> Iterator[Update]:
-        """Show what arrives, ten pictures a second at most, in the language of that moment."""
+        """Show the events of a run, at most ten frames per second, in the current language."""
         opening: Opening | None = None
         clock, painted = Clock(), 0.0
         for event in events:
-            w = speak()
+            w = current_words()
             match event:
                 case Opening():
                     opening = event
@@ -118,5 +118,5 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
 
 def _facts(recording: Any) -> gr.HTML:
-    told = descriptions.facts(recording, words("en"), live=False) if recording else ""
-    return gr.HTML(told, elem_id="facts")
+    text = descriptions.facts(recording, words("en"), live=False) if recording else ""
+    return gr.HTML(text, elem_id="facts")

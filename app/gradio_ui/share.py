@@ -1,4 +1,4 @@
-"""A link for a class: the settings of this page without its picture, and what of the page the class shall not see."""
+"""Create a link that restores the settings of the page and hides chosen parts of it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _WHOLE = "(query) => location.origin + location.pathname + query"
 
 
 def build(page: PageState) -> None:
-    """Lay what to hide, the button, and the link; called when the rooms are laid."""
+    """Create the choice of parts to hide, the button and the link; call it after the tabs have been built."""
     with page.localized(gr.Accordion, lambda w: {"label": w("share.heading")}, open=False, elem_id="share"):
         page.localized(gr.HTML, lambda w: {"value": f"<p>{w('share.text')}</p>"}, elem_classes="words")
         hide = page.localized(

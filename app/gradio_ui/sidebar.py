@@ -1,4 +1,4 @@
-"""The left side: a drawn picture or one's own, the checkpoint, the settings."""
+"""Build the sidebar: examples, upload, checkpoint and settings."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".
 
 
 class Sidebar:
-    """The widgets of this side that are not the desk's."""
+    """The widgets of the sidebar that are not in `PageState`."""
 
     __slots__ = ("brief", "card", "domain", "estimate", "examples", "run", "slices", "stop", "upload", "warning")
 
@@ -37,7 +37,7 @@ class Sidebar:
 
 
 def build_sidebar(page: PageState) -> Sidebar:
-    """Lay what comes first: picture, checkpoint, run."""
+    """Create the first part of the sidebar: examples, checkpoint, Run and Stop."""
     sidebar, en = Sidebar(), words("en")
     first = next(iter(page.session.sources), None)
     card = page.session.card_of(first)
@@ -79,7 +79,7 @@ def build_sidebar(page: PageState) -> Sidebar:
 
 
 def build_details(page: PageState, sidebar: Sidebar) -> None:
-    """Lay what may wait: a picture of one's own, settings, the checkpoint's card, the Hub."""
+    """Create the second part of the sidebar: upload, settings, checkpoint details and Hub."""
     page.localized(
         gr.HTML,
         lambda w: {
@@ -109,10 +109,10 @@ def _control(page: PageState, control: Control) -> Any:
     at = f"settings.{control.field}"
 
     def texts(w: Words) -> dict[str, Any]:
-        said: dict[str, Any] = {"label": w(f"{at}.label"), "info": w(f"{at}.help")}
+        update: dict[str, Any] = {"label": w(f"{at}.label"), "info": w(f"{at}.help")}
         if isinstance(control, Choice | Flags):
-            said["choices"] = [(descriptions.option(control.field, choice, w), choice) for choice in control.choices]
-        return said
+            update["choices"] = [(descriptions.option(control.field, choice, w), choice) for choice in control.choices]
+        return update
 
     common: dict[str, Any] = {"value": control.default, "interactive": True, "elem_id": f"set-{control.field}"}
     match control:
@@ -127,10 +127,10 @@ def _control(page: PageState, control: Control) -> Any:
 
 
 def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
-    """Let a choice change the scene; called when every room is laid."""
+    """Connect the events of the sidebar; call it after the tabs have been built."""
 
     def present(tab: str, image: object, name: str | None, w: Words) -> Update:
-        """Show a picture's recorded run in the room on the screen, or in the first room that it waits to be run."""
+        """Show the recorded run of an image in the current tab; without a recording, switch to the Run tab."""
         selection = page.selection(image, None, name)
         tab = tab if selection.recording else "run"
         return (
@@ -144,8 +144,8 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
             }
         )
 
-    def bring(tab: str, image: object, name: str | None, w: Words, latest: LatestRequest) -> Update:
-        """Present a new picture, with the checkpoint chosen last."""
+    def show_new(tab: str, image: object, name: str | None, w: Words, latest: LatestRequest) -> Update:
+        """Show a new image with the latest selected checkpoint."""
         name, latest.pictures = latest.checkpoint or name, latest.pictures + 1
         shown = present(tab, image, name, w) | sidebar.slices.shown(image)
         return shown | described(page, sidebar, image, name, w)
@@ -154,24 +154,24 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         w, seed = words(language), event.seed  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 10**6:
             return {sidebar.examples: gr.skip()}
-        return bring(tab, seed, name, w, latest)
+        return show_new(tab, seed, name, w, latest)
 
     def choose_checkpoint(
         tab: str, image: object, name: str, language: str, shown: str | None, latest: LatestRequest
     ) -> Update:
         latest.checkpoint, before = name, latest.pictures
-        if name == shown:  # chosen by a link, which has shown it already
+        if name == shown:  # selected by a link, which has shown it already
             return {sidebar.domain: gr.skip()}
         w, tasks = words(language), (page.session.task(shown), page.session.task(name))
         turned = volumes.turn(page.volume_cache, image, *tasks)
-        told = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
-        if (latest.checkpoint, latest.pictures) != (name, before):  # chosen since, and shown
+        update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
+        if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
             return {sidebar.domain: gr.skip()}
-        return told | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
+        return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
 
     def show_slice(image: InputImage, name: str | None, w: Words) -> Update:
-        spoken = descriptions.domain(page.session.card_of(name), image, w)
-        return present("run", image, name, w) | {sidebar.domain: spoken}
+        check = descriptions.domain(page.session.card_of(name), image, w)
+        return present("run", image, name, w) | {sidebar.domain: check}
 
     def read_upload(path: str | None, name: str, language: str, latest: LatestRequest) -> Update:
         w = words(language)
@@ -180,8 +180,8 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         with refusing(w, "errors.picture"):
             card = page.session.card_of(name)
             image = volumes.take(path, page.volume_cache, card.task if card else "")
-        # Nothing of the file stays, not even its name on the page.
-        return bring("run", image, name, w, latest) | {sidebar.upload: None}
+        # Reset the upload widget, so that the page does not keep the file name.
+        return show_new("run", image, name, w, latest) | {sidebar.upload: None}
 
     everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar)]
     sidebar.examples.click(
@@ -194,38 +194,38 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     chosen = [page.tab, page.image, page.checkpoint, page.language]
     page.checkpoint.change(choose_checkpoint, [*chosen, page.named, page.latest], everything, **QUICK)
 
-    def foretell(name: str | None, language: str, *values: object) -> str:
+    def estimate(name: str | None, language: str, *values: object) -> str:
         try:
             return descriptions.estimate(page.session.estimate(name, read(values)), words(language))
         except ValueError:
             return ""
 
     counting = [page.checkpoint, page.language, *page.controls]
-    page.demo.load(foretell, counting, sidebar.estimate, **QUICK)
+    page.demo.load(estimate, counting, sidebar.estimate, **QUICK)
     for widget in counting:
-        widget.change(foretell, counting, sidebar.estimate, trigger_mode="always_last", **QUICK)
+        widget.change(estimate, counting, sidebar.estimate, trigger_mode="always_last", **QUICK)
     sidebar.upload.upload(
         read_upload,
         [sidebar.upload, page.checkpoint, page.language, page.latest],
         [*everything, sidebar.upload],
         api_visibility="private",
         show_progress="minimal",
-        show_progress_on=sidebar.upload,  # or a refusal leaves "Error" on everything that a picture would have changed
+        show_progress_on=sidebar.upload,  # otherwise an error is marked on every output
         concurrency_id="read",
         concurrency_limit=2,
     ).failure(
         lambda: None, None, sidebar.upload, **QUICK | {"show_progress_on": sidebar.upload}
-    )  # takes its "Error" away
+    )  # clears the "Error" mark
     volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, sidebar.domain])
 
 
 def descriptions_of(sidebar: Sidebar) -> list[Any]:
-    """All that `described` may change."""
+    """All widgets that `described` can change."""
     return [sidebar.examples, sidebar.brief, sidebar.warning, sidebar.card, sidebar.domain]
 
 
 def described(page: PageState, sidebar: Sidebar, image: object, name: str | None, w: Words) -> Update:
-    """Say what there is to choose, what the checkpoint is, and whether the picture is of its kind."""
+    """Update the examples, the checkpoint description and the out-of-distribution check."""
     card = page.session.card_of(name)
     warning = descriptions.warning(card, w)
     seed = image if isinstance(image, int) else catalogue.EXAMPLES[0] if image is None else None

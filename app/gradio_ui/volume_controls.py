@@ -1,6 +1,6 @@
-"""Slices and windows of a visitor's volume, and all its slices at once.
+"""Build the controls for uploaded volumes: slice, window, and the segmentation of all slices.
 
-Everything here is hidden until a volume, or a picture of more than 8 bits, is brought.
+They are hidden until a volume, or an image of more than 8 bits, is uploaded.
 """
 
 import html
@@ -30,7 +30,7 @@ Show = Callable[[InputImage, str | None, Words], Update]
 
 
 class VolumeControls:
-    """The widgets of this place."""
+    """The widgets for volumes."""
 
     __slots__ = ("axis", "buttons", "every", "film", "group", "high", "index", "low", "preset", "sizes", "whole")
 
@@ -41,28 +41,28 @@ class VolumeControls:
     low: Any
     high: Any
     every: run_button.RunButton
-    whole: Any  # what is known of all slices together
+    whole: Any  # the widgets for all slices together
     film: Any
     sizes: Any
     buttons: dict[str, Any]
 
     @property
     def widgets(self) -> list[Any]:
-        """All that `shown` may change."""
+        """All widgets that `shown` can change."""
         return [self.group, self.axis, self.index, self.preset, self.low, self.high, self.whole, *self.results]
 
     @property
     def results(self) -> list[Any]:
-        """What shows all slices segmented."""
+        """The widgets that show the segmentation of all slices."""
         return [self.film, self.sizes, *self.buttons.values()]
 
     def cleared(self) -> Update:
-        """Show nothing of them: what they showed was of another volume or checkpoint."""
+        """Clear the results of another volume or checkpoint."""
         hidden = {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
         return {self.film: None, self.sizes: ""} | hidden
 
     def shown(self, image: object) -> Update:
-        """Offer what there is to choose for this picture; of a picture that is no volume, nothing."""
+        """Show the controls that apply to an image; hide all of them if it is not a volume."""
         slice_view = image.slice_view if isinstance(image, InputImage) else None
         if slice_view is None or not (slice_view.slices > 1 or slice_view.window):
             return self.cleared() | {self.group: gr.update(visible=False)}
@@ -81,7 +81,7 @@ class VolumeControls:
 
 
 def build(page: PageState) -> VolumeControls:
-    """Lay the widgets, hidden."""
+    """Create the widgets, hidden."""
     controls = VolumeControls()
     with gr.Column(visible=False, elem_id="slices") as controls.group:
         page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('volume.heading')}</h3>"}, elem_classes="words")
@@ -134,22 +134,22 @@ def _button(page: PageState, name: str) -> gr.DownloadButton:
 
 
 def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list[Any]) -> None:
-    """Let a choice cut and show another slice, and the button segment all of them; called when every room is laid."""
+    """Connect the controls to the slice and to the run of all slices; call it after the tabs have been built."""
 
-    def cuts(change: Callable[[SliceView, Any], SliceView]) -> Callable[..., Update]:
+    def on_change(change: Callable[[SliceView, Any], SliceView]) -> Callable[..., Update]:
         def choose(value: Any, latest: LatestRequest, image: object, name: str | None, language: str) -> Update:
             slice_view = image.slice_view if isinstance(image, InputImage) else None
             try:
-                wished = None if slice_view is None else change(slice_view, value)
-            except (TypeError, ValueError):  # a number half typed, or something no page sends
-                wished = None
-            if wished is None or wished == slice_view:
+                wanted = None if slice_view is None else change(slice_view, value)
+            except (TypeError, ValueError):  # an incomplete number, or an invalid request
+                wanted = None
+            if wanted is None or wanted == slice_view:
                 return {controls.group: gr.skip()}
             w = words(language)
             with refusing(w, "errors.picture"):
-                fresh = volumes.look(page.volume_cache, wished)
+                fresh = volumes.look(page.volume_cache, wanted)
             latest.slices += 1
-            return show(fresh, name, w) | _changed(controls, slice_view, wished)
+            return show(fresh, name, w) | _changed(controls, slice_view, wanted)
 
         return choose
 
@@ -161,7 +161,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
         (controls.low, lambda slice_view, low: _window(slice_view, low, None)),
         (controls.high, lambda slice_view, high: _window(slice_view, None, high)),
     ):
-        widget.input(cuts(change), [widget, page.latest, *seen], outputs, trigger_mode="always_last", **QUICK)
+        widget.input(on_change(change), [widget, page.latest, *seen], outputs, trigger_mode="always_last", **QUICK)
 
     def whole(
         latest: LatestRequest, image: object, name: str | None, language: str, *values: object
@@ -180,7 +180,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                 for event in events:
                     now, w = time.perf_counter(), latest.words(language)
                     if isinstance(event, VolumeSegmentation):
-                        yield _told(page, controls, held, slice_view, event, w)
+                        yield _results(page, controls, held, slice_view, event, w)
                     elif now - painted > 0.1:
                         painted, left = now, (now - began) * (event.total / event.done - 1)
                         at = Progress(round(event.done), event.total, left)
@@ -190,13 +190,13 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
 
 
 def _ends(slice_view: SliceView) -> tuple[float, float]:
-    """Round a window to what is worth reading; it is applied as it is."""
+    """Round a window for display to four significant digits; the exact window is applied."""
     low, high = slice_view.window or (0.0, 0.0)
     return float(f"{low:.4g}"), float(f"{high:.4g}")
 
 
 def _window(slice_view: SliceView, low: float | None, high: float | None) -> SliceView:
-    """Set one end; an end beyond the other is not yet meant."""
+    """Set one end of the window; ignore it if the window would be empty."""
     if slice_view.window is None:
         return slice_view
     window = (
@@ -207,7 +207,7 @@ def _window(slice_view: SliceView, low: float | None, high: float | None) -> Sli
 
 
 def _changed(controls: VolumeControls, before: SliceView | None, after: SliceView) -> Update:
-    """Bring the widgets along that were not the ones touched."""
+    """Update the controls that depend on the one that was changed."""
     update: Update = {controls.group: gr.skip()}
     if before is None or before.axis != after.axis:
         update[controls.index] = gr.update(
@@ -219,8 +219,10 @@ def _changed(controls: VolumeControls, before: SliceView | None, after: SliceVie
     return update
 
 
-def _told(page: PageState, controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words) -> Update:
-    """Show the slices as a film, say how large each class is, and offer the files."""
+def _results(
+    page: PageState, controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words
+) -> Update:
+    """Show the slices as a film, list the size of each class, and offer the files."""
     lines = []
     for label, size in result.volumes().items():
         named = {"label": w.known(f"class.{label}", label), "voxels": f"{size['voxels']:,}"}

@@ -161,5 +161,5 @@ def page(visit, address):
     """The page in English, every room there."""
     page = visit(address)
     page.goto(address)
-    page.wait_for_selector("body[data-greeted]")
+    page.wait_for_selector("body[data-ready]")
     return page

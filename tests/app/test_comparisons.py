@@ -83,11 +83,11 @@ def test_setups_share_picture_and_seed_and_the_anchor_is_the_plain_network(sessi
     np.testing.assert_array_equal(sides[2].labels, anchor.labels)
 
 
-def test_a_ladder_begins_with_the_longest_run_which_agrees_with_itself(session):
+def test_a_sweep_compares_with_its_first_run(session):
     events = list(comparisons.sweep_steps(session, "tiny", phantom(3), settings(members=2), (4, 1)))
-    rungs = [event for event in events if isinstance(event, StepsResult)]
-    assert [rung.steps for rung in rungs] == [4, 1]
-    assert rungs[0].agreement == 1 or np.isnan(rungs[0].agreement)
+    results = [event for event in events if isinstance(event, StepsResult)]
+    assert [result.steps for result in results] == [4, 1]
+    assert results[0].agreement == 1 or np.isnan(results[0].agreement)
     assert [e.done for e in events if isinstance(e, Progress)] == [1, 2, 3, 4, 5]
 
 
@@ -161,5 +161,5 @@ def test_a_picture_like_those_of_training_raises_no_doubt_and_others_do():
 def test_a_cell_names_few_classes_and_sums_up_many():
     w, names = words("en"), ["liver", "spleen", "aorta", "stomach", "pancreas"]
     assert brief(names[:2], (0.9, math.nan), w) == "liver 0.900, spleen –"
-    assert brief(names, (0.9, math.nan, 0.5, 1.0, 0.8), w) == "0.800 on average, aorta 0.500 at the lowest"
+    assert brief(names, (0.9, math.nan, 0.5, 1.0, 0.8), w) == "mean 0.800; lowest 0.500 (aorta)"
     assert brief(names, (math.nan,) * 5, w).count("–") == 5

@@ -62,14 +62,14 @@ def told(page):
 
 def test_a_repository_is_fetched_listed_chosen_and_run(page):
     page.locator("#hub-list").click()
-    page.wait_for_selector("#held >> text=No checkpoint has been downloaded to this server yet.")
+    page.wait_for_selector("#downloaded >> text=No checkpoint has been downloaded to this server yet.")
     ask(page, NAME)
     page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
     digest = re.search("[0-9a-f]{64}", page.locator("#loaded").inner_text())[0]
     expect(page.locator("#checkpoint input")).to_have_value(f"{NAME}@main")
     page.locator("#hub-list").click()
-    page.wait_for_selector("#held table")
-    cells = page.locator("#held td").all_inner_texts()
+    page.wait_for_selector("#downloaded table")
+    cells = page.locator("#downloaded td").all_inner_texts()
     assert cells[:2] == [NAME, f"main ({FIRST[:12]})"]
     assert digest.startswith(cells[3])
     page.locator("#run").click()

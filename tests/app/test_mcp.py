@@ -77,9 +77,9 @@ def said(answer) -> str:
 def test_three_tools_are_listed_and_say_what_they_take(ask):
     tools = {tool.name: tool for tool in ask()}
     assert set(tools) == {"segment", "segment_trace", "model_info"}
-    assert tools["model_info"].description.startswith("List the checkpoints that `segment` may be asked for")
+    assert tools["model_info"].description.startswith("List the available checkpoints with their metadata")
     segment = tools["segment"]
-    assert segment.description.startswith("Segment a medical picture: label image, probability and disagreement")
+    assert segment.description.startswith("Segment a medical image and return label image, probability, disagreement")
     assert "Research and teaching only." in segment.description
     assert segment.inputSchema["required"] == ["picture"]
     assert all(field["description"] for field in segment.inputSchema["properties"].values())
@@ -124,7 +124,7 @@ def test_an_address_inside_the_servers_own_network_is_never_asked(ask):
         for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0"):
             answer = ask("segment", picture=f"http://{host}:{inside.server_port}/secret.png")
             assert answer.isError
-            assert f"could not be fetched from 'http://{host}" in said(answer)
+            assert f"could not be downloaded from 'http://{host}" in said(answer)
             assert "give an address on the open internet, or upload the file" in said(answer)
         inside.shutdown()
     assert asked == []

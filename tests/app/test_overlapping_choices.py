@@ -108,7 +108,7 @@ def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
 def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurried):
     other = visit(address)
     other.goto(f"{address}?lang=zh")
-    other.wait_for_selector("body[data-greeted]")
+    other.wait_for_selector("body[data-ready]")
     begin(page, 50)
     run = other.locator("#run")
     for _ in range(2):

@@ -45,16 +45,20 @@ def test_a_picture_of_the_open_internet_is_brought_into_the_folder(tmp_path, add
 @pytest.mark.parametrize(
     ("address", "limits", "sentence"),
     [
-        ("https://a.example/endless", {"most": 3 * 2**20}, "it has more than 3 MB; send a smaller file."),
-        ("https://a.example/endless", {"longest": 0.2, "most": 2**40}, "it took longer than 0 s; upload the file"),
-        ("https://a.example/none", {}, "its server answered 404; check it."),
-        ("http://[::1", {}, "no public server answers there; give an address on the open internet"),
+        ("https://a.example/endless", {"most": 3 * 2**20}, "it is larger than 3 MB; send a smaller file."),
+        (
+            "https://a.example/endless",
+            {"longest": 0.2, "most": 2**40},
+            "the download took longer than 0 s; upload the file",
+        ),
+        ("https://a.example/none", {}, "the server answered with status 404; check the URL."),
+        ("http://[::1", {}, "no public server answered; use a public URL"),
     ],
 )
 def test_what_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothing(tmp_path, address, limits, sentence):
     with pytest.raises(gr.Error) as refused:
         fetched(tmp_path, address, **limits)
-    assert refused.value.message.startswith(f"The picture could not be fetched from '{address}': ")
+    assert refused.value.message.startswith(f"The image could not be downloaded from '{address}': ")
     assert sentence in refused.value.message
     assert list(tmp_path.iterdir()) == []
 
@@ -65,5 +69,5 @@ def test_an_address_inside_the_servers_own_network_is_never_connected_to(tmp_pat
         raise AssertionError(host)
 
     monkeypatch.setattr("safehttpx.AsyncSecureTransport", connected)
-    with pytest.raises(gr.Error, match="no public server answers there"):
+    with pytest.raises(gr.Error, match="no public server answered"):
         asyncio.run(remote_files.fetch(f"http://{host}/latest/meta-data", tmp_path))

@@ -24,7 +24,7 @@ def asked_for(page, members):
 
 
 def enter(page, tab):
-    page.wait_for_selector("body[data-greeted]")
+    page.wait_for_selector("body[data-ready]")
     page.locator(f"#tabs input[value={tab}]").check(force=True)
     page.wait_for_selector(f".page-tab-{tab}", state="visible")
 
@@ -36,7 +36,7 @@ def test_one_part_is_changed_on_the_same_noise(page):
     page.wait_for_selector("#dial-sigma-sigma", state="visible")
     page.locator("#again-anchor").click()
     page.wait_for_selector("#film-pair-anchor .film[data-shown=run]")
-    told = page.locator("#told-anchor").inner_text()
+    told = page.locator("#summary-anchor").inner_text()
     assert told.startswith("Dice between the two masks: ")
     assert "against the ground truth" in told
     expect(page.locator("#film-pair-anchor canvas")).to_have_count(3)
