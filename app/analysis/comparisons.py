@@ -139,7 +139,6 @@ class Pair:
     changed: float  # share of pixels whose label changed
 
 
-
 class Clock:
     """Estimate the time left from the steps so far, excluding the first, which is slower."""
 
