@@ -108,7 +108,7 @@ def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, les
     page.locator("#run").click()
     page.wait_for_selector("#get-report", state="visible")
     expect(page.locator("#film-steps .now")).to_contain_text("Result: 5 members")
-    expect(page.locator("#facts")).to_contain_text("Just computed")
+    expect(page.locator("#facts")).to_contain_text("Computed just now")
     assert pills(page) == 0
     with page.expect_download() as download:
         page.locator("#get-report").click()

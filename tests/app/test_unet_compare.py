@@ -39,7 +39,7 @@ def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(session)
     assert (plain.parameters, len(plain.dice)) == (session.card("plain").parameters, 1)
 
     said = comparison_views.side_words([tiny, plain], words("en"))
-    assert "plain, plain U-Net, no steps" in said
+    assert "plain, plain U-Net<" in said
     assert "Dice between the two masks" in said
     shown = comparison_views.masks([tiny, plain, again], phantom(3), words("zh"))
     assert shown.count("<img") == 3
