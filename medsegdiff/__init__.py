@@ -1,12 +1,12 @@
-"""MedSegDiff V1 and V2: diffusion models that segment medical images, and tell how.
+"""MedSegDiff V1 and V2: diffusion models for medical image segmentation.
 
     from medsegdiff import RunSettings, Segmenter
 
     segmenter = Segmenter.from_pretrained("skin-lesion-v2")
     result = segmenter("dermoscopy.png", RunSettings(members=5, steps=10, seed=0))
-    result.labels, result.probability, result.disagreement      # at the size of the file
+    result.labels, result.probability, result.disagreement      # at the size of the image
 
-Training and evaluation (`medsegdiff.training`, `medsegdiff.evaluation`) are imported by name, since they need more packages.
+Import training and evaluation by their module names (`medsegdiff.training`, `medsegdiff.evaluation`); they need more packages.
 Names are imported at first use (PEP 562): `import medsegdiff` alone loads no torch.
 """
 

@@ -12,12 +12,12 @@ _EXTRAS = {"monai": "train", "accelerate": "train", "scipy": "train", "onnx": "e
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: beside a busy process its threads would spin
+    """Run a command and return its exit status; bad input gives one sentence on standard error and status 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads sleep, not spin
     parser = argparse.ArgumentParser(prog="python -m medsegdiff", description="MedSegDiff V1 and V2.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     words = sys.argv[1:] if argv is None else argv
-    for name in [words[0]] if words and words[0] in _VERBS else _VERBS:  # one verb's imports, not all
+    for name in [words[0]] if words and words[0] in _VERBS else _VERBS:  # import only the command that runs
         try:
             import_module(f"medsegdiff.commands.{name}").add(verbs)
         except ModuleNotFoundError as error:

@@ -1,15 +1,15 @@
-"""A folder that is a model.
+"""Save and load checkpoints: one folder per model.
 
-    model.safetensors    the weights: names and numbers, nothing that could be executed
+    model.safetensors    the weights; the format cannot hold executable code
     config.json          network, diffusion (a plain U-Net has none), domain, how it was trained, sha256 of the weights
     README.md            the model card
 
-A network with one tensor left at random still draws masks, so reading is strict both ways: what the folder has and the
-network lacks is refused by name, and so is the reverse. Writing ends with reading what was written:
+Loading is strict: a tensor that is missing, unknown or of the wrong shape is an error that names it, because a network with one
+tensor left at its random initial value would still produce masks. Saving ends with loading the files again:
 
     load(save(m)) = m        bit for bit in float32; in float16 every weight is rounded once
 
-A pickle can run code while it is read; none is ever opened.
+Pickle files are refused, since unpickling can execute code.
 
 References:
     safetensors, https://huggingface.co/docs/safetensors
@@ -44,12 +44,12 @@ _AGAIN = "fetch both files again from one place (delete a cached copy first)"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be trusted, in one sentence: what is wrong and what to do."""
+    """A checkpoint is damaged, incomplete or inconsistent; the message has the problem and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What config.json says about model.safetensors."""
+    """The entry of config.json that describes model.safetensors."""
 
     sha256: str  # of the whole file
     dtype: Literal["float16", "float32"]  # of every floating-point tensor in the file
@@ -58,11 +58,11 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A model together with all it takes to use it."""
+    """A loaded model with its configuration and metadata."""
 
     model: Network  # in eval mode, float32
     model_config: ModelConfig
-    diffusion: DiffusionConfig  # of a plain U-Net the default
+    diffusion: DiffusionConfig  # the default for a plain U-Net
     domain: Domain
     training: dict[str, Any]  # facts for people: preset, command, seed, data, metrics ...
     digest: str  # sha256 of the weights
@@ -79,11 +79,11 @@ def save(
     training: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write weights and config.json, having checked that they load, and return the sha256 of the weights.
+    """Write weights and config.json, check that they load, and return the sha256 of the weights.
 
-    What lay in the folder stays until the new files are complete; a README.md is never touched. `training` may hold
-    whatever JSON can (tuples come back as lists). `dtype` is that of the file: float32, or float16 for half the size.
-    Of a plain U-Net `diffusion` is not written.
+    Existing files are replaced only once the new ones are complete; README.md is never changed. `training` may hold any JSON
+    values (tuples come back as lists). `dtype` is that of the file: float32, or float16 for half the size. `diffusion` is not
+    written for a plain U-Net.
 
     Raises:
         CheckpointError: model and configs do not belong together, or a number is not finite.
@@ -118,13 +118,13 @@ def save(
         except CheckpointError as error:
             raise CheckpointError(f"nothing was saved, for it could not be loaded again: {error}") from error.__cause__
         folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CONFIG):  # a crash in between leaves a digest that does not fit: refused, not misread
+        for name in (WEIGHTS, CONFIG):  # after a crash in between, the digest does not match and loading fails
             os.replace(Path(draft) / name, folder / name)
     return digest
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder; no network is asked for anything.
+    """Load a checkpoint folder, without any network access.
 
     Raises:
         CheckpointError: a file, key or tensor is missing, unknown, damaged or of the wrong type.
@@ -138,7 +138,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     _require_files(folder)
     config = _read_config((folder / CONFIG).read_bytes())
-    data = (folder / WEIGHTS).read_bytes()  # once, so that what is hashed is what is loaded
+    data = (folder / WEIGHTS).read_bytes()  # read once: the bytes that are hashed are the bytes that are loaded
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
@@ -146,7 +146,7 @@ def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     digest, promised = hashlib.sha256(data).hexdigest(), config["weights"].sha256
     if digest != promised:
         _refuse(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...; {_AGAIN}")
-    with torch.random.fork_rng(devices=[]):  # every number drawn here is replaced; nobody's sequence should move
+    with torch.random.fork_rng(devices=[]):  # initial weights are all replaced; leave the global generator as it was
         model = build(config["model"])
     _require_fit(tensors, model, config["weights"])
     model.load_state_dict(tensors, strict=True)
@@ -191,7 +191,7 @@ def _require_files(folder: Path) -> None:
 
 
 def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
-    """Compare names, shapes and types with the network's own, and look at every number."""
+    """Check names, shapes and types against the network, and that every number is finite."""
     wanted = model.state_dict()
     if missing := wanted.keys() - tensors.keys():
         _refuse(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs; {_AGAIN}")
@@ -213,7 +213,7 @@ def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights)
 
 
 def _read_config(data: bytes) -> dict[str, Any]:
-    """Read config.json into its records: every key must be there and none may be unknown, except in `training`."""
+    """Parse config.json; every key is required and unknown keys are errors, except in `training`."""
     try:
         config = json.loads(data, parse_constant=lambda name: _refuse(f"{CONFIG} holds {name}; use finite numbers"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -244,7 +244,7 @@ def _require_agreement(model: ModelConfig, diffusion: DiffusionConfig, domain: D
 
 
 def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]:
-    """Read a JSON object that has exactly these keys."""
+    """Return a JSON object after checking that it has exactly these keys."""
     if not isinstance(value, dict):
         _refuse(f"{CONFIG}: {where.removesuffix('.')} is {_shown(value)}; expected an object")
     if unknown := sorted(value.keys() - hints.keys()):
@@ -255,7 +255,7 @@ def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Read a JSON value as what an annotation says; nothing is converted but lists to tuples and integers to floats."""
+    """Check a JSON value against a type annotation; only lists become tuples and integers become floats."""
     if is_dataclass(hint):
         later = {f.name: f.default for f in fields(hint) if f.metadata.get("later")}
         value = later | value if isinstance(value, dict) else value
@@ -273,7 +273,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return tuple(_typed(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
     if hint is float and type(value) is int:
         return float(value)
-    if type(value) is hint:  # exactly so: to isinstance, True is an int
+    if type(value) is hint:  # not isinstance, for which True is an int
         return value
     return _refuse(f"{CONFIG}: {where} is {_shown(value)}; expected {_expected(hint)}")
 

@@ -1,6 +1,7 @@
-"""Every number a paper gives, leaves open, or we chose, as frozen records; and the presets made of them.
+"""Configuration records for networks, diffusion, training and runs, and the presets.
 
-A value marked [P] is in the paper, [C] only in released code, [ours] in neither; docs/fidelity.md argues each.
+Values are marked [P] if they are in the paper, [C] if only in released code, and [ours] if in neither; docs/fidelity.md explains
+each choice.
 
 References:
     MedSegDiff (Wu et al., 2022), https://arxiv.org/abs/2211.00611
@@ -34,13 +35,13 @@ def _require(condition: bool, sentence: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionConfig:
-    """The forward process and what the network is asked to predict."""
+    """The forward process, and the quantity that the network predicts."""
 
     timesteps: int = 1000  # T [C]
     schedule: Literal["linear", "cosine"] = "linear"  # [C]; the paper defers to Ho et al.
     parametrization: Literal["epsilon", "v", "x_0"] = "epsilon"  # [P]; x_0 is read from logits (F12)
     learned_variance: bool = False  # [C]: interpolated log-variance, trained by the VLB
-    scale: float = 1.0  # a mask lives in {-scale, scale}; below 1 noise hides it sooner (F13)
+    scale: float = 1.0  # masks are in {-scale, scale}; a smaller scale lowers the signal-to-noise ratio (F13)
 
     def __post_init__(self) -> None:
         _require(self.timesteps >= 2, f"timesteps is {self.timesteps}; a schedule needs at least 2")
@@ -60,13 +61,13 @@ class V1Config:
     image_channels: int = 3
     classes: int = 1  # foreground classes
     stem: int = 4  # pixels folded into channels on each side; with three halvings: S 2, B 4, L and ++ 8 (F3)
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)  # three twin stages and the shared last [ours]
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)  # three stages per encoder, and the shared last one [ours]
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # residual blocks per stage: ResNet34's list [P]
     decoder_blocks: int = 1  # residual blocks per decoder stage [ours]
     full_spectrum: bool = False  # FF-Parser on fft2 [P] instead of rfft2 [C]; equal for real maps (F6)
-    skips: Literal["sum", "mask"] = "sum"  # what the decoder is shown beside its own map (F8)
+    skips: Literal["sum", "mask"] = "sum"  # features that reach the decoder by skip connections (F8)
     learned_variance: bool = False
-    switches: Switches = Switches()  # parts left out for good: the paper's ablation
+    switches: Switches = Switches()  # components left out, as in the paper's ablation
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -81,7 +82,7 @@ class V1Config:
 
     @property
     def stride(self) -> int:
-        """Pixels per cell of the deepest map; image sides must be multiples of it."""
+        """Pixels per cell of the deepest feature map; image sides must be multiples of it."""
         return self.stem * 8
 
 
@@ -96,7 +97,7 @@ class V2Config:
     widths: tuple[int, ...] = (64, 128, 256, 512)  # diffusion network; the figure draws four levels [ours]
     condition_widths: tuple[int, ...] = (64, 128, 256, 512)  # condition network [ours]
     blocks: int = 2  # residual blocks per level, encoder and decoder [ours]
-    anchors: int = 1  # encoder levels that meet an anchor: 1 (AAAI), 2 (arXiv v1) (F15)
+    anchors: int = 1  # encoder levels gated by an anchor: 1 (AAAI), 2 (arXiv v1) (F15)
     gaussian_size: int = 5  # window of the learnable Gaussian, odd, in cells [C] (F14)
     ss_blocks: int = 2  # N, blocks of two symmetric modules; unknown [ours] (F20)
     patch: int = 1  # cells per token side [ours]
@@ -105,7 +106,7 @@ class V2Config:
     band: Literal["nbp", "sine"] = "nbp"  # AAAI's NBP-Filter, or arXiv v1's sine with scale-shift (F18)
     nbp_blocks: int = 6  # R [C, weak]
     nbp_width: int = 16  # channels of the coordinate network [ours]
-    # Added later: configurations written before lack the next two, and mean their defaults.
+    # Older configurations lack the next two, which then have their defaults.
     nbp_octaves: int = dataclasses.field(
         default=0, metadata={"later": True}
     )  # of the coordinates' Fourier features; 0: raw (F19)
@@ -147,13 +148,13 @@ class V2Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UNetConfig:
-    """A plain U-Net, V2's condition network alone: no diffusion, what the two papers' networks are compared with."""
+    """A plain U-Net without diffusion (V2's condition network alone), as a baseline."""
 
     image_size: int = 256
     image_channels: int = 3
     classes: int = 1
     stem: int = 4  # pixels folded into channels on each side
-    widths: tuple[int, ...] = (48, 96, 144, 192)  # as many parameters as the tiny presets, within a fifth [ours]
+    widths: tuple[int, ...] = (48, 96, 144, 192)  # about as many parameters as the tiny presets [ours]
     blocks: int = 1  # residual blocks per level, encoder and decoder
 
     def __post_init__(self) -> None:
@@ -166,7 +167,7 @@ class UNetConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels per cell of the deepest map; image sides must be multiples of it."""
+        """Pixels per cell of the deepest feature map; image sides must be multiples of it."""
         return self.stem * 2 ** (len(self.widths) - 1)
 
 
@@ -175,7 +176,7 @@ ModelConfig = V1Config | V2Config | UNetConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """What a checkpoint was trained to see, in words a card and a page can show."""
+    """The task and data that a checkpoint was trained on, as shown in model cards and on the page."""
 
     task: str  # "skin-lesion"
     modality: str  # "dermoscopy"
@@ -184,7 +185,7 @@ class Domain:
     licence: str = ""  # of the data, and what follows for the weights
     mean: tuple[float, ...] = ()  # per channel over the training images, in [-1, 1]
     std: tuple[float, ...] = ()
-    # Share of the picture's sides that the network sees, about the middle; outside it finds nothing.
+    # Share of the image's sides, about its centre, that the network sees; everything outside is background.
     field: float = dataclasses.field(default=1.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -197,31 +198,29 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """One training run. Everything random at iteration i is drawn from (seed, i), so a resumed run is the same run."""
+    """One training run. All randomness of iteration i depends on (seed, i) only, so a resumed run gives the same result."""
 
     iterations: int = 100_000
-    batch: int = 32  # pictures an iteration [P]
-    draws: int = 1  # draws of t and noise for each picture; V2's condition network runs once for all of them
+    batch: int = 32  # images per iteration [P]
+    draws: int = 1  # samples of t and noise per image; V2's condition network runs once for all of them
     learning_rate: float = 1e-4  # [P]
-    warmup: int = 0  # iterations of linear rise; then a cosine fall to 1 % unless `constant`
+    warmup: int = 0  # iterations of linear warm-up; then cosine decay to 1 % unless `constant`
     constant: bool = True  # keep the rate after the warm-up [P]
     weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
+    clip: float = 1.0  # maximum gradient norm
     ema: float = 0.9999
     alpha: int = 5  # the anchor is supervised where t mod alpha = 0, per sample [from memory of V2]
     beta: float = 10.0  # weight of cross-entropy beside Dice [from memory of V2]
     anchor_dice: float = 1.0  # weight of the anchor's soft Dice; 0 leaves cross-entropy alone [ours] (F34)
     dice: float = 0.0  # weight of soft Dice on x_0 beside the noise loss [ours]; 0 is the paper
-    unroll: float = 0.0  # share of samples whose x_t is made from the network's own belief; 0 is the papers (F28)
-    anchor_first: int = 0  # iterations at the start in which V2's condition network learns alone; 0 is the paper (F30)
-    frozen: bool = False  # V2's condition network stays as it began and the denoiser learns alone
+    unroll: float = 0.0  # share of samples whose x_t comes from the network's own predictions; 0 as in the papers (F28)
+    anchor_first: int = 0  # first iterations, in which V2's condition network is trained alone; 0 as in the paper (F30)
+    frozen: bool = False  # keep V2's condition network fixed and train only the denoiser
     augment: bool = True
-    field: float = 1.0  # share of the picture's sides that the network sees, near the middle (`Domain.field`)
-    band_rate: float = 1.0  # learning rate of the NBP-Filters over the others'; other than 1, they have no weight decay
-    phantoms: float = 0.0  # share of drawn phantoms among the training pictures
-    held: int = (
-        0  # training pictures set aside, by patient: the state is kept that scores best on them; 0 keeps the last
-    )
+    field: float = 1.0  # share of the image's sides that the network sees (`Domain.field`)
+    band_rate: float = 1.0  # learning rate of the NBP-Filters relative to the rest; if not 1, they have no weight decay
+    phantoms: float = 0.0  # share of synthetic images among the training images
+    held: int = 0  # training images held out, by patient, to select the best state; 0 keeps the last state
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -244,29 +243,29 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A network, its diffusion and how it is trained."""
+    """A network, its diffusion and its training recipe."""
 
     model: ModelConfig
-    diffusion: DiffusionConfig  # of a plain U-Net the default, and nobody asks for it
+    diffusion: DiffusionConfig  # unused by a plain U-Net
     training: TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """One run on one picture; all that a mask depends on besides the picture and the checkpoint."""
+    """Settings of a run: everything that a mask depends on besides the image and the checkpoint."""
 
     members: int = 5
-    steps: int = 10  # 0: no denoising, the condition network's own mask as the only member; all that a plain U-Net has
-    tolerance: float = 0.0  # stop where the steps left, at the last one's pace, change 1 - Dice by less; 0 never
+    steps: int = 10  # 0: anchor only (V2, plain U-Net), without diffusion
+    tolerance: float = 0.0  # stop early when the remaining steps should change 1 - Dice by less than this; 0 never
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
-    spacing: str = "trailing"  # one of sampling.SPACINGS: which training steps are visited
+    spacing: str = "trailing"  # one of sampling.SPACINGS: which timesteps are sampled at
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
-    anchor_weight: float = 0.0  # V2: the anchor's share in x_0 at every step (F31); 0 is the paper
+    anchor_weight: float = 0.0  # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper
     fuse: Literal["staple", "mean", "vote"] = "staple"
     seed: int = 0
-    size: int = 0  # network resolution in pixels; 0 is the size trained at
+    size: int = 0  # network resolution in pixels; 0 is the training size
     switches: Switches = dataclasses.field(default_factory=Switches)
-    trace: bool = False  # keep what the parts did at every step
+    trace: bool = False  # record what the components computed at every step
 
     def __post_init__(self) -> None:
         _require(1 <= self.members <= 100, f"members is {self.members}; choose 1 to 100")

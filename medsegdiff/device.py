@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision: asked of the machine, not guessed from its name."""
+"""Select the device and its precision by querying the hardware."""
 
 import os
 from typing import TypeVar
@@ -12,10 +12,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def best_device(wish: str = "auto") -> torch.device:
-    """Choose CUDA where there is one, of several processes each its own, else the CPU; other wishes are taken literally.
+    """Return the device: for "auto" this process's GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: a device was asked for that is not there.
+        ValueError: the requested device does not exist.
     """
     if wish == "auto":
         if not torch.cuda.is_available():
@@ -28,15 +28,15 @@ def best_device(wish: str = "auto") -> torch.device:
 
 
 def channels_last(module: M) -> M:
-    """Lay a module's filters out channels-last, which convolutions on CPUs and GPUs alike prefer."""
+    """Convert a module's weights to channels-last, which is faster for convolutions on CPUs and GPUs."""
     return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks this overload
 
 
 def precision(device: torch.device) -> torch.dtype:
-    """Return what multiplies fastest here: bfloat16 on GPUs that have it and on CPUs with AMX tiles, else float32.
+    """Return the fastest dtype: bfloat16 on GPUs that support it and on CPUs with AMX, else float32.
 
-    It depends on the hardware alone, never on a timing, so that a run can be repeated. AVX-512's bfloat16 does not count:
-    oneDNN's convolutions were half as fast with it as in float32 (200 against 390 GFLOP/s, Sapphire Rapids without AMX).
+    The choice depends on the hardware only, so that runs are reproducible. AVX-512 bfloat16 without AMX is not used: with it
+    oneDNN's convolutions ran at half the speed of float32 (200 against 390 GFLOP/s, Sapphire Rapids).
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
@@ -44,8 +44,8 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def compiled(module: M, backend: str = "inductor") -> M:
-    """Let torch.compile fuse what it can at the first call of every shape; `encode` and other methods stay as they are.
+    """Compile `forward` with torch.compile at the first call of every shape; other methods are not compiled.
 
-    Its CUDA graphs stay off: they replay into fixed memory, which runs that share a model from several threads would share too.
+    CUDA graphs stay off: they reuse fixed memory, which is unsafe when several threads share a model.
     """
-    return torch.compile(module, dynamic=False, backend=backend)  # pyright: ignore[reportReturnType]  stands in for it
+    return torch.compile(module, dynamic=False, backend=backend)  # pyright: ignore[reportReturnType]  has the same interface

@@ -1,17 +1,16 @@
-"""Many masks of one image become one mask, with a map of where they differ.
+"""Fuse the members of an ensemble into one mask and measure their disagreement.
 
-A diffusion segmenter draws a mask from p(mask | image); m draws are m raters. Three rules make them one:
+A diffusion model samples masks from p(mask | image). Three rules fuse m samples (members) into one mask:
 
-    mean    argmax_c of P_c = 1/m sum_j p_jc                             the members' probabilities speak
-    vote    argmax_c of #{j : argmax p_j = c}                            their labels speak, all alike
-    staple  argmax_c of p(T = c | all labels, every member's quality)    their labels speak, the reliable louder
+    mean    argmax_c of P_c = 1/m sum_j p_jc                             average of the probabilities
+    vote    argmax_c of #{j : argmax p_j = c}                            majority of the labels
+    staple  argmax_c of p(T = c | all labels, every member's quality)    labels weighted by estimated quality
 
-STAPLE is the fixed point of an EM iteration: quality weighs the labels, and the weighted labels measure the quality.
-For one class the quality is a sensitivity q_j and a specificity r_j, for several a confusion matrix. The prior is the
-members' mean share of each class in the whole picture, so members that paint too much raise it. Where a vote or STAPLE
-is undecided, the mean decides.
+STAPLE is an expectation-maximisation algorithm that alternates between estimating the mask and each member's quality. For one
+class the quality is a sensitivity q_j and a specificity r_j, for several a confusion matrix. The prior is the members' mean share
+of each class over the whole image. Ties of vote and STAPLE are resolved by the mean.
 
-Disagreement is not error: members that share a mistake agree on it, and members may differ where any answer is good.
+Disagreement is not error: members that share a mistake agree on it.
 
 References:
     STAPLE (Warfield, Zou & Wells, 2004), https://doi.org/10.1109/TMI.2004.828354
@@ -28,34 +27,33 @@ from torch import Tensor
 
 __all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse"]
 
-_ITERATIONS = 1000  # of EM; both filters stop by themselves long before, but promise it nowhere
+_ITERATIONS = 1000  # upper bound on EM iterations; both filters converge long before
 _UNDECIDED = 255  # no class has this label
 _TIE = 1e-6  # the binary filter finds its probability to seven digits
 
 
 @dataclass(frozen=True, slots=True)
 class MemberQuality:
-    """How STAPLE judges one member against the mask it found with that member's help, not against a truth."""
+    """STAPLE's estimate of one member's quality, relative to the fused mask and not to a ground truth."""
 
     sensitivity: float  # share of the foreground that the member found
-    specificity: float  # share of the background that the member left alone
+    specificity: float  # share of the background that the member labelled as background
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """One mask of many.
+    """A fused mask.
 
-    `labels` follow the rule and `probability` is the members' mean under every rule, so the two can differ at an edge.
-    `disagreement` is sqrt(sum_c Var_j p_jc / 2) over all classes and members: for one class the standard deviation of
-    the foreground probability, never above 0.5; for several never above 0.71. It tells where members differ, not where
-    they are wrong: disagreement is not error.
-    `quality` has one entry per member after binary STAPLE, and none where there was nothing to estimate: another rule,
-    several classes, or members that agree in every pixel.
+    `labels` follow the fusion rule; `probability` is the members' mean under every rule, so the two can differ at edges.
+    `disagreement` is sqrt(sum_c Var_j p_jc / 2) over classes and members: for one class the standard deviation of the
+    foreground probability, at most 0.5; for several at most 0.71.
+    `quality` has one entry per member after binary STAPLE, and is empty otherwise: for other rules, several classes, or members
+    that agree in every pixel.
     """
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
     probability: Float32[np.ndarray, "_ h w"]  # (K + 1, h, w), background first, sums to 1
-    disagreement: Float32[np.ndarray, "h w"]  # >= 0; 0 where all members say the same
+    disagreement: Float32[np.ndarray, "h w"]  # >= 0; 0 where all members agree
     quality: tuple[MemberQuality, ...] = ()
 
 
@@ -87,7 +85,7 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
         raise ValueError(
             "probabilities are not finite, so the network broke on this image; try another sampler or precision"
         )
-    variance = sum(np.square(member - mean).sum(0) for member in p) / len(p)  # a loop: m copies in double are too many
+    variance = sum(np.square(member - mean).sum(0) for member in p) / len(p)  # a loop needs less memory
 
     probability = mean.astype(np.float32)
     members = argmax_labels(p)
@@ -96,7 +94,7 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
 
 
 def argmax_labels(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:
-    """Return the first of the most probable classes at each pixel: an argmax over classes, which numpy does slowly."""
+    """Return the argmax over classes at each pixel (the first in a tie), faster than numpy's argmax over a short axis."""
     best, labels = p[..., 0, :, :], np.zeros((*p.shape[:-3], *p.shape[-2:]), np.uint8)
     for c in range(1, p.shape[-3]):
         better = p[..., c, :, :] > best
@@ -107,7 +105,7 @@ def argmax_labels(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w
 
 
 def change(before: Float[np.ndarray, "m k h w"], after: Float[np.ndarray, "m k h w"]) -> float:
-    """Compare the masks that the members' mean makes of two steps: 1 - Dice of the class that changed most."""
+    """Return how much the mask of the members' mean changed between two steps: 1 - Dice, largest over classes."""
     a, b = (argmax_labels(p.mean(0)) for p in (before, after))
     pairs = ((a == c, b == c) for c in range(1, before.shape[1]))
     return max(1 - 2 * float((x & y).sum()) / int(x.sum() + y.sum()) if (x | y).any() else 0.0 for x, y in pairs)

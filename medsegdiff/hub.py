@@ -1,13 +1,13 @@
-"""Where a checkpoint lies: in a folder, among those shipped, or in a repository of the Hugging Face Hub.
+"""Find checkpoints: a folder, a shipped name, or a repository on the Hugging Face Hub.
 
-What is on this machine is asked first; a repository once fetched is found in the client's cache without any request.
-Else the Hub is asked one short question (is it there, what does it hold, how large is it?) and then for three files, by
-name. Neither may take longer than it is given: who asks gets a folder or a sentence, and never waits for a network.
+Local copies are used first: folders, shipped checkpoints, then the Hub client's cache, without any request. Otherwise one
+request gets the repository's list of files and their sizes, and three files are downloaded. Both have a time limit: the result is
+a folder, or a HubError within that limit.
 
     resolve("runs/mine")    resolve("v2-tiny")    resolve("owner/name")    resolve("owner/name@<commit>")
 
-A branch such as `main` moves on, and its cached copy follows only when asked to (`refresh`); files whose ETag is the
-cached one are not fetched again. A commit, named in full, is the same for ever.
+A branch such as `main` can change; its cached copy is updated only with `refresh`, and files with the same ETag are not
+downloaded again. A full commit hash never changes.
 
 References:
     huggingface_hub, https://huggingface.co/docs/huggingface_hub
@@ -50,7 +50,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubError(CheckpointError):
-    """Why a repository could not be had: a sentence, and a word for those who say it in other languages."""
+    """A repository could not be loaded; `state` is a code for translations of the message."""
 
     def __init__(self, state: State, sentence: str) -> None:
         super().__init__(sentence)
@@ -63,14 +63,14 @@ class Held:
 
     repository: str
     commit: str
-    branches: tuple[str, ...]  # and tags that were asked for and meant this commit then
+    branches: tuple[str, ...]  # and tags that pointed to this commit when it was downloaded
     folder: Path
     size: int  # bytes
-    sha256: str  # of the weights, as its config.json promises; loading checks it
+    sha256: str  # of the weights, according to config.json; verified on loading
 
 
 def shipped() -> list[str]:
-    """Name the checkpoints that come with the project."""
+    """Return the names of the shipped checkpoints."""
     return sorted(path.parent.name for path in _SHIPPED.glob(f"[!.]*/{CONFIG}"))
 
 
@@ -85,21 +85,21 @@ def resolve(
     most: int | None = None,
     refresh: bool = False,
 ) -> Path:
-    """Find the folder of a checkpoint, fetching it if need be; `checkpoint.load` then reads it.
+    """Return the folder of a checkpoint for `checkpoint.load`, downloading it if necessary.
 
     Arguments:
         source: a folder, the name of a shipped checkpoint, or "owner/name" on the Hub, also "owner/name@revision".
-        revision: commit, branch or tag; given, only the Hub is meant. Default: main.
+        revision: commit, branch or tag; if given, `source` must be a repository. Default: main.
         cache: folder of the Hub client's cache; by default the client's own.
         endpoint: address of the Hub; by default the client's own.
-        seconds: how long the Hub may take to answer at all.
-        longest: how many seconds the download may take.
-        most: bytes that may be fetched; by default any number.
-        refresh: ask the Hub although a branch is in the cache. If it does not answer, the cached copy serves.
+        seconds: time limit for the Hub's first response.
+        longest: time limit for the download, in seconds.
+        most: largest download in bytes; by default unlimited.
+        refresh: check the Hub even if a branch is in the cache; the cached copy is used if the Hub does not respond.
 
     Raises:
-        HubError: it could not be had from the Hub, with its state.
-        CheckpointError: nothing of that name can be anywhere.
+        HubError: it could not be loaded from the Hub; see `state`.
+        CheckpointError: `source` is neither a folder, a shipped name nor a repository id.
     """
     if revision is None:
         if Path(source).is_dir():
@@ -126,7 +126,7 @@ def resolve(
         allow_patterns=_FILES,
     )
     held = None
-    with suppress(LocalEntryNotFoundError):  # not on this machine, or not all of it
+    with suppress(LocalEntryNotFoundError):  # not cached, or incomplete
         folder = Path(fetch(local_files_only=True))
         held = folder if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() else None
     if held and (not refresh or _COMMIT.fullmatch(wanted)):
@@ -141,17 +141,17 @@ def resolve(
 
 
 def _ask(hub: HfApi, repository: str, revision: str, seconds: float) -> ModelInfo:
-    """Ask what the repository holds, and how large it is.
+    """Return the repository's list of files with their sizes.
 
-    The client's own limit counts anew for each address of a host and leaves out the name look-up, and its downloads
-    retry for half a minute; so the question has a thread of its own that may be left behind.
+    The client's own timeout restarts for each address of a host and does not cover the name look-up, so the request runs in a
+    thread that can be abandoned.
     """
     question = partial(hub.model_info, repository, revision=revision, timeout=seconds, files_metadata=True)
     return _within(seconds, question, partial(_unanswered, repository, revision, hub.endpoint))
 
 
 def begun(call: Callable[[], _T]) -> "Future[_T]":
-    """Begin in a thread of its own, which nobody has to wait for, not even the interpreter when it ends."""
+    """Start a call in a daemon thread and return its future."""
     answer: Future[_T] = Future()
 
     def work() -> None:
@@ -165,10 +165,10 @@ def begun(call: Callable[[], _T]) -> "Future[_T]":
 
 
 def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception], HubError]) -> _T:
-    """Call in a thread that may be left behind, and wait no longer than this."""
+    """Call in a daemon thread and wait at most so many seconds."""
     try:
         return begun(call).result(seconds)
-    except Exception as error:  # the client's transport errors share no public base
+    except Exception as error:  # the client's transport errors have no common public base class
         raise reason(error) from error
 
 
@@ -222,7 +222,7 @@ def _require_weights(info: ModelInfo, repository: str, most: int | None) -> None
 
 
 def cached(cache: Path | None = None) -> tuple[Held, ...]:
-    """List the checkpoints in the Hub client's cache, by repository, the last used first; no request is made."""
+    """List the checkpoints in the Hub client's cache, by repository, most recently used first; makes no request."""
     try:
         repositories = sorted(scan_cache_dir(cache).repos, key=lambda repo: repo.repo_id)
     except CacheNotFound:
@@ -237,13 +237,13 @@ def cached(cache: Path | None = None) -> tuple[Held, ...]:
 
 
 def find(sha256: str, cache: Path | None = None) -> Path | None:
-    """Find the folder of a checkpoint on this machine, shipped or cached, by the digest of its weights."""
+    """Return the folder of a shipped or cached checkpoint with this digest of the weights, or None."""
     folders = [*(_SHIPPED / name for name in shipped()), *(held.folder for held in cached(cache))]
     return next((folder for folder in folders if _promised(folder) == sha256), None)
 
 
 def _promised(folder: Path) -> str | None:
-    """Read the digest off a config.json; None where there is no checkpoint."""
+    """Return the digest in a config.json; None if there is no checkpoint."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         if (folder / WEIGHTS).is_file():
             return str(json.loads((folder / CONFIG).read_bytes())["weights"]["sha256"])
@@ -251,14 +251,14 @@ def _promised(folder: Path) -> str | None:
 
 
 def push(folder: Path | str, repository: str, *, private: bool = False, endpoint: str | None = None) -> str:
-    """Publish a checkpoint's three files on the Hub, and return the commit to name it by.
+    """Upload a checkpoint's three files to the Hub and return the address of the commit.
 
-    The client's own errors (no login, no right to write) pass through.
+    The client's own errors (not logged in, no write permission) are not caught.
 
     Raises:
         CheckpointError: the folder does not load, or has no model card.
     """
-    load(folder)  # what does not load here will not load there
+    load(folder)  # never upload a checkpoint that does not load
     if not (Path(folder) / CARD).is_file():
         raise CheckpointError(f"{folder} has no {CARD}; write the model card before publishing")
     hub = HfApi(endpoint=endpoint)

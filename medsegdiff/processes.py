@@ -1,7 +1,7 @@
-"""Work shared among the processes that `accelerate launch` (or torchrun) started.
+"""Distribute work over the processes started by `accelerate launch` or torchrun.
 
-Process r of w takes every w-th piece of work from the r-th on, and what was found is gathered in all of them. Started
-alone, a process is the only one and nothing is asked of accelerate, which segmenting does not need.
+Process r of w takes every w-th item from the r-th on; results are gathered in all processes. A single process does not need
+accelerate.
 """
 
 import os
@@ -16,31 +16,31 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which of how many processes this one is."""
+    """The rank of this process and the number of processes."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
     def here(cls) -> "Share":
-        """Read it off the environment."""
+        """Read both from the environment."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def of(self, work: Sequence[_T]) -> list[_T]:
-        """Take this process's part."""
+        """Return the items of this process."""
         return list(work[self.rank :: self.world])
 
     def gathered(self, found: _T) -> list[_T]:
-        """Bring together what every process found, in their order; all must call."""
+        """Gather one value from every process, in order of rank; all processes must call this."""
         if self.world == 1:
             return [found]
         from accelerate import PartialState
         from accelerate.utils import gather_object
 
-        PartialState()  # joins the group of processes
+        PartialState()  # joins the process group
         return gather_object([found])

@@ -1,6 +1,6 @@
-"""The nouns: what travels between the rooms of this house.
+"""Records that networks, samplers and the pipeline exchange.
 
-One vocabulary, repeated nowhere else:
+Symbols used in shapes and formulas throughout the package:
 
     b   samples (ensemble members are samples)     h w   pixels
     c   image channels                             t     integer step, 0 the cleanest, T-1 the noisiest
@@ -9,7 +9,7 @@ One vocabulary, repeated nowhere else:
     x_0 a clean mask in [-scale, scale]            x_t   a noisy one
     image in [-1, 1]                               anchor, probability in [0, 1]
 
-Every record is frozen. A part that a network does not have leaves an empty tuple, never a None to ask about.
+All records are frozen. A component that a network does not have is an empty tuple, never None.
 """
 
 import math
@@ -37,9 +37,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switches:
-    """Which named parts take part; False bypasses one, at run time or (in a config) for good.
+    """Which components are active; False bypasses one, in a run or (in a network's config) permanently.
 
-    A switch of a part that the network does not have changes nothing.
+    A switch for a component that the network does not have is ignored.
     """
 
     dynamic_encoding: bool = True  # V1 eq. 3
@@ -49,22 +49,22 @@ class Switches:
     nbp: bool = True  # V2 NBP-Filter (or its sine variant) on the affinity
 
     def __and__(self, other: "Switches") -> "Interventions":
-        """What a run asks for, within what a network has."""
+        """Combine the switches of a run with those of a network; a component is active if both allow it."""
         both = {f.name: getattr(self, f.name) and getattr(other, f.name) for f in fields(Switches)}
         return Interventions(**{f.name: getattr(self, f.name) for f in fields(self)} | both)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interventions(Switches):
-    """Switches, and what takes the place of a learned quantity while a network runs; never part of a config.
+    """Switches, and values that replace learned quantities in a run; never part of a network's config.
 
-    A substitute for a quantity that the network does not have changes nothing.
+    A replacement for a quantity that the network does not have is ignored.
     """
 
     profile: tuple[float, ...] = ()
-    """In the place of every FF-Parser's A: real gains at evenly spaced radial frequencies, the first at 0, the last at
-    the corner of the spectrum, sqrt(1/2) cycles per cell; linear between them, the same for all channels. Empty: A."""
-    sigma: float = 0.0  # in the place of every learned sigma of V2's Gaussians, in cells; 0: the learned ones
+    """Replaces A of every FF-Parser by real gains at evenly spaced radial frequencies, from 0 to the corner of the spectrum,
+    sqrt(1/2) cycles per cell, linearly interpolated, the same for all channels. Empty: A itself."""
+    sigma: float = 0.0  # replaces the learned sigma of V2's Gaussians, in cells; 0: the learned values
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", tuple(map(float, self.profile)))
@@ -78,7 +78,7 @@ class Interventions(Switches):
 
 @dataclass(frozen=True, slots=True)
 class SpectralTrace:
-    """One FF-Parser at one step. Spectra are centred (zero frequency in the middle), the full h x w plane."""
+    """One FF-Parser at one step. Spectra are two-sided and centred (zero frequency in the middle)."""
 
     stage: str
     before: Float[Tensor, "b h w"]  # log10 of the channel-mean power |M|^2
@@ -89,7 +89,7 @@ class SpectralTrace:
 
 @dataclass(frozen=True, slots=True)
 class AffinityTrace:
-    """Where two streams agree: V1's normalised product as a map, or V2's n x n matrix of token frequencies."""
+    """Affinity of image and mask features: V1's normalised product as a map, or V2's n x n matrix over token frequencies."""
 
     stage: str
     affinity: Float[
@@ -107,12 +107,12 @@ class BandTrace:
 
 @dataclass(frozen=True, slots=True)
 class AnchorTrace:
-    """The anchor on its way into the diffusion network; channel means except the gate, which is one map."""
+    """The anchor condition at one step: channel means, except for the gate, which is a single map."""
 
     stage: str
-    raw: Float[Tensor, "a h w"]  # f_c^-1; a = 1 when one image serves every member
+    raw: Float[Tensor, "a h w"]  # f_c^-1; a = 1 if all members share one image
     smoothed: Float[Tensor, "a h w"]  # f_c^-1 * k_Gauss
-    maximum: Float[Tensor, "a h w"]  # max of the two, element by element before the mean
+    maximum: Float[Tensor, "a h w"]  # element-wise maximum of the two, then the mean
     gate: Float[Tensor, "a h w"]  # Sigmoid(f_anc * k_1x1), in (0, 1)
     mean: Float[Tensor, "c 2"]  # learned centre (x, y) of each channel's Gaussian, in cells of this level
     sigma: Float[Tensor, "c 2"]  # learned standard deviation (x, y), in cells of this level
@@ -120,7 +120,7 @@ class AnchorTrace:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a network was asked to tell about one step; empty unless asked."""
+    """Intermediate results of one step, recorded on request; otherwise empty."""
 
     spectra: tuple[SpectralTrace, ...] = ()
     affinities: tuple[AffinityTrace, ...] = ()
@@ -130,33 +130,31 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """All that depends on the image alone: computed once per image, shared by every step and member.
+    """Features that depend on the image only: computed once per image and shared by all steps and members.
 
-    `features` and `anchor_logits` are the network's own; a batch of one image broadcasts over any number of members.
+    A batch of one image broadcasts over any number of members.
     """
 
-    features: tuple[
-        Tensor, ...
-    ]  # each (i, c', h', w'), i images, shallow to deep; only the network that made it knows more
-    anchor_logits: tuple[Float[Tensor, "i k h w"], ...] = ()  # V2: the condition network's own opinion; V1 has none
+    features: tuple[Tensor, ...]  # each (i, c', h', w'), i images, shallow to deep; their meaning is up to the network
+    anchor_logits: tuple[Float[Tensor, "i k h w"], ...] = ()  # V2: logits of the condition network's mask; V1 has none
 
     def repeat(self, members: int) -> "Condition":
-        """Give each of i images `members` consecutive samples: (i, ...) -> (i * members, ...)."""
+        """Repeat each of i images for `members` consecutive samples: (i, ...) -> (i * members, ...)."""
         return Condition(
             tuple(f.repeat_interleave(members, 0) for f in self.features),
             tuple(a.repeat_interleave(members, 0) for a in self.anchor_logits),
         )
 
     def select(self, rows: Bool[Tensor, " i"]) -> "Condition":
-        """Keep some of the images."""
+        """Select some of the images."""
         return Condition(tuple(f[rows] for f in self.features), tuple(a[rows] for a in self.anchor_logits))
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One evaluation of a denoiser, in the parametrisation it was trained in (`schedule.Diffusion` converts)."""
+    """Output of a denoiser, in the parametrisation it was trained with (`schedule.Diffusion` converts it)."""
 
-    output: Float[Tensor, "b k h w"]  # epsilon, v, or the logits whose squashed value is x_0
+    output: Float[Tensor, "b k h w"]  # epsilon, v, or the logits of x_0
     variance: Float[Tensor, "b k h w"] | None = (
         None  # learned fraction in [-1, 1] between the two bounds of log-variance
     )
@@ -165,33 +163,33 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of sampling, as its iterator yields it."""
+    """One sampling step, as yielded by `sampling.denoise`."""
 
     index: int  # 0 ... total - 1
     total: int
-    t: int  # the step left
-    s: int  # the step reached; -1 means clean
-    x_t: Float[Tensor, "b k h w"]  # the state left, at t: what the network saw
-    x_s: Float[Tensor, "b k h w"]  # the state reached, at s
-    x_0: Float[Tensor, "b k h w"]  # what the network believes the clean mask to be, in [-scale, scale]
+    t: int  # timestep before the step
+    s: int  # timestep after the step; -1 is the clean mask
+    x_t: Float[Tensor, "b k h w"]  # state at t, the input of the network
+    x_s: Float[Tensor, "b k h w"]  # state at s
+    x_0: Float[Tensor, "b k h w"]  # predicted clean mask, in [-scale, scale]
     trace: Trace = Trace()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of a long run is done, yielded between its results."""
+    """Progress of a long run, yielded between its results."""
 
     done: float  # steps or slices; a slice in progress counts in part
     total: int
-    left: float = math.nan  # seconds, estimated; nan before there is an estimate
-    part: object = None  # which of several runs it is, where there are several
+    left: float = math.nan  # estimated seconds left; nan if unknown
+    part: object = None  # which run it is, if there are several
 
 
 class Denoiser(Protocol):
-    """What samplers, training and tests know of a network."""
+    """Interface of a network for samplers and training."""
 
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Compute what depends on the image alone."""
+        """Compute the features that depend on the image only."""
         ...
 
     def __call__(

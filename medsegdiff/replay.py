@@ -1,8 +1,8 @@
-"""The way back from a run's report to its mask.
+"""Reproduce a mask from the JSON report of its run.
 
-Every result is written with a JSON report of all that the mask depends on: settings, digest of the weights, precision, and
-which picture it was, by the digest of its pixels. `Report.read` takes one apart; running what it says gives labels with the
-digest it promises, or the picture, the weights or the arithmetic are not the same, and which of them is said.
+A report holds everything that the mask depends on: settings, precision, and the sha256 of the weights and of the image's pixels.
+Running it again must give labels with the recorded sha256. Otherwise an error states whether the image, the weights or the
+arithmetic differ.
 """
 
 import json
@@ -20,13 +20,13 @@ __all__ = ["Report"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a JSON report says about its run."""
+    """The content of a JSON report."""
 
     settings: RunSettings
     weights: str  # sha256
     dtype: torch.dtype
-    source: str  # sha256 of the picture's pixels, or of the volume's values
-    whole: bool  # a volume, and not one picture or slice
+    source: str  # sha256 of the image's pixels, or of the volume's values
+    whole: bool  # a whole volume, not one image or slice
     axis: int
     index: int  # of the slice
     window: tuple[float, float] | None
@@ -37,7 +37,7 @@ class Report:
         """Read a report.
 
         Raises:
-            ValueError: it is no report of this project, or of another version.
+            ValueError: the file is not a report of this project, or of another version.
         """
         try:
             facts: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ class Report:
             raise ValueError(f"{path} is no report of a run that can be read here ({error}); give its .json") from error
 
     def require_source(self, sha256: str) -> None:
-        """Refuse another picture than the report's."""
+        """Raise ValueError if the image is not the one of the report."""
         if sha256 != self.source:
             what = "volume" if self.whole else "picture"
             raise ValueError(
@@ -70,12 +70,12 @@ class Report:
             )
 
     def require_weights(self, sha256: str) -> None:
-        """Refuse other weights than the report's."""
+        """Raise ValueError if the weights are not those of the report."""
         if sha256 != self.weights:
             raise ValueError(f"these weights have the sha256 {sha256[:12]}..., the report's {self.weights[:12]}...")
 
     def require_mask(self, sha256: str) -> None:
-        """Refuse another mask than the report's."""
+        """Raise ValueError if the mask is not the one of the report."""
         if sha256 != self.mask:
             raise ValueError(
                 f"the mask has the sha256 {sha256[:12]}..., the report promises {self.mask[:12]}...; masks differ at their "

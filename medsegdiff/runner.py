@@ -1,8 +1,8 @@
-"""A network at work: without gradients, in the precision of its device, its samples shared out among the processor's cores.
+"""Run a network for inference, with the samples of a batch divided among CPU cores.
 
-A step is some four hundred small operations. Two cores inside each of them wait for one another as often, and each reads what
-the other has just written. The samples of a batch never meet in these networks, so on a processor every core takes its own
-samples through the whole network, alone: the same numbers but for rounding, and one meeting a step instead of hundreds.
+A step consists of about four hundred small operations. Parallelising inside each of them means hundreds of synchronisations and
+shared cache lines per step. The samples of a batch are independent in these networks, so on a CPU each core runs the whole
+network on its own samples, with one synchronisation per step and the same results up to rounding.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -34,11 +34,11 @@ R = TypeVar("R", AffinityTrace, AnchorTrace, SpectralTrace)
 
 @cache
 def workers(count: int) -> ThreadPoolExecutor:
-    """Return the process's `count` threads that compute each operation on one core; whoever asks shares them."""
+    """Return a pool of `count` threads, shared in the process, each of which computes on one core."""
     all_there = Barrier(count)
 
     def alone() -> None:
-        torch.get_num_threads()  # a thread is given the process's number when first asked, and only then keeps its own
+        torch.get_num_threads()  # a thread gets the process-wide number at its first query; only then can it keep its own
         torch.set_num_threads(1)
         all_there.wait()
 
@@ -46,18 +46,18 @@ def workers(count: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, "samples", initializer=alone)
     for started in [pool.submit(int) for _ in range(count)]:
         started.result()
-    torch.set_num_threads(before)  # setting it in a thread sets it for all threads that are yet to come
+    torch.set_num_threads(before)  # setting it in a thread also sets it for all threads created later
     return pool
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """A denoiser as samplers know it. Precision and grad mode belong to a thread, so both are entered at every call.
+    """A `Denoiser` for inference. Autocast and grad mode are per thread, so both are set at every call.
 
     Arguments:
         model: the network, on its device.
-        dtype: of the heavy arithmetic.
-        cores: that share out a batch; 1 leaves it whole, as a GPU wants it.
+        dtype: of convolutions and matrix products.
+        cores: number of parts that a batch is divided into; 1 for a GPU.
     """
 
     model: Denoiser
@@ -67,7 +67,7 @@ class Runner:
 
     @torch.no_grad()
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Compute what depends on the image alone."""
+        """Compute the features that depend on the image only."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.model.encode(image)
 
@@ -80,7 +80,7 @@ class Runner:
         trace: bool = False,
         switches: Switches = Switches(),
     ) -> Prediction:
-        """Predict from a noisy mask; the batch stays whole where every sample has its own t, or cores outnumber samples."""
+        """Predict from a noisy mask; a batch is divided only if all samples share t and there are enough of them."""
         if len(t) > 1 or not 1 < self.cores <= len(x_t):
             return self._evaluate(x_t, t, condition, trace, switches)
         shares = x_t.tensor_split(self.cores)
@@ -99,14 +99,14 @@ class Runner:
 
 
 def _some(condition: Condition, rows: slice) -> Condition:
-    """Keep the images of some samples; one image serves them all."""
+    """Select the images of some samples; a single image is shared by all."""
     if len(condition.features[0]) == 1:
         return condition
     return Condition(tuple(f[rows] for f in condition.features), tuple(a[rows] for a in condition.anchor_logits))
 
 
 def _joined(answers: list[Prediction], one_image: bool) -> Prediction:
-    """Put the answers for some samples each back together; what is the same for all samples is the first's."""
+    """Concatenate the predictions of all parts; values shared by all samples are taken from the first."""
     variances = [answer.variance for answer in answers if answer.variance is not None]
     traces = [answer.trace for answer in answers]
     anchors = () if one_image else ("raw", "smoothed", "maximum", "gate")
@@ -121,5 +121,5 @@ def _joined(answers: list[Prediction], one_image: bool) -> Prediction:
 
 
 def _stacked(parts: tuple[R, ...], names: tuple[str, ...]) -> R:
-    """Concatenate some fields of records that agree in all others."""
+    """Concatenate some fields of records whose other fields are equal."""
     return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

@@ -1,21 +1,21 @@
-"""How a mask sinks into noise and what a network can say to bring it back.
+"""The forward process, and the conversions between x_0, epsilon and v.
 
     q(x_t | x_0) = N( sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I )                              V1 eq. 1; DDPM eq. 4
 
-One state x_t and one of three answers fix the other two:
+Given x_t, any one of x_0, eps and v determines the other two:
 
     eps = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar)
     v   = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0
 
-A mask is far more redundant than a photograph: at full signal scale it can be read off x_t at most steps, and a network
-learns to ignore the image. `scale` < 1 hides it sooner. With parametrisation `x_0` the network gives logits and
+Masks are far more redundant than photographs: at full signal scale the mask is visible in x_t at most timesteps, and a network
+learns to ignore the image. `scale` < 1 prevents this. With parametrisation `x_0` the network predicts logits, and
 
     x_0 = scale * tanh(logit / 2)            one class;       x_0 = scale * (2 softmax(logits) - 1)    several
 
-trained by cross-entropy. That is a proper scoring rule: its minimiser is the posterior mean E[x_0 | x_t], the very
-function squared error seeks, so every sampler applies unchanged and only the weighting over t differs.
+is trained by cross-entropy, a proper scoring rule. Its minimiser is the posterior mean E[x_0 | x_t], as for the squared
+error, so all samplers apply unchanged; only the weighting over t differs.
 
-Nothing else in the house multiplies by sqrt(alpha_bar).
+No other module multiplies by sqrt(alpha_bar).
 
 References:
     DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
@@ -36,7 +36,7 @@ __all__ = ["Diffusion", "NoiseSchedule"]
 
 
 class NoiseSchedule:
-    """The cumulative signal power alpha_bar_t for t = 0 ... T-1; alpha_bar_{-1} = 1 is the clean mask.
+    """Cumulative signal power alpha_bar_t for t = 0 ... T-1, with alpha_bar_{-1} = 1 for the clean mask.
 
     Arguments:
         kind: "linear" (beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T) or "cosine" (Improved DDPM eq. 17).
@@ -65,7 +65,7 @@ class NoiseSchedule:
         self.alpha_bar: Float[Tensor, " T"] = torch.cumprod(1 - beta, 0)  # float64, on the CPU
 
     def alpha_bar_at(self, t: Int[Tensor, " u"] | int) -> Float[Tensor, " u"]:
-        """Look up alpha_bar in float64 on the CPU; -1 is clean (1)."""
+        """Return alpha_bar in float64 on the CPU; 1 for t = -1."""
         index = torch.as_tensor(t).cpu().reshape(-1) + 1
         return torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar])[index]
 
@@ -77,32 +77,32 @@ class NoiseSchedule:
     def noised(
         self, x_0: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, eps: Float[Tensor, "b k h w"]
     ) -> Tensor:
-        """Draw x_t from q(x_t | x_0), given the noise."""
+        """Return the sample x_t of q(x_t | x_0) for a given noise."""
         signal, noise = self.signal_and_noise(t, x_0)
         return signal * x_0 + noise * eps
 
     def x_0_from_eps(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, eps: Tensor) -> Tensor:
-        """Solve x_t for the clean mask."""
+        """Return the clean mask, given x_t and the noise."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - noise * eps) / signal
 
     def eps_from_x_0(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, x_0: Tensor) -> Tensor:
-        """Solve x_t for the noise."""
+        """Return the noise, given x_t and the clean mask."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - signal * x_0) / noise
 
     def v_from_x_0(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, x_0: Tensor) -> Tensor:
-        """Velocity of the state and its clean mask."""
+        """Return the velocity, given x_t and the clean mask."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (signal * x_t - x_0) / noise
 
     def x_0_from_v(self, x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int, v: Tensor) -> Tensor:
-        """Solve for the clean mask from state and velocity."""
+        """Return the clean mask, given x_t and the velocity."""
         signal, noise = self.signal_and_noise(t, x_t)
         return signal * x_t - noise * v
 
     def posterior_variance(self, t: int, s: int) -> tuple[float, float]:
-        """Return the smallest and largest sensible variance of x_s given x_t: the posterior's (x_0 known), and beta's."""
+        """Return the lower and upper bound of the variance of x_s given x_t: that of the posterior with known x_0, and beta."""
         a_t, a_s = (float(self.alpha_bar_at(u)) for u in (t, s))
         beta = 1 - a_t / a_s
         return (1 - a_s) / (1 - a_t) * beta, beta
@@ -115,7 +115,7 @@ class NoiseSchedule:
 
 
 class Diffusion:
-    """A schedule, a signal scale and a parametrisation: what turns labels into x_0 and answers into x_0.
+    """A schedule, a signal scale and a parametrisation; converts labels and network outputs to x_0.
 
     Arguments:
         config: schedule, scale and parametrisation.
@@ -129,7 +129,7 @@ class Diffusion:
         self.schedule = NoiseSchedule(config.schedule, config.timesteps)
 
     def from_labels(self, labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
-        """Turn label images (0 background, 1..K) into clean masks in {-scale, scale}."""
+        """Convert label images (0 background, 1..K) to clean masks in {-scale, scale}."""
         if self.classes == 1:
             share = (labels > 0)[:, None].float()
         else:
@@ -137,14 +137,14 @@ class Diffusion:
         return self.config.scale * (2 * share - 1)
 
     def probability(self, x_0: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
-        """Read class probabilities off a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one."""
+        """Return the class probabilities of a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one."""
         share = (x_0 / self.config.scale + 1).div(2).clamp(0, 1)
         if self.classes == 1:
             return torch.cat([1 - share, share], 1)
         return share / share.sum(1, keepdim=True).clamp_min(1e-12)
 
     def probability_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
-        """Class probabilities of raw logits (the anchor's), laid out as `probability` does."""
+        """Return the class probabilities of logits (such as the anchor's), in the layout of `probability`."""
         if self.classes == 1:
             share = logits.sigmoid()
             return torch.cat([1 - share, share], 1)
@@ -153,7 +153,7 @@ class Diffusion:
     def x_0(
         self, output: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], t: Int[Tensor, " u"] | int
     ) -> Tensor:
-        """Turn a network's output into the clean mask it believes in, kept within [-scale, scale]."""
+        """Convert a network's output to the predicted clean mask, clipped to [-scale, scale]."""
         scale = self.config.scale
         match self.config.parametrization:
             case "epsilon":
@@ -164,6 +164,6 @@ class Diffusion:
                 return self.x_0_of_logits(output)
 
     def x_0_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """The clean mask that raw logits (a network's or the anchor's) speak for, within [-scale, scale]."""
+        """Convert logits (a network's or the anchor's) to a clean mask in [-scale, scale]."""
         scale = self.config.scale
         return scale * torch.tanh(logits / 2) if self.classes == 1 else scale * (2 * logits.softmax(1) - 1)

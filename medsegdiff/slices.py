@@ -1,10 +1,10 @@
-"""A volume in, a label volume out: a segmenter that knows slices only, taken along one axis.
+"""Segment a volume slice by slice along one axis.
 
-Slices are independent pictures to the network, so several share one forward pass; each meets the noise it would meet
-alone, and its mask is the one it would get alone (up to the last digits, which differ between batch sizes). What joins
-them is the volume's window: grey values mean the same in every slice.
+The network treats slices as independent images, so several share one forward pass. Each slice gets the noise it would get alone,
+and therefore the same mask (up to rounding, which depends on the batch size). All slices share the volume's window, so
+grey values have the same meaning in each.
 
-`segment_volume` is an iterator as `Segmenter.run` is: a `Progress` for every step of every batch, last the result.
+`segment_volume` is an iterator: it yields a `Progress` for every step of every batch, and finally the result.
 """
 
 import time
@@ -29,7 +29,7 @@ _SAMPLES = 32  # members x slices in one forward pass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeSegmentation:
-    """The result for a volume, on its voxels; `Volume.stack` has laid the slices back."""
+    """The result of one run on a volume, on the volume's voxels."""
 
     labels: UInt8[np.ndarray, "z y x"]  # 0 background, 1..K
     probability: Float32[np.ndarray, "z y x"]  # of any foreground, the members' mean
@@ -45,13 +45,13 @@ class VolumeSegmentation:
     seconds: float
 
     def volumes(self) -> dict[str, dict[str, float]]:
-        """Size of each class in voxels and, where spacing is known, in mm^3."""
+        """Return the size of each class in voxels and, if the spacing is known, in mm^3."""
         counts = {name: int(np.count_nonzero(self.labels == i)) for i, name in enumerate(self.domain.labels, 1)}
         voxel = self.voxel_mm3
         return {name: {"voxels": n} | ({} if voxel is None else {"mm3": n * voxel}) for name, n in counts.items()}
 
     def sidecar(self) -> dict[str, Any]:
-        """All that is needed to obtain these labels again from the same volume, as plain JSON types."""
+        """Return everything needed to reproduce these labels from the same volume, as plain JSON types."""
         return {
             "settings": asdict(self.settings),
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
@@ -82,12 +82,12 @@ def segment_volume(
     Arguments:
         segmenter: a checkpoint ready to run.
         volume: what `read_volume` returns.
-        settings: as for one picture; every slice has the same seed and takes every step, whatever the tolerance.
+        settings: as for one image; every slice uses the same seed and takes all steps, `tolerance` is ignored.
         axis: 0 sagittal, 1 coronal, 2 axial or frames.
         window: grey values shown as 0 and 255; by default the volume's own.
 
     Raises:
-        ValueError: the settings or the axis cannot be run.
+        ValueError: the settings or the axis are invalid.
     """
     settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0, trace=False)
     began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
@@ -117,7 +117,7 @@ def segment_volume(
 
 
 def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettings) -> Iterator[float | Fusion]:
-    """Yield the share of steps done after each, then every picture's fused mask."""
+    """Yield the share of steps done after each step, then the fused mask of every image."""
     diffusion = segmenter.diffusion
     channels = segmenter.checkpoint.model_config.image_channels
     field = segmenter.domain.field
@@ -136,5 +136,5 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
         yield 1.0
     for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
         one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
-        # The classes' probabilities of all slices of all members would not fit; the background's are kept.
+        # Only background probabilities are kept: those of all classes, slices and members would not fit into memory.
         yield Fusion(one.labels, one.probability[:1], one.disagreement)

@@ -1,3 +1,3 @@
-"""The verbs of the command line, one module each: `add(parsers)` describes it, `main(arguments)` does it."""
+"""Commands of the command line, one module each: `add(parsers)` defines the arguments, `main(arguments)` runs it."""
 
 __all__: list[str] = []

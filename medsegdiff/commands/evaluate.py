@@ -26,7 +26,7 @@ __all__ = ["add", "main"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `evaluate` command."""
     verb = verbs.add_parser(
         "evaluate",
         help="score a checkpoint on pictures with masks",

@@ -11,7 +11,7 @@ __all__ = ["add", "main"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `export` command."""
     verb = verbs.add_parser(
         "export",
         help="write a checkpoint as ONNX",

@@ -1,7 +1,7 @@
-"""A reliability plot as an SVG file: how often a class is there, against how sure the model said so.
+"""Reliability diagram as SVG: observed frequency of a class against predicted probability.
 
-On the diagonal probabilities mean what they say; below it the model is too sure. The dots' areas grow with the logarithm
-of the pixels in their bin. Colours are those that colour-blind people tell apart (Okabe & Ito, 2008).
+Points below the diagonal mean that the model is overconfident. The area of a point grows with the logarithm of the number of
+pixels in its bin. Colours are safe for colour-blind readers (Okabe & Ito, 2008).
 """
 
 import math
@@ -17,7 +17,7 @@ _SIDE, _LEFT, _TOP = 320, 56, 24  # of the square, and where it begins
 
 
 def reliability_plot(evaluation: Evaluation, title: str) -> str:
-    """Draw all classes of an evaluation into one square, with the legend beside it."""
+    """Return the SVG of an evaluation, all classes in one diagram with a legend."""
     legend = 16 * len(evaluation.class_names)
     height = max(_SIDE, legend) + _TOP + 48
     width = _LEFT + _SIDE + 240

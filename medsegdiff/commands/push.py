@@ -1,4 +1,4 @@
-"""Send a trained checkpoint, with its card, to a Hub repository."""
+"""Upload a checkpoint and its model card to a Hugging Face Hub repository."""
 
 import argparse
 from pathlib import Path
@@ -10,19 +10,19 @@ __all__ = ["add", "main"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `push` command."""
     verb = verbs.add_parser(
         "push",
-        help="send a checkpoint folder to the Hub",
-        description="Send model.safetensors, config.json and the card README.md; log in with `hf auth login` first.",
+        help="upload a checkpoint folder to the Hub",
+        description="Upload model.safetensors, config.json and README.md (the model card). Log in with `hf auth login` first.",
         formatter_class=options.Help,
     )
-    verb.add_argument("folder", type=Path)
+    verb.add_argument("folder", type=Path, help="folder of the checkpoint")
     verb.add_argument("repository", help="owner/name")
-    verb.add_argument("--private", action="store_true")
+    verb.add_argument("--private", action="store_true", help="create the repository as private")
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Send it and say where it is."""
+    """Upload it and print its address."""
     print(push(arguments.folder, arguments.repository, private=arguments.private))

@@ -44,7 +44,7 @@ __all__ = ["add", "main"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `segment` command."""
     verb = verbs.add_parser(
         "segment",
         help="segment pictures and volumes",

@@ -44,7 +44,7 @@ __all__ = ["add", "main"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `train` command."""
     verb = verbs.add_parser(
         "train",
         help="train a network on images/ and masks/",

@@ -1,3 +1,3 @@
-"""Networks: parts, the two versions made of them, and `build`, the only place that asks which version a config means."""
+"""Networks: components, MedSegDiff V1 and V2 made of them, a plain U-Net, and `build`, which creates a network from a config."""
 
 __all__: list[str] = []

@@ -1,9 +1,9 @@
-"""Anchor condition: a coarse, static mask feature steadies the diffusion, blurred by how far it can be trusted.
+"""Anchor condition: the condition network's last feature, smoothed by a learned Gaussian, gates the diffusion feature.
 
     f_anc  = Max( f_c^-1 * k_Gauss, f_c^-1 )                                                  V2, Gaussian spatial attention
     f_d'^0 = Sigmoid( f_anc * k_1x1 ) . f_d^0 + f_d^0                                         ("uncertain" in AAAI's naming)
 
-The Gaussian's mean and variance are learned, and it is built from them at every forward, so it stays a Gaussian (F14):
+The Gaussian's mean and variance are learned, and the kernel is computed from them in every forward pass (F14):
 
     k(u, v) ~ exp( -(u - mu_x)^2 / 2 sigma_x^2 - (v - mu_y)^2 / 2 sigma_y^2 ),    sum k = 1
 
@@ -24,10 +24,10 @@ __all__ = ["GaussianSpatialAttention"]
 
 
 class GaussianSpatialAttention(nn.Module):
-    """Let an anchor feature gate every channel of the diffusion feature.
+    """Gate every channel of the diffusion feature by an anchor feature.
 
     Arguments:
-        channels: of the anchor; each has a Gaussian of its own.
+        channels: of the anchor; each has its own Gaussian.
         window: side of the kernel in cells, odd.
     """
 
@@ -39,9 +39,9 @@ class GaussianSpatialAttention(nn.Module):
         self.reduce = nn.Conv2d(channels, 1, 1)  # k_1x1
 
     def kernel(self, sigma: float = 0.0) -> Float[Tensor, "c 1 w w"]:
-        """Build the kernel from its mean and variance: one normalised window per channel.
+        """Return the kernels computed from mean and variance, one normalised window per channel.
 
-        A `sigma` above 0 takes the place of the learned ones, in every channel (see `records.Interventions`).
+        A `sigma` above 0 replaces the learned values in every channel (see `records.Interventions`).
         """
         log_sigma = torch.full_like(self.log_sigma, math.log(sigma)) if sigma else self.log_sigma
         offset = torch.arange(self.window, device=self.mean.device) - self.window // 2
@@ -50,24 +50,24 @@ class GaussianSpatialAttention(nn.Module):
         return (line[:, 1, :, None] * line[:, 0, None, :])[:, None]
 
     def smooth(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i c h w"]:
-        """Blur each channel by its Gaussian; edges repeat outwards."""
+        """Smooth each channel by its Gaussian, with replicate padding."""
         padded = F.pad(anchor, (self.window // 2,) * 4, mode="replicate")
         return F.conv2d(padded, self.kernel(sigma).to(anchor.dtype), groups=anchor.shape[1])
 
     def gate(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i 1 h w"]:
-        """Sigmoid(f_anc * k_1x1): how much each place is let through."""
+        """Return the gate Sigmoid(f_anc * k_1x1)."""
         smoothed = self.smooth(anchor, sigma)
-        trusted = anchor + F.relu(smoothed - anchor)  # their maximum, whose own gradient takes five times as long
+        trusted = anchor + F.relu(smoothed - anchor)  # equals the maximum, whose gradient is five times slower
         return torch.sigmoid(self.reduce(trusted))
 
     def forward(
         self, anchor: Float[Tensor, "i c h w"], feature: Float[Tensor, "b d h w"], sigma: float = 0.0
     ) -> Float[Tensor, "b d h w"]:
-        """Gate the diffusion feature; one image's anchor serves every sample."""
+        """Gate the diffusion feature; the anchor of a single image is broadcast over all samples."""
         return self.gate(anchor, sigma) * feature + feature
 
     def explain(self, anchor: Float[Tensor, "i c h w"], stage: str, sigma: float = 0.0) -> AnchorTrace:
-        """Tell the anchor's way from raw to gate."""
+        """Return the intermediate maps, from the raw anchor to the gate."""
         smoothed = self.smooth(anchor, sigma)
         return AnchorTrace(
             stage=stage,

@@ -1,17 +1,17 @@
-"""What both versions are built of: residual blocks told the time and nothing else, and the ways between resolutions.
+"""Building blocks of both versions: residual blocks with a time embedding, down- and upsampling, stem and head.
 
     h = conv( SiLU( GroupNorm(x) ) ) + linear( SiLU(e_t) )
-    y = conv( SiLU( GroupNorm(h) ) ) + x                          V1 section 2.2: the time is added after the first conv
+    y = conv( SiLU( GroupNorm(h) ) ) + x                          V1 section 2.2: the time embedding is added after the first conv
 
-A stem folds s x s pixels into channels and a head unfolds them, exactly (F3): the network's finest map has one cell per
-s x s pixels, and no pixel is thrown away.
+A stem folds s x s pixels into channels and a head unfolds them without loss (F3): the network's finest map has one cell per s x s
+pixels.
 
-Doubling a map by nearest neighbour and then smoothing it by a 3 x 3 convolution w reads every value four times. Along one
-axis, cell p becomes cells 2p and 2p + 1, so the two together are one transposed convolution of stride two, with
+Nearest-neighbour upsampling followed by a 3 x 3 convolution w reads every value four times. Along one axis, cell p
+becomes cells 2p and 2p + 1, so the two operations equal one transposed convolution of stride two, with
 
     w' = (w_2, w_1 + w_2, w_0 + w_1, w_0)
 
-and on the plane 4 x 4 values for 3 x 3: the same map, for 16 instead of 36 multiplications a cell.
+and in two dimensions a 4 x 4 kernel: the same map with 16 instead of 36 multiplications per cell.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Parts(nn.ModuleList, Generic[M]):
-    """A list of modules of one kind, which type checkers then know."""
+    """A ModuleList with a type parameter for its elements."""
 
     if TYPE_CHECKING:
 
@@ -38,7 +38,7 @@ class Parts(nn.ModuleList, Generic[M]):
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of eight channels a group, or fewer groups where the width is no multiple of eight."""
+    """GroupNorm with eight channels per group, or fewer groups if the width is not a multiple of eight."""
     groups = max(channels // 8, 1)
     while channels % groups:
         groups -= 1
@@ -46,24 +46,24 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 def activated(normalise: nn.GroupNorm, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """SiLU( GroupNorm(x) ), in place on the normalised map unless a gradient will ask for it: memory is what costs here."""
+    """SiLU( GroupNorm(x) ), in place on the normalised map unless a gradient is needed; memory traffic dominates the cost."""
     return F.silu(normalise(x), inplace=not torch.is_grad_enabled())
 
 
 def from_zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Let a convolution begin as the zero map."""
+    """Initialise a convolution to zero and return it."""
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
     return conv
 
 
 class ResBlock(nn.Module):
-    """Two times GroupNorm, SiLU, 3 x 3 convolution, and a shortcut.
+    """Residual block: two times GroupNorm, SiLU and 3 x 3 convolution, and a shortcut.
 
     Arguments:
         channels: of the input.
         out: of the output.
-        time: width of the time embedding; 0 for a block that is not told the time (a condition network).
+        time: width of the time embedding; 0 for a block without one (condition network).
     """
 
     def __init__(self, channels: int, out: int, time: int = 0) -> None:
@@ -72,7 +72,7 @@ class ResBlock(nn.Module):
         self.conv_1 = nn.Conv2d(channels, out, 3, padding=1)
         self.time = nn.Linear(time, out) if time else None
         self.norm_2 = norm(out)
-        self.conv_2 = from_zero(nn.Conv2d(out, out, 3, padding=1))  # every block begins as its shortcut
+        self.conv_2 = from_zero(nn.Conv2d(out, out, 3, padding=1))  # initially every block equals its shortcut
         self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
 
     def forward(
@@ -81,12 +81,12 @@ class ResBlock(nn.Module):
         """Apply the block; `time` holds one vector for all samples or one for each."""
         h = self.conv_1(activated(self.norm_1, x))
         if self.time is not None:
-            h += self.time(F.silu(time))[:, :, None, None]  # pyright: ignore[reportArgumentType]  a told block is told
+            h += self.time(F.silu(time))[:, :, None, None]  # pyright: ignore[reportArgumentType]  such a block always gets a time
         return self.conv_2(activated(self.norm_2, h)) + self.shortcut(x)
 
 
 class Stage(Parts[ResBlock]):
-    """A run of residual blocks at one resolution; the first changes the width."""
+    """A sequence of residual blocks at one resolution; the first changes the width."""
 
     def __init__(self, channels: int, out: int, blocks: int, time: int = 0) -> None:
         super().__init__(ResBlock(channels if i == 0 else out, out, time) for i in range(blocks))
@@ -94,7 +94,7 @@ class Stage(Parts[ResBlock]):
     def forward(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "u d"] | None = None
     ) -> Float[Tensor, "b o h w"]:
-        """Apply the blocks in turn."""
+        """Apply the blocks in order."""
         for block in self:
             x = block(x, time)
         return x
@@ -108,7 +108,7 @@ class Down(nn.Conv2d):
 
 
 class Up(nn.Module):
-    """Double the resolution: nearest neighbour, then a 3 x 3 convolution; computed as one transposed convolution."""
+    """Double the resolution: nearest-neighbour upsampling and a 3 x 3 convolution, computed as one transposed convolution."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -118,12 +118,12 @@ class Up(nn.Module):
         self.register_buffer("spread", torch.kron(line, line), persistent=False)
 
     def kernel(self) -> Float[Tensor, "c o 4 4"]:
-        """Spread the 3 x 3 weights over the four cells that each value becomes."""
-        rows = self.conv.weight.permute(0, 2, 3, 1).flatten(1, 2)  # o 9 c, which is how channels-last weights lie
+        """Return the 4 x 4 kernel of the transposed convolution, computed from the 3 x 3 weights."""
+        rows = self.conv.weight.permute(0, 2, 3, 1).flatten(1, 2)  # o 9 c, the memory layout of channels-last weights
         return (self.spread @ rows).unflatten(1, (4, 4)).permute(3, 0, 1, 2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
-        """Enlarge and smooth."""
+        """Upsample and convolve."""
         return F.conv_transpose2d(x, self.kernel(), self.conv.bias, stride=2, padding=1)
 
 
@@ -135,12 +135,12 @@ class Stem(nn.Sequential):
 
 
 class Head(nn.Sequential):
-    """GroupNorm, SiLU, 3 x 3 convolution, then unfold channels into `factor` x `factor` pixels; begins at zero."""
+    """GroupNorm, SiLU, 3 x 3 convolution, then unfold channels into `factor` x `factor` pixels; initialised to zero."""
 
     def __init__(self, channels: int, out: int, factor: int) -> None:
         conv = from_zero(nn.Conv2d(channels, out * factor**2, 3, padding=1))
         super().__init__(norm(channels), nn.SiLU(), conv, nn.PixelShuffle(factor))
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
-        """Answer in float32, whatever the precision inside, and class by class in memory: what comes after is faster so."""
+        """Return float32 whatever the precision inside, contiguous per class, which makes the operations that follow faster."""
         return super().forward(input).float().contiguous()

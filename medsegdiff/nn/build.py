@@ -1,4 +1,4 @@
-"""Config to network."""
+"""Create a network from its config."""
 
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.nn.unet import PlainUNet
@@ -11,7 +11,7 @@ Network = MedSegDiffV1 | MedSegDiffV2 | PlainUNet
 
 
 def build(config: ModelConfig) -> Network:
-    """Build the (untrained) network a config describes."""
+    """Return the untrained network that a config describes."""
     match config:
         case V1Config():
             return MedSegDiffV1(config)

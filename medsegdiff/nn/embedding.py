@@ -1,4 +1,4 @@
-"""Time as a vector: sinusoids of geometric wavelengths, then a small perceptron.
+"""Time embedding: sinusoids of geometrically spaced wavelengths, then an MLP.
 
     e_t = W_2 SiLU( W_1 [cos(w_i t), sin(w_i t)] ),   w_i = 10000^(-i / (d/2))
 
@@ -18,10 +18,10 @@ __all__ = ["TimeEmbedding"]
 
 
 class TimeEmbedding(nn.Sequential):
-    """Embed integer steps.
+    """Embed integer timesteps.
 
     Arguments:
-        width: d, size of the result; even.
+        width: d, the size of the embedding; even.
     """
 
     def __init__(self, width: int) -> None:
@@ -32,6 +32,6 @@ class TimeEmbedding(nn.Sequential):
         )
 
     def forward(self, input: Int[Tensor, " u"]) -> Float[Tensor, "u d"]:
-        """Map steps 0..T-1 to vectors."""
+        """Return the embeddings of timesteps 0..T-1."""
         angle = input[:, None].float() * self.frequency
         return super().forward(torch.cat([angle.cos(), angle.sin()], 1))

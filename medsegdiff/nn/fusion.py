@@ -1,9 +1,9 @@
-"""Dynamic conditional encoding: the mask of this step tells the image features where to look.
+"""Dynamic conditional encoding: the mask feature of a step re-weights the image feature.
 
     A(m_I, m_x) = ( LN(m_I) * LN(m_x) ) * m_I                                                             V1 eq. 3
 
-All products are element by element. The product of the normalised maps is the affinity; it re-weights the image feature,
-and what comes out feeds the next stage of the image encoder.
+All products are element-wise. The product of the normalised maps is the affinity; the re-weighted image feature is the
+input of the next stage of the image encoder.
 
 References:
     MedSegDiff (Wu et al., 2022), https://arxiv.org/abs/2211.00611
@@ -18,10 +18,10 @@ __all__ = ["ChannelNorm", "DynamicEncoding"]
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over channels at each place (F5), with learned scale and shift."""
+    """Layer normalisation over channels at each position (F5), with learned scale and shift."""
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalise each cell's channels."""
+        """Normalise the channels of every cell."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -34,13 +34,13 @@ class DynamicEncoding(nn.Module):
         self.norm_mask = ChannelNorm(channels)
 
     def affinity(self, image: Float[Tensor, "i c h w"], mask: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """LN(m_I) * LN(m_x)."""
+        """Return the affinity LN(m_I) * LN(m_x)."""
         return self.norm_image(image) * self.norm_mask(mask)
 
     def forward(self, image: Float[Tensor, "i c h w"], mask: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Re-weight the image feature; one image serves every sample."""
+        """Re-weight the image feature; a single image is broadcast over all samples."""
         return self.affinity(image, mask) * image
 
     def explain(self, image: Float[Tensor, "i c h w"], mask: Float[Tensor, "b c h w"], stage: str) -> AffinityTrace:
-        """Tell where image and mask agree."""
+        """Return the affinity, averaged over channels."""
         return AffinityTrace(stage, self.affinity(image, mask).float().mean(1))

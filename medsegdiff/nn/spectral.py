@@ -1,16 +1,16 @@
-"""Filters in frequency space.
+"""Filters in the frequency domain: FF-Parser (V1) and NBP-Filter (V2).
 
-A feature map and its spectrum hold the same information. Diffusion noise spreads evenly over the spectrum while anatomy
-gathers near its centre, so a learned gain per frequency can quieten noise without knowing anatomy.
+Diffusion noise is spread evenly over the spectrum, while anatomy is concentrated at low frequencies, so a learned gain per
+frequency can attenuate noise.
 
     M = F(m)        M' = A * M        m' = F^-1(M')                    V1 section 2.4, A complex, per channel and frequency
 
 The FF-Parser stores A on the one-sided spectrum of a real map (F6) at the size trained at, starts as the identity (F7) and
-is interpolated to any other size. The NBP-Filter of V2 has no table at all: it is a function of two coordinates and time,
+is interpolated for other sizes. The NBP-Filter of V2 is a function of two coordinates and time,
 
     S_t(u, v) = sigmoid( [conv -> scale & shift by t -> conv] x R (u, v) )                        V2 figure, NBP-Filter
 
-so it has no size to be bound to. Two raw coordinates through SiLU cannot form a band. With `octaves` L > 0 they enter as
+so it applies at any size. Two raw coordinates through SiLU cannot form a band. With `octaves` L > 0 they enter as
 Fourier features sin(2^l pi u), cos(2^l pi u), l = 0 ... L-1 (F19), and the surface begins as a band with a learned centre and
 width on either axis, to which the network adds nothing at first:
 
@@ -36,14 +36,14 @@ __all__ = ["FFParser", "NBPFilter", "log_power", "mirror", "radial_gain"]
 
 
 def mirror(half: Complex[Tensor, "*n h w2"], width: int) -> Complex[Tensor, "*n h w"]:
-    """Complete a one-sided spectrum by Hermitian symmetry: M(-u, -v) = conj M(u, v)."""
+    """Return the two-sided spectrum, by Hermitian symmetry: M(-u, -v) = conj M(u, v)."""
     missing = half[..., 1 : (width + 1) // 2].flip(-1)  # v = W/2 + 1 ... W - 1, read backwards
     missing = torch.cat([missing[..., :1, :], missing[..., 1:, :].flip(-2)], -2).conj()
     return torch.cat([half, missing], -1)
 
 
 def log_power(spectrum: Complex[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """Channel-mean power of a full spectrum, centred, as log10 with a floor of 1e-12."""
+    """Return log10 of the channel-mean power of a two-sided spectrum, centred, with a floor of 1e-12."""
     power = torch.fft.fftshift(spectrum.abs().square().mean(1), dim=(-2, -1))
     return power.clamp_min(1e-12).log10()
 
@@ -51,7 +51,7 @@ def log_power(spectrum: Complex[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
 def radial_gain(
     profile: tuple[float, ...], size: tuple[int, int], *, full: bool, device: torch.device
 ) -> Float[Tensor, "1 h w2"]:
-    """Spread a profile of gains over the radius of a spectrum in FFT order, one-sided unless `full`."""
+    """Interpolate a radial profile of gains over a spectrum in FFT order, one-sided unless `full`."""
     rows = torch.fft.fftfreq(size[0], device=device)
     columns = (torch.fft.fftfreq if full else torch.fft.rfftfreq)(size[1], device=device)
     place = torch.hypot(rows[:, None], columns[None]) / math.sqrt(0.5) * (len(profile) - 1)
@@ -65,8 +65,8 @@ class FFParser(nn.Module):
 
     Arguments:
         channels: of the feature map.
-        size: height and width of the feature map trained at.
-        full: keep A on the whole plane (the paper's text) instead of its one-sided half (the same for real maps).
+        size: height and width of the feature map in training.
+        full: store A two-sided (the paper's text) instead of one-sided (equivalent for real maps).
     """
 
     def __init__(self, channels: int, size: tuple[int, int], *, full: bool = False) -> None:
@@ -79,9 +79,9 @@ class FFParser(nn.Module):
         self.gain = nn.Parameter(gain)  # real and imaginary part of A
 
     def filter(self, size: tuple[int, int], profile: tuple[float, ...] = ()) -> Complex[Tensor, "c h w2"]:
-        """Return A for a map of this size, interpolated over normalised frequency (cycles per cell) if need be.
+        """Return A for a map of this size, interpolated over normalised frequency (cycles per cell) if necessary.
 
-        A `profile` takes its place (see `records.Interventions`).
+        A `profile` replaces it (see `records.Interventions`).
         """
         gain = self.gain.float()
         if profile:
@@ -107,14 +107,14 @@ class FFParser(nn.Module):
         return torch.fft.ifftshift(result, dim=(-2, -1) if self.full else -2)
 
     def forward(self, m: Float[Tensor, "b c h w"], profile: tuple[float, ...] = ()) -> Float[Tensor, "b c h w"]:
-        """Filter a feature map; the arithmetic is float32 whatever comes in."""
+        """Filter a feature map, in float32."""
         size = (m.shape[-2], m.shape[-1])
         if self.full:
             return torch.fft.ifft2(self.filter(size, profile) * torch.fft.fft2(m.float())).real.to(m)
         return torch.fft.irfft2(self.filter(size, profile) * torch.fft.rfft2(m.float()), s=size).to(m)
 
     def explain(self, m: Float[Tensor, "b c h w"], stage: str, profile: tuple[float, ...] = ()) -> SpectralTrace:
-        """Tell what the filter does to this map."""
+        """Return the spectra of a map before and after the filter, and the filter."""
         gain = self.filter((m.shape[-2], m.shape[-1]), profile)
         gain = torch.fft.fftshift(gain if self.full else mirror(gain, m.shape[-1]), dim=(-2, -1))
         return SpectralTrace(
@@ -127,7 +127,7 @@ class FFParser(nn.Module):
 
 
 class _BandBlock(nn.Module):
-    """1 x 1 conv, scale and shift by time, SiLU, 1 x 1 conv: a step of an implicit function of two frequencies."""
+    """1 x 1 conv, scale and shift by time, SiLU, 1 x 1 conv: one block of an implicit function of two frequencies."""
 
     def __init__(self, channels: int, width: int, out: int, time: int) -> None:
         super().__init__()
@@ -141,13 +141,13 @@ class _BandBlock(nn.Module):
 
 
 class NBPFilter(nn.Module):
-    """Neural band-pass filter: a surface in (0, 1) over two frequency axes that moves with time alone.
+    """Neural band-pass filter: a surface in (0, 1) over two frequency axes that depends on time only.
 
     Arguments:
         time: width of the time embedding.
-        width: channels inside.
+        width: hidden channels.
         blocks: R.
-        octaves: L, of the Fourier features; 0: the two raw coordinates, beginning nearly all-pass.
+        octaves: L, of the Fourier features; 0: the two raw coordinates, initially nearly all-pass.
     """
 
     def __init__(self, time: int, width: int, blocks: int, octaves: int = 0) -> None:
@@ -164,14 +164,14 @@ class NBPFilter(nn.Module):
             self.log_width = nn.Parameter(torch.full((2,), math.log(0.25)))  # of w_u, w_v
         else:
             bias = dict(self.blocks[last].conv_2.named_parameters())["bias"]
-            nn.init.constant_(bias, 2.0)  # begins nearly all-pass: sigmoid(2) = 0.88
+            nn.init.constant_(bias, 2.0)  # initially nearly all-pass: sigmoid(2) = 0.88
 
     def frequencies(self, n: int, like: Tensor) -> Float[Tensor, " n"]:
         """Return the n token frequencies in FFT order, signed, in [-1, 1) (F19)."""
         return 2 * torch.fft.fftfreq(n, device=like.device)
 
     def forward(self, n: int, time: Float[Tensor, "u d"]) -> Float[Tensor, "u 1 n n"]:
-        """Evaluate the surface for n token frequencies in FFT order, one for each time."""
+        """Return the surface over n token frequencies in FFT order, for each time."""
         frequency = self.frequencies(n, time)
         grid = torch.stack(torch.meshgrid(frequency, frequency, indexing="ij"))[None]
         surface = self._features(grid).expand(time.shape[0], -1, -1, -1)

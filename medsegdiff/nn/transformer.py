@@ -1,7 +1,7 @@
-"""SS-Former: noise and semantics meet in frequency space, answer in space.
+"""SS-Former: cross-attention between diffusion and condition features, with affinities in the frequency domain.
 
-Tokens e of the diffusion network and c of the condition network attend to each other in blocks of two symmetric modules.
-One module, with query stream q and key-value stream r:
+Tokens e of the diffusion network and c of the condition network attend to each other in blocks of two symmetric modules. One
+module, with query stream q and key-value stream r:
 
     M   = ( F(q) W_q ) ( F(r) W_k )^T                  affinity of token frequencies, complex, n x n; no softmax
     M'  = S_t * M                                      NBP-Filter (AAAI), or M' = sin(a n M) / (a n)  (arXiv v1, F18)
@@ -9,7 +9,7 @@ One module, with query stream q and key-value stream r:
 
     c~ = module_1( query e, key and value c )          c <- module_2( query c~, key and value e )          N times
 
-The last c takes the place of e in the diffusion decoder.
+The last c replaces e in the diffusion decoder.
 
 References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
@@ -30,7 +30,7 @@ __all__ = ["SSFormer", "SpectrumSpaceModule", "SpectrumWeight"]
 
 
 class SpectrumWeight(nn.Module):
-    """A learnable complex matrix that multiplies tokens in Fourier space: F(x) W, the transform along the tokens."""
+    """Multiply tokens in the frequency domain by a learnable complex matrix: F(x) W, transformed along the tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class SpectrumSpaceModule(nn.Module):
 
     Arguments:
         width: d of the tokens.
-        heads: the affinity is formed in so many groups of channels.
+        heads: number of channel groups, each with its own affinity.
         time: width of the time embedding.
         band: "nbp", or "sine" with its scale and shift by time before the MLP.
-        nbp_blocks, nbp_width, nbp_octaves: the NBP-Filter's.
-        sine_scale: a. The entries of M are of order 1 / n, where sin is the identity; 0 leaves it at that, sin M.
+        nbp_blocks, nbp_width, nbp_octaves: of the NBP-Filter.
+        sine_scale: a. The entries of M are of order 1 / n, where sin is close to the identity; 0 means sin M.
     """
 
     def __init__(
@@ -79,25 +79,25 @@ class SpectrumSpaceModule(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def affinity(self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"]) -> Complex[Tensor, "b g n n"]:
-        """M, per head: rows are frequencies of the query stream, columns of the key stream.
+        """Return M per head: rows are frequencies of the query stream, columns of the key stream.
 
-        The mean over tokens replaces a softmax's normalisation, so the scale does not depend on n.
+        Division by n replaces the normalisation of a softmax, so the scale does not depend on n.
         """
         n, d = query.shape[1:]
-        query = query.float() / (math.sqrt(d / self.heads) * n)  # here, since dividing a complex n x n is slow
+        query = query.float() / (math.sqrt(d / self.heads) * n)  # here, because dividing a complex n x n matrix is slow
         q, k = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (self.query(query), self.key(key)))
         return q @ k.transpose(-2, -1)
 
     def filtered(
         self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool
     ) -> Complex[Tensor, "b g n n"]:
-        """Apply the NBP-Filter or the sine."""
+        """Apply the NBP-Filter, or the sine."""
         if enabled and self.band is not None:
             return affinity * self.band(affinity.shape[-1], time)
         if enabled and self.modulate is not None:
             if not self.sine_scale:
                 return torch.sin(affinity)
-            scale = self.sine_scale * affinity.shape[-1]  # real and imaginary part apart: a complex sine is unbounded
+            scale = self.sine_scale * affinity.shape[-1]  # parts separately, as a complex sine is unbounded
             return torch.complex(torch.sin(scale * affinity.real), torch.sin(scale * affinity.imag)) / scale
         return affinity
 
@@ -109,7 +109,7 @@ class SpectrumSpaceModule(nn.Module):
         *,
         band: bool = True,
     ) -> Float[Tensor, "b n d"]:
-        """Let the query stream gather from the key stream."""
+        """Return the values of the key stream, weighted for the query stream."""
         key = self.norm_key(key)
         affinity = self.filtered(self.affinity(self.norm_query(query), key), time, band)
         weights = torch.fft.ifft2(affinity, norm="ortho").real  # back to space along both token axes
@@ -123,7 +123,7 @@ class SpectrumSpaceModule(nn.Module):
         time: Float[Tensor, "u e"],
         band: bool,
     ) -> Float[Tensor, "b n d"]:
-        """Add to the query stream what its weights gather from the (normalised) key stream, then apply the MLP."""
+        """Add the weighted values of the (normalised) key stream to the query stream, then apply the MLP."""
         value = self.value(key).float().unflatten(2, (self.heads, -1)).transpose(1, 2)
         x = query + (weights @ value).transpose(1, 2).flatten(2).to(query)
         y = self.norm_mlp(x)
@@ -135,7 +135,7 @@ class SpectrumSpaceModule(nn.Module):
     def explain(
         self, query: Float[Tensor, "b n d"], key: Float[Tensor, "i n d"], time: Float[Tensor, "u e"], stage: str
     ) -> tuple[AffinityTrace, tuple[BandTrace, ...]]:
-        """Tell the affinity's magnitude and the filter's surface, centred."""
+        """Return the magnitude of the affinity and the surface of the filter, both centred."""
         affinity = self.affinity(self.norm_query(query), self.norm_key(key)).abs().mean(1)
         bands = ()
         if self.band is not None:
@@ -145,15 +145,15 @@ class SpectrumSpaceModule(nn.Module):
 
 
 class SSFormer(nn.Module):
-    """Spectrum-space transformer between the two deepest embeddings.
+    """Spectrum-space transformer on the two deepest embeddings.
 
     Arguments:
-        channels: of the diffusion embedding e; also of the result.
+        channels: of the diffusion embedding e and of the result.
         condition_channels: of the condition embedding c.
         blocks: N.
         patch: cells per token side.
         width: d of the tokens.
-        The others are `SpectrumSpaceModule`'s.
+        The others are those of `SpectrumSpaceModule`.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class SSFormer(nn.Module):
         band: bool = True,
         trace: bool = False,
     ) -> tuple[Float[Tensor, "b c h w"], tuple[AffinityTrace, ...], tuple[BandTrace, ...]]:
-        """Return what takes the place of e, and, where asked, every module's affinity and surface."""
+        """Return the replacement of e and, on request, the affinity and surface of every module."""
         affinities: list[AffinityTrace] = []
         bands: list[BandTrace] = []
 

@@ -1,7 +1,7 @@
-"""The decoder both versions share, the U-Net that V2's condition model is, and that U-Net alone.
+"""The decoder of both versions, V2's condition network, and a plain U-Net.
 
-The condition model sees the image alone: no step, no noisy mask. So it runs once per image, and on its own it is an
-ordinary segmentation network, whose opinion is the anchor.
+The condition network depends on the image only, not on the timestep or the noisy mask. It runs once per image, and on its
+own it is an ordinary segmentation network; its mask is the anchor.
 """
 
 from itertools import pairwise
@@ -18,12 +18,12 @@ __all__ = ["ConditionUNet", "Decoder", "PlainUNet"]
 
 
 class Decoder(nn.Module):
-    """From the deepest map to the finest, each level shown what the encoder saw there.
+    """Decode from the deepest map to the finest, with skip connections from the encoder.
 
     Arguments:
         widths: of the levels, fine to coarse.
         blocks: residual blocks per level.
-        time: width of the time embedding; 0 without.
+        time: width of the time embedding; 0 for none.
     """
 
     def __init__(self, widths: tuple[int, ...], blocks: int, time: int = 0) -> None:
@@ -44,14 +44,14 @@ class Decoder(nn.Module):
 
 
 def concatenate(x: Float[Tensor, "b c h w"], skip: Float[Tensor, "i c h w"]) -> Float[Tensor, "b c2 h w"]:
-    """Stack along channels; one image's map serves every sample."""
-    if x.shape[0] != skip.shape[0]:  # where they are equal, a traced network's batch stays dynamic
+    """Concatenate along channels; the map of a single image is broadcast over all samples."""
+    if x.shape[0] != skip.shape[0]:  # conditional, so that the batch size of a traced network stays dynamic
         skip = skip.expand(x.shape[0], -1, -1, -1)
     return torch.cat([x, skip], 1)
 
 
 class ConditionUNet(nn.Module):
-    """V2's condition model: a U-Net on the image alone."""
+    """V2's condition network: a U-Net on the image."""
 
     def __init__(
         self, image_channels: int, mask_channels: int, widths: tuple[int, ...], blocks: int, stem: int
@@ -81,7 +81,7 @@ class ConditionUNet(nn.Module):
 
 
 class PlainUNet(nn.Module):
-    """A U-Net that is no denoiser: its opinion of the image, `anchor_logits`, is its whole answer."""
+    """A plain segmentation U-Net, without diffusion; its output is `anchor_logits`."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

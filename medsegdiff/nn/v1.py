@@ -1,11 +1,11 @@
-"""MedSegDiff (V1), from top to bottom.
+"""The network of MedSegDiff (V1).
 
     eps_theta(x_t, I, t) = D( (E_t^I + E_t^x, t), t )                                                       V1 eq. 2
 
-Two ResNet-style encoders that share nothing, one for the image I, one for the noisy mask x_t, three stages each with the
-block counts of ResNet34. After each of the first two stages, the mask feature passes the FF-Parser and re-weights the image
-feature (dynamic conditional encoding); what comes out feeds the next image stage. The two embeddings are added, pass one
-more shared stage, and the decoder, told the time, writes the answer.
+Two separate ResNet-style encoders, one for the image I, one for the noisy mask x_t, have three stages each with the block
+counts of ResNet34. After each of the first two stages, the mask feature passes the FF-Parser and re-weights the image
+feature (dynamic conditional encoding), which is the input of the next image stage. The two embeddings are added and pass
+a shared last stage and the decoder, which has the time embedding.
 
     image  stem -> stage 1 -> A -> stage 2 -> A -> stage 3 -> +
                               |               |               |--> shared stage 4 -> decoder -> head
@@ -44,7 +44,7 @@ class MedSegDiffV1(nn.Module):
         self.image_stem = Stem(config.image_channels, widths[0], config.stem)
         self.mask_stem = Stem(channels, widths[0], config.stem)
         stages = list(zip(before, widths, config.blocks[:3], strict=True))
-        self.image_stages = Parts(Stage(*stage) for stage in stages)  # not told the time: t enters by fusion (F2)
+        self.image_stages = Parts(Stage(*stage) for stage in stages)  # no time embedding: t enters by fusion (F2)
         self.mask_stages = Parts(Stage(*stage, time) for stage in stages)
         self.image_downs = Parts(Down(width) for width in widths[:2])
         self.mask_downs = Parts(Down(width) for width in widths[:2])
@@ -62,7 +62,7 @@ class MedSegDiffV1(nn.Module):
         self.head = Head(widths[0], channels * (2 if config.learned_variance else 1), config.stem)
 
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Run the image encoder as far as it depends on the image alone: its first stage."""
+        """Run the first stage of the image encoder, the only one that depends on the image only."""
         return Condition((self.image_stages[0](self.image_stem(image)),))
 
     def forward(
@@ -100,7 +100,7 @@ class MedSegDiffV1(nn.Module):
 
 
 def prediction(output: Float[Tensor, "b k h w"], learned_variance: bool, trace: Trace) -> Prediction:
-    """Part a head's output into answer and learned variance."""
+    """Split the output of a head into prediction and learned variance."""
     if not learned_variance:
         return Prediction(output, trace=trace)
     answer, variance = output.chunk(2, 1)

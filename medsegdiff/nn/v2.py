@@ -1,8 +1,8 @@
-"""MedSegDiff-V2, from top to bottom.
+"""The network of MedSegDiff-V2.
 
-A condition U-Net sees the image alone, once. It steadies the diffusion U-Net twice: its last decoded feature f_c^-1 gates
-the first encoder feature f_d^0 (anchor condition), and its deepest embedding c^0 meets the diffusion embedding e in the
-SS-Former, whose last c takes the place of e in the decoder (semantic condition).
+A condition U-Net runs once per image. It conditions the diffusion U-Net in two places: its last decoded feature f_c^-1 gates the
+first encoder feature f_d^0 (anchor condition), and its deepest embedding c^0 and the diffusion embedding e enter the
+SS-Former, whose output c replaces e in the decoder (semantic condition).
 
     image  condition U-Net ---- c^0 ----+        f_c^-1
                                         |          |  U-SA
@@ -70,7 +70,7 @@ class MedSegDiffV2(nn.Module):
         self.head = Head(widths[0], channels * (2 if config.learned_variance else 1), config.stem)
 
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Run the condition network: c^0, the decoded features coarse to fine, and the anchor's logits."""
+        """Run the condition network; return c^0, the decoded features coarse to fine, and the anchor's logits."""
         return self.condition(image)
 
     def forward(

@@ -1,10 +1,10 @@
-"""From noise to masks: a walk down the steps of a schedule, handed out one step at a time.
+"""Sample masks from noise, yielding every step of the sampling trajectory.
 
-    x_0 = what the network makes of x_t      x_s = where the sampler goes, knowing x_t and x_0      t <- s, until clean
+    x_0 = prediction of the network from x_t      x_s = step of the sampler from x_t and x_0      t <- s, until clean
 
-`times` owns which steps are visited, `noise` owns chance, a sampler is only its formula, and the caller owns the
-loop: it may look at a step, show it, or stop. A sampler is one run: made for a schedule and a list of times, free to
-remember what it has seen, used once. So runs never disturb each other, however their steps are interleaved.
+`times` chooses the timesteps and `noise` draws the random numbers; a sampler only implements its update. The caller drives
+the loop and can stop at any step. A sampler object belongs to one run: it is created for a schedule and a list of times and may
+keep state, so concurrent runs do not affect each other.
 
 References:
     DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
@@ -34,21 +34,21 @@ __all__ = ["SAMPLERS", "SPACINGS", "MemberNoise", "Sampler", "SamplingSettings",
 
 
 class Sampler(Protocol):
-    """One run: the walk it makes, and how it takes a step."""
+    """A sampler for one run."""
 
     @property
     def times(self) -> list[int]:
-        """The steps it visits; after the last comes the clean mask."""
+        """The timesteps, descending; the clean mask follows the last."""
         ...
 
     def step(
         self, x_t: Float[Tensor, "b k h w"], x_0: Tensor, variance: Tensor | None, t: int, s: int, noise: MemberNoise
     ) -> Float[Tensor, "b k h w"]:
-        """Go from x_t at t to x_s at s, given the clean mask the network believes in."""
+        """Return x_s, given x_t and the predicted clean mask."""
         ...
 
 
-# (schedule, times, eta) -> a run; eta is DDIM's alone.
+# (schedule, times, eta) -> sampler; eta is used by DDIM only.
 SAMPLERS: dict[str, Callable[[NoiseSchedule, list[int], float], Sampler]] = {
     "ddim": DDIM,
     "ddpm": lambda schedule, times, eta: DDPM(schedule, times),
@@ -58,15 +58,15 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, list[int], float], Sampler]] = {
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How `denoise` takes its steps.
+    """Settings of `denoise`.
 
     Arguments:
         sampler: a key of SAMPLERS, or a callable like its values (see `interop.from_diffusers`).
         eta: fresh noise in DDIM, 0 to 1; the other samplers ignore it.
-        anchor_weight: w, 0 to 1: x_0 is replaced by (1 - w) x_0 + w a at every step, a the anchor's mask (F31). 0 is the
+        anchor_weight: w, 0 to 1: x_0 is replaced by (1 - w) x_0 + w a at every step, a the anchor's mask (F31). 0 as in the
             paper; V1 has no anchor.
-        trace: record what the parts of the network computed.
-        switches: parts of the network to bypass.
+        trace: record what the components of the network computed.
+        switches: components of the network to bypass.
     """
 
     sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim"
@@ -89,20 +89,20 @@ def denoise(
 ) -> Iterator[Step]:
     """Sample masks, yielding every step; the last one's `x_s` are the masks, in [-scale, scale].
 
-    Runs without gradients, on whatever threads the iterator is advanced from, and leaves the caller's grad mode alone.
+    Gradients are disabled within each step; the grad mode of the caller is unchanged. Any thread may advance the iterator.
 
     Arguments:
-        model: network, in eval mode if it knows the difference.
-        condition: `model.encode` of one image; also decides the device.
+        model: network in eval mode.
+        condition: `model.encode` of one image; determines the device.
         diffusion: schedule, scale and parametrisation the network was trained with.
-        times: steps to visit, descending (see `times.spaced`).
+        times: timesteps, descending (see `times.spaced`).
         noise: one stream for each sample.
         shape: (k, h, w) of one mask.
         settings: sampler, stochasticity, anchor weight, trace and switches.
-        x_T: where to begin instead of drawn float32 noise; its dtype is the run's.
+        x_T: initial state instead of random float32 noise; its dtype is used for the run.
 
-    Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, an
-    x_T of another shape than members and `shape` make, or an anchor_weight without an anchor.
+    Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, an x_T of the
+    wrong shape, or an anchor_weight without an anchor.
     """
     sampler, anchor_weight = settings.sampler, settings.anchor_weight
     if not times or any(t <= s for t, s in pairwise([diffusion.schedule.timesteps, *times, -1])):
@@ -118,7 +118,7 @@ def denoise(
     run = begin(diffusion.schedule, times, settings.eta)
     x_t = noise.draw(shape, torch.empty(0, device=condition.features[0].device)) if x_T is None else x_T
 
-    # Grad mode belongs to a thread, and a generator may be advanced from many: so it is set within each step. A `with`
+    # Grad mode is per thread, and a generator may be advanced from several threads, so it is set within each step. A `with`
     # around the `yield` would leak into the caller.
     @torch.no_grad()
     def step(index: int, x_t: Tensor, t: int, s: int) -> Step:

@@ -1,17 +1,16 @@
-"""Denoising diffusion probabilistic models: ancestral sampling, here on any sub-list of the training steps.
+"""DDPM: ancestral sampling, on any subset of the training timesteps.
 
     x_s ~ N( mu(x_t, x_0), sigma^2 I )      mu, beta~: mean and variance of q(x_s | x_t, x_0)      DDPM eq. 6, 7
 
-The true variance lies between beta~, right if x_0 were known, and beta = 1 - alpha_bar_t / alpha_bar_s, right if x_0
-were standard normal. Without a learned variance sigma^2 = beta~. A network that has learnt it answers v in [-1, 1],
-and
+The true variance lies between beta~, exact for known x_0, and beta = 1 - alpha_bar_t / alpha_bar_s, exact for standard normal
+x_0. Without a learned variance sigma^2 = beta~. A network with a learned variance predicts v in [-1, 1], and
 
     log sigma^2 = f log beta + (1 - f) log beta~,     f = (v + 1) / 2                          Improved DDPM eq. 15
 
-The step to clean draws nothing and lands on x_0.
+The last step adds no noise and returns x_0.
 
 The equivalent in diffusers: DDPMScheduler(clip_sample=False), variance_type "fixed_small" or "learned_range". If its
-last step leaves a t > 0 it adds noise of variance 1e-20 (learned: between that and beta); ours adds none.
+last step starts at t > 0 it adds noise of variance 1e-20 (learned: between that and beta); this project adds none.
 
 References:
     DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
@@ -32,11 +31,11 @@ __all__ = ["DDPM"]
 
 @dataclass(frozen=True, slots=True)
 class DDPM:
-    """One run of DDPM.
+    """DDPM for one run.
 
     Arguments:
-        schedule: of the training.
-        times: the walk, descending.
+        schedule: used in training.
+        times: timesteps, descending.
     """
 
     schedule: NoiseSchedule
@@ -45,7 +44,7 @@ class DDPM:
     def step(
         self, x_t: Float[Tensor, "b k h w"], x_0: Tensor, variance: Tensor | None, t: int, s: int, noise: MemberNoise
     ) -> Float[Tensor, "b k h w"]:
-        """Step from t to s; `variance` is the learned fraction v in [-1, 1], if there is one."""
+        """Return x_s; `variance` is the learned fraction v in [-1, 1], if there is one."""
         if s < 0:
             return x_0
         smallest, beta = self.schedule.posterior_variance(t, s)

@@ -1,17 +1,18 @@
-"""DPM-Solver++ (2M): DDIM with a memory of one step.
+"""DPM-Solver++ (2M): a second-order multistep solver.
 
-On the way from t to s the clean mask is all that has to be guessed. DDIM holds it constant. Over half the log
-signal-to-noise ratio, lambda = log( sqrt(alpha_bar) / sqrt(1 - alpha_bar) ), it is nearly a line; so look half a step
-ahead on the line through the last two guesses:
+Between t and s, DDIM treats the predicted clean mask as constant. As a function of half the log signal-to-noise ratio,
+lambda = log( sqrt(alpha_bar) / sqrt(1 - alpha_bar) ), it is nearly linear; so extrapolate the last two predictions by
+half a step:
 
-    D   = x_0 + h / (2 h') (x_0 - x_0'),   h = lambda_s - lambda_t,  h' that of the step before    DPM-Solver++ alg. 2
+    D   = x_0 + h / (2 h') (x_0 - x_0'),   h = lambda_s - lambda_t,  h' of the previous step    DPM-Solver++ alg. 2
     x_s = sqrt(1 - alpha_bar_s) / sqrt(1 - alpha_bar_t) x_t - sqrt(alpha_bar_s) (exp(-h) - 1) D
 
-The second line is DDIM's step with D for x_0, and is computed as such. The first step has no memory and the step to
-clean no finite h; there D = x_0, so the walk ends on x_0 itself. The error falls with the square of h, DDIM's with h.
+The second line is DDIM's step with D in place of x_0, and is computed as such. In the first step, which has no
+predecessor, and in the last, where h is infinite, D = x_0, so the result is x_0 itself. The error is of order h^2, that
+of DDIM of order h.
 
-The equivalent in diffusers: DPMSolverMultistepScheduler as it comes (order 2, midpoint, final sigma zero). Its
-trailing spacing is ours; its linspace and leading are those of n + 1 steps without the last.
+The equivalent in diffusers: DPMSolverMultistepScheduler with its defaults (order 2, midpoint, final sigma zero). Its
+trailing spacing is the same; its linspace and leading spacings are those of n + 1 steps without the last.
 
 References:
     DPM-Solver++ (Lu et al., 2022), https://arxiv.org/abs/2211.01095
@@ -31,11 +32,11 @@ __all__ = ["DPMSolver"]
 
 @dataclass(slots=True)
 class DPMSolver:
-    """One run of DPM-Solver++; it remembers the step before, so every run needs its own.
+    """DPM-Solver++ for one run; it keeps the previous prediction.
 
     Arguments:
-        schedule: of the training.
-        times: the walk, descending.
+        schedule: used in training.
+        times: timesteps, descending.
     """
 
     schedule: NoiseSchedule
@@ -45,7 +46,7 @@ class DPMSolver:
     def step(
         self, x_t: Float[Tensor, "b k h w"], x_0: Tensor, variance: Tensor | None, t: int, s: int, noise: MemberNoise
     ) -> Float[Tensor, "b k h w"]:
-        """Step from t to s; neither a learned variance nor fresh noise is used."""
+        """Return x_s; neither a learned variance nor fresh noise is used."""
         lambda_t = self._half_log_snr(t)
         aim = x_0
         if self._before is not None and s >= 0:

@@ -1,18 +1,18 @@
-"""Any scheduler of diffusers as a sampler of ours, without importing diffusers.
+"""Use any scheduler of diffusers as a sampler, without importing diffusers.
 
-Asked of a scheduler are `config.prediction_type`, `alphas_cumprod`, `set_timesteps`, `timesteps`, `scale_model_input`
-and `step`. The walk is its own: it is asked for `len(times)` steps, and its `timesteps` are made.
+A scheduler must have `config.prediction_type`, `alphas_cumprod`, `set_timesteps`, `timesteps`, `scale_model_input` and `step`. It
+chooses its own timesteps, `len(times)` of them.
 
-It is told x_0 in the language it was configured for, whatever the network speaks:
+The predicted x_0 is converted to the scheduler's prediction type, whatever the network predicts:
 
     epsilon         eps, from x_t and x_0
     sample          x_0
     v_prediction    v, from x_t and x_0
 
-Some keep their state on another scale, x_t / c_t, where `scale_model_input` multiplies by c_t. Ours is always x_t.
+Some schedulers scale their state, x_t / c_t, where `scale_model_input` multiplies by c_t. Here the state is always x_t.
 
-Fresh noise comes from the members' streams if `step` takes a generator. A scheduler that draws without taking one
-(DPMSolverSDE) is beyond the reach of our seeds.
+Fresh noise comes from the members' streams if `step` takes a generator. A scheduler that draws noise without one (DPMSolverSDE)
+is not reproducible by the run's seed.
 
 References:
     Schedulers of diffusers, https://huggingface.co/docs/diffusers/api/schedulers/overview
@@ -34,10 +34,10 @@ __all__ = ["from_diffusers"]
 
 
 def from_diffusers(scheduler: Any) -> Callable[[NoiseSchedule, list[int], float], "_Borrowed"]:
-    """Turn a scheduler into what `denoise` takes as its `sampler`; each run works on a copy of its own.
+    """Return a `sampler` for `denoise` that uses a scheduler; each run works on its own copy.
 
-    Raises, when a run begins: ValueError if the scheduler was built for another noise schedule, speaks an unknown
-    `prediction_type`, or visits times between training steps.
+    Raises, when a run begins: ValueError if the scheduler has another noise schedule, an unknown `prediction_type`, or
+    timesteps between those of training.
     """
 
     def begin(schedule: NoiseSchedule, times: list[int], eta: float) -> _Borrowed:
@@ -61,7 +61,7 @@ class _Borrowed:
             raise ValueError("the scheduler visits times between training steps; give it timestep_spacing='trailing'")
         self._scheduler = scheduler
         self._schedule = schedule
-        self._upcoming = iter(timesteps)  # as theirs: some refuse plain integers, some visit a time twice
+        self._upcoming = iter(timesteps)  # as tensors: some schedulers refuse plain integers, some repeat a time
         self._takes = inspect.signature(scheduler.step).parameters
         self._eta = eta
 

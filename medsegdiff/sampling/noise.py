@@ -1,9 +1,8 @@
-"""One stream of noise per ensemble member; the only place in sampling that draws.
+"""Random streams of noise, one per ensemble member; the only random numbers of sampling.
 
-Member m of a run is the m-th child of the run's seed. It starts from the same x_T and meets the same fresh noise
-whether five members were asked for or fifty, together or in portions, on a CPU or on a GPU: draws are made on the
-CPU, in float32, and then moved. (What a network makes of them still differs in the last digits between devices and
-batch sizes.)
+Member m uses the m-th child of the run's seed. It gets the same x_T and the same fresh noise for any number of members, computed
+together or in portions, on a CPU or a GPU: noise is drawn on the CPU in float32 and then moved. (Network outputs still differ
+in the last digits between devices and batch sizes.)
 
 References:
     SeedSequence spawning, https://numpy.org/doc/stable/reference/random/parallel.html
@@ -20,13 +19,13 @@ __all__ = ["MemberNoise"]
 
 
 class MemberNoise:
-    """The noise of one run, drawn member by member. Streams move on with every draw: make one for each run.
+    """The noise of one run, drawn per member. Drawing advances the streams, so create a new object for each run.
 
     Arguments:
         seed: of the run, 0 or greater.
-        members: how many samples are drawn together.
+        members: number of members drawn together.
         first: index of the first of them, for an ensemble computed in portions.
-        images: how many images are sampled together; each meets the noise it would meet alone.
+        images: number of images sampled together; each gets the noise it would get alone.
     """
 
     def __init__(self, seed: int, members: int, first: int = 0, images: int = 1) -> None:
@@ -40,6 +39,6 @@ class MemberNoise:
 
 
 def _generator(seed: int, member: int) -> torch.Generator:
-    # One 32-bit word, since torch's CPU generator heeds no more of its seed.
+    # One 32-bit word: torch's CPU generator ignores the rest of a seed.
     word = np.random.SeedSequence(seed, spawn_key=(member,)).generate_state(1)[0]
     return torch.Generator().manual_seed(int(word))
