@@ -1,5 +1,6 @@
 # make demo    open the page in a browser; the first run creates .venv and installs what it needs
 # make course  open the course in a browser: ten chapters on diffusion segmentation
+# make web     build the page that runs in the browser into web/dist and serve it; needs Node.js 20
 # make test    run all tests; ARGS="-m 'not slow'" or ARGS=tests/test_structure.py runs some
 # make check   run the linters; make fix repairs what ruff can repair
 # make results CHECKPOINT=NAME DATA=FOLDER      evaluate a checkpoint, write its model card and the tables of docs/results.md;
@@ -21,7 +22,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course test check fix browser results bench compare ablations
+.PHONY: help demo course web test check fix browser results bench compare ablations
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +32,9 @@ demo: $(VENV)/demo.stamp
 
 course: $(VENV)/demo.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m streamlit run app.py $(ARGS)
+
+web: $(VENV)/dev.stamp
+	@$(PY) web/build.py --serve $(ARGS)
 
 test: $(VENV)/dev.stamp browser
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

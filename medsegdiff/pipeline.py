@@ -27,6 +27,7 @@ from medsegdiff.hub import resolve
 from medsegdiff.image_ref import ImageRef, sha256
 from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
 from medsegdiff.records import Condition, Step
+from medsegdiff.replay import encode_runs
 from medsegdiff.runner import Runner
 from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -86,7 +87,7 @@ class Segmentation:
             "areas": self.areas(),
             "dtype": self.dtype,
             "picture": asdict(self.ref),
-            "mask": {"sha256": sha256(self.labels)},
+            "mask": {"sha256": sha256(self.labels), "runs": encode_runs(self.labels)},
             "spacing_mm": self.spacing_mm,
             "seconds": round(self.seconds, 4),
             "versions": versions(),

@@ -83,7 +83,8 @@ def build_details(page: PageState, sidebar: Sidebar) -> None:
     page.localized(
         gr.HTML,
         lambda w: {
-            "value": f"<h2>{w('picture.yours_heading')}</h2><p>{w('picture.privacy')}</p>{descriptions.chrome(w)}"
+            "value": f"<h2>{w('picture.yours_heading')}</h2><p>{w('picture.privacy')}</p>"
+            f"{descriptions.in_browser(w)}{descriptions.chrome(w)}"
         },
         elem_classes="privacy",
     )

@@ -12,6 +12,7 @@ from app.course.chapters import CHAPTERS
 from app.course.visit import Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
+from app.views import descriptions
 from app.views.panels import PANELS, charts_of, film_of
 
 __all__ = ["equations", "page", "seen_of"]
@@ -99,7 +100,7 @@ def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) 
 def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     """Replay recorded runs: no network is loaded, no arithmetic done."""
     why = "course.replay" if visit.recordings else "course.no_model"
-    st.html(f"<p class=soft>{html.escape(w(why))}</p>")
+    st.html(f"<p class=soft>{html.escape(w(why))}</p>{descriptions.in_browser(w)}")
     if chapter.key == "training":
         st.html(f"<p class=soft>{html.escape(w('course.training.recorded'))}</p>")
         seen = chapter.see(bench, {}, w)

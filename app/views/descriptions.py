@@ -6,6 +6,7 @@ Functions that return HTML escape all text, including names read from files and 
 import html
 import json
 import math
+import os
 from functools import reduce
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "domain",
     "estimate",
     "facts",
+    "in_browser",
     "option",
     "parts",
     "thumbnails",
@@ -142,6 +144,15 @@ def chrome(w: Words) -> str:
         f"--label-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};" for name in ("drop", "api", "look")
     )
     return f"<style>:root {{ {' '.join(labels)} }}</style>"
+
+
+def in_browser(w: Words) -> str:
+    """Link to the edition that runs in the browser, where MEDSEGDIFF_WEB_URL gives its address (http or https)."""
+    address = os.environ.get("MEDSEGDIFF_WEB_URL", "")
+    if not address.startswith(("https://", "http://")):
+        return ""
+    link = html.escape(f"{address}{'&' if '?' in address else '?'}lang={w.language}")
+    return f'<p><a href="{link}" target="_blank" rel="noopener">{w("picture.in_browser")}</a></p>'
 
 
 def card(known: Card | None, w: Words) -> str:

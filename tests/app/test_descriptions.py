@@ -39,3 +39,14 @@ def test_a_refusal_is_headed_in_the_visitors_language():
 
     assert refusal("...", words("zh")).title == "出错了"
     assert refusal("...").title == "Error"
+
+
+def test_the_browser_edition_is_linked_only_where_its_address_is_configured(monkeypatch):
+    monkeypatch.delenv("MEDSEGDIFF_WEB_URL", raising=False)
+    assert descriptions.in_browser(words("en")) == ""
+    monkeypatch.setenv("MEDSEGDIFF_WEB_URL", 'https://example.org/?a="b"')
+    link = descriptions.in_browser(words("zh"))
+    assert 'href="https://example.org/?a=&quot;b&quot;&amp;lang=zh"' in link
+    assert "图像不会上传" in link
+    monkeypatch.setenv("MEDSEGDIFF_WEB_URL", "javascript:alert(1)")
+    assert descriptions.in_browser(words("en")) == ""

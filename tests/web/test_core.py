@@ -1,0 +1,273 @@
+"""The page's arithmetic is that of the package: every module in web/src/core against its Python original."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.i18n import LANGUAGES, words
+from medsegdiff.config import DiffusionConfig
+from medsegdiff.ensemble import FUSIONS, argmax_labels, change, fuse
+from medsegdiff.image_ref import Picture, grey_pixels, robust_window, to_network, to_original
+from medsegdiff.imaging import Geometry
+from medsegdiff.records import Condition, Prediction
+from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
+from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, spaced
+from medsegdiff.schedule import Diffusion
+
+WEB = Path(__file__).parents[2] / "web"
+
+
+@pytest.fixture(scope="session")
+def node() -> Callable[[str, object], object]:
+    """Run a JavaScript module that reads `input` (JSON) and writes JSON with `print`."""
+    if shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
+
+    def run(script: str, given: object = None) -> object:
+        head = f"""import {{ readFileSync }} from "node:fs";
+const core = {json.dumps((WEB / "src").as_uri())};
+const input = JSON.parse(readFileSync(0, "utf8"));
+const print = (value) => console.log(JSON.stringify(value));
+"""
+        done = subprocess.run(
+            ["node", "--input-type=module", "-e", head + script],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=WEB,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def listed(array):
+    return np.asarray(array).ravel().tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345, 2**32 - 1, 2**32, 2**53 - 1])
+def test_members_meet_the_same_noise(node, seed):
+    # 17 and 77: the last sixteen values are drawn twice where the size is no multiple of sixteen.
+    sizes = [(1, 4, 8), (1, 1, 17), (1, 7, 11), (3, 16, 16)]
+    noise = MemberNoise(seed, 3, first=2)
+    expected = np.concatenate([listed(noise.draw(size, torch.empty(0))) for size in sizes])
+    script = """const { MemberNoise } = await import(`${core}/core/noise.js`);
+        const noise = new MemberNoise(input.seed, 3, 2);
+        print(input.sizes.flatMap((size) => Array.from(noise.draw(size))));"""
+    got = node(script, {"seed": seed, "sizes": [int(np.prod(size)) for size in sizes]})
+    # Two roundings of float32 at the values' size, at most 6: torch's vectorised logarithm and cosine round differently.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+def test_the_same_steps_are_visited(node):
+    wanted = [(T, n, spacing) for T in (20, 1000) for n in (1, 2, 3, 7, 10, 20) for spacing in SPACINGS]
+    script = (
+        """const { spaced } = await import(`${core}/core/schedule.js`); print(input.map((row) => spaced(...row)));"""
+    )
+    assert node(script, wanted) == [spaced(*row) for row in wanted]
+
+
+class Linear:
+    """A network whose answer is a fixed linear function of x_t and t, so that both languages can compute it."""
+
+    def __call__(self, x_t, t, condition, *, trace=False, switches=None):
+        return Prediction(x_t * 1.5 + float(t[0]) / 1000 - 0.4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
+@pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.7), ("dpm-solver++", 0.0)])
+def test_samplers_take_the_same_way(node, channels, parametrization, sampler, eta):
+    config = DiffusionConfig(parametrization=parametrization, scale=0.2)
+    diffusion = Diffusion(config, 1 if channels == 1 else channels - 1)
+    size, members, weight, times = 4, 2, 0.25, spaced(1000, 5)
+    logits = torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(3))
+    condition = Condition((torch.zeros(1),), (logits,))
+    noise = MemberNoise(9, members)
+    steps = denoise(
+        Linear(),
+        condition,
+        diffusion,
+        times,
+        noise,
+        (channels, size, size),
+        SamplingSettings(sampler=sampler, eta=eta, anchor_weight=weight),
+    )
+    expected = [(listed(step.x_0), listed(step.x_s), listed(diffusion.probability(step.x_0))) for step in steps]
+    script = """const { Diffusion } = await import(`${core}/core/schedule.js`);
+        const { sampler } = await import(`${core}/core/sampling.js`);
+        const { MemberNoise } = await import(`${core}/core/noise.js`);
+        const { channels, area, members, times } = input;
+        const diffusion = new Diffusion(input.config, channels);
+        const noise = new MemberNoise(9, members);
+        const step = sampler(input.sampler, diffusion, noise, input.eta);
+        const pull = diffusion.x0OfLogits(Float32Array.from(input.logits), area);
+        let xt = noise.draw(channels * area);
+        print(times.map((t, i) => {
+            let x0 = diffusion.x0(xt.map((v) => v * 1.5 + t / 1000 - 0.4), xt, t, area);
+            x0 = x0.map((v, j) => v + input.weight * (pull[j % pull.length] - v));
+            xt = step(xt, x0, t, times[i + 1] ?? -1);
+            return [Array.from(x0), Array.from(xt), Array.from(diffusion.probability(x0, area))];
+        }));"""
+    given = {
+        "config": {**asdict(config), "alpha_bar": listed(diffusion.schedule.alpha_bar)},
+        "channels": channels,
+        "area": size * size,
+        "members": members,
+        "times": times,
+        "sampler": sampler,
+        "eta": eta,
+        "weight": weight,
+        "logits": listed(logits),
+    }
+    got = node(script, given)
+    for (x_0, x_s, probability), (x_0_js, x_s_js, p_js) in zip(expected, got, strict=True):
+        np.testing.assert_allclose(x_0_js, x_0, atol=2e-5)  # float32 here, double there, rounded at every step
+        np.testing.assert_allclose(x_s_js, x_s, atol=2e-5)
+        foreground = np.reshape(probability, (members, -1, size * size))[:, 1:] if channels == 1 else probability
+        np.testing.assert_allclose(p_js, listed(foreground), atol=1e-4)
+
+
+def members_of(classes, members, size, seed):
+    """Smooth probabilities of members that agree in the middle of regions and differ at their edges."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.normal(size=(1, classes + 1, 4, 4)).astype(np.float32) * 4)
+    own = torch.from_numpy(rng.normal(size=(members, classes + 1, 4, 4)).astype(np.float32))
+    logits = torch.nn.functional.interpolate(coarse + own, (size, size), mode="bicubic")
+    return logits.softmax(1).numpy()
+
+
+@pytest.mark.parametrize("rule", sorted(FUSIONS))
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_members_are_fused_alike(node, rule, classes, members):
+    p = members_of(classes, members, 24, seed=classes * 10 + members)
+    expected = fuse(p, rule)
+    given = p[:, 1:] if classes == 1 else p
+    script = """const { fuse } = await import(`${core}/core/ensemble.js`);
+        const { labels, probability, disagreement, members } = fuse(Float32Array.from(input.p), input.channels, 576, input.rule);
+        print([labels, probability, disagreement, members].map((values) => Array.from(values)));"""
+    labels, probability, disagreement, own = node(
+        script, {"p": listed(given), "channels": given.shape[1], "rule": rule}
+    )
+    assert labels == listed(expected.labels)
+    assert own == listed(argmax_labels(p))
+    np.testing.assert_allclose(
+        probability, listed(expected.probability[1:] if classes == 1 else expected.probability), atol=1e-6
+    )
+    np.testing.assert_allclose(disagreement, listed(expected.disagreement), atol=1e-6)
+
+
+def test_change_between_steps_is_measured_alike(node):
+    for classes in (1, 3):
+        a, b = members_of(classes, 3, 24, 1), members_of(classes, 3, 24, 2)
+        given = [listed(p[:, 1:] if classes == 1 else p) for p in (a, b)]
+        script = """const { change } = await import(`${core}/core/ensemble.js`);
+            print(change(...input.p.map((p) => Float32Array.from(p)), input.channels, 576));"""
+        got = node(script, {"p": given, "channels": 1 if classes == 1 else classes + 1})
+        assert got == pytest.approx(change(a, b), abs=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(16, 16, 16), (40, 23, 16), (9, 12, 16), (33, 8, 24)])
+def test_pictures_are_squeezed_and_maps_brought_back_alike(node, height, width, size):
+    rng = np.random.default_rng(height)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    script = """const { toNetwork, toOriginal } = await import(`${core}/core/picture.js`);
+        const { pixels, height, width, size, maps } = input;
+        const picture = { pixels: Uint8Array.from(pixels), height, width };
+        print([toNetwork(picture, size, 3), toNetwork(picture, size, 1), toOriginal(Float32Array.from(maps), size, height, width)]
+            .map((values) => Array.from(values)));"""
+    maps = rng.random((2, 1, size, size), np.float32)
+    given = {"pixels": listed(pixels), "height": height, "width": width, "size": size, "maps": listed(maps)}
+    colour, grey, home = node(script, given)
+    np.testing.assert_allclose(colour, listed(to_network(Picture(pixels), size, 3)[0]), atol=1e-5)
+    np.testing.assert_allclose(grey, listed(to_network(Picture(pixels), size, 1)[0]), atol=1e-5)
+    expected = to_original(torch.from_numpy(maps), Geometry(height, width, size))
+    np.testing.assert_allclose(home, listed(expected), atol=1e-5)
+
+
+def test_grey_values_become_the_same_pixels(node):
+    rng = np.random.default_rng(0)
+    for values in (rng.normal(0, 300, (30, 40)), np.full((8, 8), 7.0), rng.integers(0, 9, (20, 20))):
+        values = values.astype(np.float32)
+        window = robust_window(values)
+        script = """const { greyPixels, robustWindow } = await import(`${core}/core/picture.js`);
+            const values = Float32Array.from(input.values);
+            print([robustWindow(values), Array.from(greyPixels(values, input.window))]);"""
+        found, pixels = node(script, {"values": listed(values), "window": window})
+        assert tuple(found) == window
+        assert pixels == listed(grey_pixels(values, window))
+
+
+def test_masks_in_reports_are_written_and_compared_alike(node):
+    rng = np.random.default_rng(0)
+    a = (rng.random((12, 9)) > 0.3).astype(np.uint8) * rng.integers(1, 4, (12, 9), np.uint8)
+    b = np.where(rng.random(a.shape) > 0.1, a, 0).astype(np.uint8)
+    runs = encode_runs(a)
+    assert np.array_equal(decode_runs(runs, a.shape), a)
+    script = """const report = await import(`${core}/core/report.js`);
+        const { agreement } = await import(`${core}/core/ensemble.js`);
+        const [a, b] = [input.a, input.b].map((values) => Uint8Array.from(values));
+        const facts = { mask: { sha256: "0", runs: input.runs } };
+        print([report.encodeRuns(a), Array.from(report.decodeRuns(input.runs, a.length)), report.decodeRuns(input.runs, 7),
+            agreement(a, b), report.TOLERANCE, report.compare(facts, a, "1"), report.compare(facts, b, "1").same]);"""
+    written, read, wrong, dice, tolerance, same, other = node(script, {"a": listed(a), "b": listed(b), "runs": runs})
+    assert (written, read, wrong, tolerance) == (runs, listed(a), None, TOLERANCE)
+    assert dice == pytest.approx(agreement(a, b))
+    assert same == {"exact": False, "same": True, "dice": 1}
+    assert other is (agreement(a, b) >= TOLERANCE)
+    with pytest.raises(ValueError, match="does not have 3 x 3"):
+        decode_runs(runs, (3, 3))
+
+
+def test_a_browser_report_is_held_to_a_dice_and_another_to_the_very_mask(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 1
+    facts = {
+        "settings": {"switches": {}},
+        "checkpoint": {"sha256": "w"},
+        "dtype": "float32",
+        "picture": {"axis": 2, "index": 0, "window": None, "sha256": "p"},
+        "mask": {"sha256": "m", "runs": encode_runs(mask)},
+        "versions": {"onnxruntime-web": "1"},
+    }
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(facts))
+    near, far = mask.copy(), mask.copy()
+    near[10, 10:12] = 0
+    far[10:14] = 0
+    assert Report.read(path).require_mask("other", near) == pytest.approx(2 * 398 / 798)
+    with pytest.raises(ValueError, match=re.escape(f"at least {TOLERANCE}")):
+        Report.read(path).require_mask("other", far)
+    path.write_text(json.dumps(facts | {"versions": {"torch": "2"}}))
+    with pytest.raises(ValueError, match="the report promises m"):
+        Report.read(path).require_mask("other", near)
+
+
+def test_every_text_of_the_page_is_there_in_both_languages():
+    books = {language: words(language, "web").sentences for language in LANGUAGES}
+    own = {language: {key for key in book if key.startswith("web.")} for language, book in books.items()}
+    assert own["en"] == own["zh"]
+    for key in own["en"]:
+        names = [sorted(re.findall(r"\{(\w+)\}", book[key])) for book in books.values()]
+        assert names[0] == names[1], key
+    sources = [*(WEB / "src").rglob("*.js"), WEB / "index.html"]
+    used = {
+        key
+        for path in sources
+        for key in re.findall(r"[\"`]((?:web|errors|page|settings)\.[\w.]+)[\"`]", path.read_text())
+    }
+    used = {f"web.{key}" if key.startswith("errors.") else key for key in used}
+    assert sorted(used - books["en"].keys()) == []
+    built = ("web.result.", "web.inside.", "web.task.", "web.image.axis_")  # put together from parts
+    assert sorted(key for key in own["en"] - used if not key.startswith(built)) == []

@@ -1,0 +1,88 @@
+// DICOM images through daikon: grey values rescaled and windowed as the header says, or 8-bit colour.
+// Of the header only what concerns the grey values and the sampling is read; nothing else leaves this module.
+
+import daikon from "daikon";
+
+import { robustWindow } from "../core/picture.js";
+
+export async function readDicom(bytes) {
+  daikon.Parser.verbose = false;
+  let image = null;
+  try {
+    image = daikon.Series.parseImage(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  } catch {
+    throw new Error("errors.damaged");
+  }
+  if (!image?.hasPixelData()) throw new Error("errors.no_picture");
+  const number = (group, element, otherwise = NaN) => {
+    const value = Number(image.getTag(group, element)?.value?.[0] ?? NaN);
+    return Number.isFinite(value) ? value : otherwise;
+  };
+  const [height, width] = [image.getRows(), image.getCols()];
+  const frames = Math.max(1, image.getNumberOfFrames() || 1);
+  const samples = number(0x0028, 0x0002, 1);
+  const bits = number(0x0028, 0x0100, 16);
+  const size = [width, height, frames];
+  const spacing = image.getTag(0x0028, 0x0030)?.value?.map(Number);
+  const measured = spacing?.length === 2 && spacing.every((v) => v > 0);
+  const placed = { size, spacing: measured ? [spacing[1], spacing[0], 1] : [1, 1, 1], measured };
+
+  let raw;
+  try {
+    raw = image.getRawData();
+  } catch {
+    throw new Error("errors.damaged");
+  }
+  const count = width * height * frames;
+  if (samples === 3 && bits === 8) {
+    if (raw.byteLength < 3 * count) throw new Error("errors.damaged");
+    const values = colour(new Uint8Array(raw), count / frames, frames, image.getPlanarConfig() === 1);
+    if (/^YBR_FULL/.test(image.getPhotometricInterpretation() ?? "") && !image.isCompressed()) toRGB(values);
+    return { ...placed, values, window: null, colour: true };
+  }
+  if (samples !== 1) throw new Error("errors.voxel_type");
+  if (raw.byteLength < (count * bits) / 8) throw new Error("errors.damaged");
+  const stored = grey(raw, count, bits, number(0x0028, 0x0101, bits), number(0x0028, 0x0103, 0) === 1, image.littleEndian);
+  const [slope, intercept] = [number(0x0028, 0x1053, 1), number(0x0028, 0x1052, 0)];
+  const values = stored.map((value) => value * slope + intercept);
+  const [centre, span] = [number(0x0028, 0x1050), number(0x0028, 0x1051)];
+  let window = [0, 255];
+  if (Number.isFinite(centre) && span >= 1) {
+    const low = centre - 0.5 - (span - 1) / 2;
+    window = [low, low + Math.max(span - 1, 1e-3)];
+  } else if (bits !== 8) {
+    window = robustWindow(values);
+  }
+  const inverted = (image.getPhotometricInterpretation() ?? "").trim() === "MONOCHROME1";
+  return { ...placed, values, window, inverted };
+}
+
+function grey(raw, count, bits, stored, signed, littleEndian) {
+  const view = new DataView(raw);
+  const values = new Float32Array(count);
+  const shift = 32 - stored;
+  for (let i = 0; i < count; i++) {
+    const word = bits === 8 ? view.getUint8(i) : bits === 16 ? view.getUint16(2 * i, littleEndian) : view.getUint32(4 * i, littleEndian);
+    values[i] = signed ? (word << shift) >> shift : (word << shift) >>> shift; // the bits that are stored, and no others
+  }
+  return values;
+}
+
+function colour(raw, area, frames, planar) {
+  if (!planar) return raw.slice(0, 3 * area * frames);
+  const values = new Uint8Array(3 * area * frames);
+  for (let f = 0; f < frames; f++) {
+    for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) values[3 * (f * area + i) + c] = raw[(3 * f + c) * area + i];
+  }
+  return values;
+}
+
+function toRGB(values) {
+  const clamp = (v) => Math.min(255, Math.max(0, Math.round(v)));
+  for (let i = 0; i < values.length; i += 3) {
+    const [y, b, r] = [values[i], values[i + 1] - 128, values[i + 2] - 128];
+    values[i] = clamp(y + 1.402 * r);
+    values[i + 1] = clamp(y - 0.344136 * b - 0.714136 * r);
+    values[i + 2] = clamp(y + 1.772 * b);
+  }
+}

@@ -1,0 +1,94 @@
+// NIfTI volumes, turned to x left, y back, z head (LPS) by permuting and flipping axes only.
+
+import { decompress, isCompressed, isNIFTI, readHeader, readImage } from "nifti-reader-js";
+
+import { robustWindow } from "../core/picture.js";
+
+const TYPES = {
+  2: [1, "getUint8"],
+  4: [2, "getInt16"],
+  8: [4, "getInt32"],
+  16: [4, "getFloat32"],
+  64: [8, "getFloat64"],
+  256: [1, "getInt8"],
+  512: [2, "getUint16"],
+  768: [4, "getUint32"],
+};
+
+export function readNifti(bytes) {
+  let [buffer, header] = [bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), null];
+  try {
+    if (isCompressed(buffer)) buffer = decompress(buffer);
+    if (!isNIFTI(buffer)) throw new Error();
+    header = readHeader(buffer);
+  } catch {
+    throw new Error("errors.damaged");
+  }
+  const rank = header.dims[0];
+  const size = [1, 2, 3].map((i) => (i <= rank ? header.dims[i] : 1));
+  if (header.dims.slice(4, rank + 1).some((sides) => sides > 1)) throw new Error("errors.four_dimensions");
+  const type = TYPES[header.datatypeCode];
+  if (!type) throw new Error("errors.voxel_type");
+  const count = size[0] * size[1] * size[2];
+  const data = new DataView(readImage(header, buffer));
+  if (!(count > 0) || data.byteLength < count * type[0]) throw new Error("errors.damaged");
+  const scaled = Number.isFinite(header.scl_slope) && header.scl_slope !== 0;
+  const [slope, intercept] = scaled ? [header.scl_slope, header.scl_inter] : [1, 0];
+  const stored = new Float32Array(count);
+  const get = data[type[1]].bind(data);
+  for (let i = 0; i < count; i++) stored[i] = get(i * type[0], header.littleEndian) * slope + intercept;
+
+  const { values, sides, order } = toLPS(stored, size, directions(header));
+  const spacing = order.map((axis) => Math.abs(header.pixDims[axis + 1]) || 1);
+  return { values, size: sides, spacing, measured: true, window: robustWindow(values) };
+}
+
+/** Columns of the matrix from voxel axes to x left, y back, z head; not normalised. */
+function directions(header) {
+  let matrix = null;
+  if (header.sform_code > 0 && header.affine) matrix = header.affine.slice(0, 3).map((row) => row.slice(0, 3));
+  if (header.qform_code > 0) matrix = matrix && orthogonal(matrix) ? matrix : rotation(header);
+  matrix ??= [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+  return [matrix[0].map((v) => -v), matrix[1].map((v) => -v), matrix[2]]; // NIfTI counts to the right and to the front
+}
+
+function orthogonal(matrix) {
+  const column = (i) => matrix.map((row) => row[i]);
+  const cosine = (a, b) => Math.abs(a.reduce((sum, v, i) => sum + v * b[i], 0)) / Math.hypot(...a) / Math.hypot(...b);
+  return [[0, 1], [0, 2], [1, 2]].every(([i, j]) => cosine(column(i), column(j)) < 1e-3);
+}
+
+function rotation(header) {
+  const { quatern_b: b, quatern_c: c, quatern_d: d } = header;
+  const a = Math.sqrt(Math.max(0, 1 - b * b - c * c - d * d));
+  const handed = header.pixDims[0] < 0 ? -1 : 1;
+  return [
+    [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), handed * 2 * (b * d + a * c)],
+    [2 * (b * c + a * d), a * a + c * c - b * b - d * d, handed * 2 * (c * d - a * b)],
+    [2 * (b * d - a * c), 2 * (c * d + a * b), handed * (a * a + d * d - b * b - c * c)],
+  ];
+}
+
+function toLPS(stored, size, matrix) {
+  // Each voxel axis goes to the patient's axis that it follows most closely, the clearest choice first.
+  const lengths = [0, 1, 2].map((i) => Math.hypot(matrix[0][i], matrix[1][i], matrix[2][i]) || 1);
+  const cells = [0, 1, 2].flatMap((k) => [0, 1, 2].map((i) => ({ k, i, cosine: matrix[k][i] / lengths[i] })));
+  const [order, flips] = [[], []];
+  const taken = new Set();
+  for (const { k, i, cosine } of cells.sort((a, b) => Math.abs(b.cosine) - Math.abs(a.cosine))) {
+    if (order[k] !== undefined || taken.has(i)) continue;
+    [order[k], flips[k]] = [i, cosine < 0];
+    taken.add(i);
+  }
+  const strides = [1, size[0], size[0] * size[1]];
+  const sides = order.map((i) => size[i]);
+  const values = new Float32Array(stored.length);
+  let to = 0;
+  const from = (k, at) => (flips[k] ? sides[k] - 1 - at : at) * strides[order[k]];
+  for (let z = 0; z < sides[2]; z++) {
+    for (let y = 0; y < sides[1]; y++) {
+      for (let x = 0; x < sides[0]; x++) values[to++] = stored[from(0, x) + from(1, y) + from(2, z)];
+    }
+  }
+  return { values, sides, order };
+}
