@@ -25,6 +25,7 @@ _LICENCES = {
     "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0",
     "CC BY-SA 4.0": "cc-by-sa-4.0",
     "CC BY 4.0": "cc-by-4.0",
+    "CC BY 3.0": "cc-by-3.0",
 }
 _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
     V1Config: ("MedSegDiff (V1)", "A diffusion model"),
@@ -109,7 +110,7 @@ def _summary(checkpoints: Path, measured: Path) -> str:
     ]
     for config in sorted(checkpoints.glob("*/config.json")):
         folder = measured / config.parent.name
-        found = next((path for path in (folder / "5x10.json", folder / "1x0.json") if path.exists()), None)
+        found = next((path for name in ("5x10", "1x0", "16x10") if (path := folder / f"{name}.json").exists()), None)
         if found is None:
             continue
         result = _read(found)
@@ -170,6 +171,49 @@ def _table(results: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
+    """Lay out how members compare with several readers, where there are any, and with readers of whom so many marked."""
+    several = [result for result in results if "ged" in result]
+    if not several:
+        return []
+    heads = [
+        "what",
+        "GED^2",
+        "95 % interval",
+        "HM-IoU",
+        "majority Dice",
+        "best-match Dice",
+        "diversity",
+        "ECE",
+        "Brier",
+    ]
+    rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
+    for result in several:
+        low, high = result["reader_intervals"]["ged"]
+        names = ("hm_iou", "dice_majority", "dice_best_match", "diversity")
+        scores = " | ".join(f"{result[name]:.3f}" for name in names)
+        rows.append(
+            f"| {_setting(result['settings'])} | {result['ged']:.3f} | {low:.3f} to {high:.3f} | {scores} "
+            f"| {result['ece_share']:.4f} | {result['brier']:.4f} |"
+        )
+    main = max(several, key=_standing)
+    parts = [
+        "| readers who marked | pictures | GED^2 | HM-IoU | diversity | of the readers |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    parts += [
+        f"| {count} | {g['n']} | {g['ged']:.3f} | {g['hm_iou']:.3f} | {g['diversity']:.3f} | {g['reader_diversity']:.3f} |"
+        for count, g in main["by_readers_who_marked"].items()
+    ]
+    return [
+        "Members beside the readers (formulas: `medsegdiff/multi_reader.py`; intervals over patients; the readers' own diversity "
+        f"is {main['reader_diversity']:.3f}):",
+        "\n".join(rows),
+        f"{_setting(main['settings'])}, by how many readers marked anything:",
+        "\n".join(parts),
+    ]
+
+
 def fill(file: Path, block: str, table: str) -> None:
     """Replace what stands between `<!-- BLOCK -->` and `<!-- end -->` in a file.
 
@@ -221,7 +265,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     parts.append(
         f"{facts['iterations_done']} iterations on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
     )
-    parts.append(_curve(curve))
+    parts.append(_curve(curve, facts["recipe"].get("held", 0)))
     if results:
         main = max(results, key=_standing)
         parts += [
@@ -237,6 +281,10 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
 
 
+def _units(result: dict[str, Any]) -> str:
+    return "patients" if "ged" in result else "pictures"
+
+
 def _row(settings: dict[str, Any]) -> str:
     return f" with {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
@@ -250,6 +298,12 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
 
 def _use(checkpoint: Checkpoint) -> str:
     domain, size = checkpoint.domain, checkpoint.model_config.image_size
+    seen = (
+        f" It sees the middle of the picture, {domain.field:g} of either side, and finds nothing outside it: targets are "
+        "expected there, as in the crops it was trained on."
+        if domain.field < 1
+        else ""
+    )
     _, what = _TITLES[type(checkpoint.model_config)]
     parameters = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
     return (
@@ -267,13 +321,14 @@ def _data(checkpoint: Checkpoint) -> str:
     return f"{domain.source}. Licence of the data: {domain.licence}.{drawn}"
 
 
-def _curve(curve: list[dict[str, Any]]) -> str:
+def _curve(curve: list[dict[str, Any]], held: int = 0) -> str:
     rows = [row for row in curve if "dice_steps_1" in row or "dice_mask" in row]
     if not rows:
         return ""
     chosen = [rows[i] for i in sorted(set(np.linspace(0, len(rows) - 1, 10).astype(int)))]
-    names = [name for name in ("dice_mask", "dice_anchor", "dice_steps_1", "dice_steps_10") if name in rows[0]]
+    names = [name for name in ("dice_mask", "dice_anchor", "dice_steps_1", "dice_steps_10", "ged") if name in rows[0]]
     words = {"dice_mask": "Dice", "dice_anchor": "anchor", "dice_steps_1": "1 step", "dice_steps_10": "10 steps"}
+    words["ged"] = "GED^2 of 8 members, 10 steps"
     lines = [f"| iteration | {' | '.join(words[n] for n in names)} |", "|---:|" + "---:|" * len(names)]
     lines += [f"| {row['iteration']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in chosen]
     whose = "Dice" if "dice_mask" in names else "Dice of one member"
