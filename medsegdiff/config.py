@@ -216,6 +216,7 @@ class TrainConfig:
     unroll: float = 0.0  # share of samples whose x_t comes from the network's own predictions; 0 as in the papers (F28)
     anchor_first: int = 0  # first iterations, in which V2's condition network is trained alone; 0 as in the paper (F30)
     frozen: bool = False  # keep V2's condition network fixed and train only the denoiser
+    balance: float = 0.0  # an image weighs (marked area)^-balance in the loss, so that small targets count (F36)
     augment: bool = True
     field: float = 1.0  # share of the image's sides that the network sees (`Domain.field`)
     band_rate: float = 1.0  # learning rate of the NBP-Filters relative to the rest; if not 1, they have no weight decay
@@ -230,6 +231,7 @@ class TrainConfig:
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
         )
         _require(self.band_rate > 0, f"band_rate is {self.band_rate}; it multiplies the learning rate, above 0")
+        _require(0 <= self.balance <= 1, f"balance is {self.balance}; it is an exponent, 0 (pictures weigh alike) to 1")
         _require(self.anchor_dice >= 0, f"anchor_dice is {self.anchor_dice}; a weight is 0 or more")
         _require(0 <= self.unroll <= 1, f"unroll is {self.unroll}; it is a share of the samples, 0 to 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")

@@ -10,6 +10,12 @@ joins, its mean detached (F11). A plain U-Net has no noise to see through: its l
 Where several readers marked a picture, the noise loss of a sample is of one reader's mask, drawn at random, so the minimiser is
 the distribution of masks; the anchor and a plain U-Net learn the readers' share of each pixel.
 
+A picture's loss is a mean over pixels, most of them easy, so large targets outweigh small ones. With `balance` p it is weighed by
+
+    w = ( (a + 16) / 64 )^-p,      a: pixels marked, mean over readers
+
+which depends on the picture and not on the reader drawn, so the minimiser stays what it is, picture by picture.
+
 References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
     Improved DDPM (Nichol & Dhariwal, 2021), https://arxiv.org/abs/2102.09672
@@ -61,6 +67,7 @@ class Objective(nn.Module):
         beta: weight of the anchor's cross-entropy.
         dice: weight of soft Dice on x_0 beside the noise loss (F29); 0 is the papers.
         anchor_dice: weight of L_dice; 0 leaves the anchor to the cross-entropy alone (F34).
+        balance: p, of a picture's weight; 0 weighs all alike (F36).
     """
 
     def __init__(
@@ -72,11 +79,13 @@ class Objective(nn.Module):
         beta: float,
         dice: float = 0.0,
         anchor_dice: float = 1.0,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.diffusion = diffusion
         self.alpha, self.beta, self.dice, self.anchor_dice = alpha, beta, dice, anchor_dice
+        self.balance = balance
 
     def forward(
         self,
@@ -101,7 +110,7 @@ class Objective(nn.Module):
         condition = self.model.encode(image)
         if t is None or eps is None:
             zero = image.new_zeros(())
-            dice, ce = self._anchor(condition, labels, image.new_ones(len(image)))
+            dice, ce = self._anchor(condition, labels, self._weight(labels))
             return Loss(self.anchor_dice * dice + self.beta * ce, zero, dice, ce, zero)
         draws = len(t) // len(image)
         drawn = drawn_readers(labels, draws)
@@ -111,12 +120,14 @@ class Objective(nn.Module):
         if trajectory is not None and (own := trajectory[:, 0] >= 0).any():
             x_t[own] = self._unrolled(eps[own], [*trajectory[own].T, t[own]], condition_of_draws.select(own))
         answer: Prediction = self.model(x_t, t, condition_of_draws)
-        noise = self._noise(answer.output, x_0, x_t, t, drawn)
+        weight = self._weight(labels)
+        noise = (weight.repeat_interleave(draws) * self._noise(answer.output, x_0, x_t, t, drawn)).mean()
         zero = noise.new_zeros(())
         variance = zero if answer.variance is None else self._bound(answer.output, answer.variance, x_0, x_t, t)
         dice = ce = zero
         if condition.anchor_logits:
-            dice, ce = self._anchor(condition, labels, (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1))
+            due = (t % self.alpha == 0).float().unflatten(0, (-1, draws)).mean(1)
+            dice, ce = self._anchor(condition, labels, due * weight)
         return Loss(noise + variance + self.anchor_dice * dice + self.beta * ce, noise, dice, ce, variance)
 
     def _anchor(self, condition: Condition, labels: Tensor, due: Float[Tensor, " i"]) -> tuple[Tensor, Tensor]:
@@ -136,15 +147,20 @@ class Objective(nn.Module):
             x = schedule.noised(believed, s, schedule.eps_from_x_0(x, t, believed))
         return x
 
-    def _noise(self, output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def _weight(self, labels: Integer[Tensor, "i h w"] | Integer[Tensor, "i r h w"]) -> Float[Tensor, " i"]:
+        """Weigh each picture by the area that its readers marked."""
+        area = (labels > 0).float().flatten(1).sum(1) / (labels.shape[1] if labels.ndim == 4 else 1)
+        return ((area + 16) / 64) ** -self.balance
+
+    def _noise(self, output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, labels: Tensor) -> Float[Tensor, " b"]:
         match self.diffusion.config.parametrization:
             case "epsilon":
-                return F.mse_loss(output, self.diffusion.schedule.eps_from_x_0(x_t, t, x_0))
+                return (output - self.diffusion.schedule.eps_from_x_0(x_t, t, x_0)).square().flatten(1).mean(1)
             case "v":
-                return F.mse_loss(output, self.diffusion.schedule.v_from_x_0(x_t, t, x_0))
+                return (output - self.diffusion.schedule.v_from_x_0(x_t, t, x_0)).square().flatten(1).mean(1)
             case _:
-                loss = self._cross_entropy(output, labels).mean()
-                return loss + self.dice * soft_dice_loss(output, labels).mean() if self.dice else loss
+                loss = self._cross_entropy(output, labels)
+                return loss + self.dice * soft_dice_loss(output, labels) if self.dice else loss
 
     def _cross_entropy(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         if self.diffusion.classes == 1:

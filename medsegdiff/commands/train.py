@@ -91,6 +91,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
         help="V2 with --init: keep the condition network as it is and train the denoiser alone, at half the cost",
     )
     verb.add_argument("--anchor-dice", type=float, help="V2: weight of the anchor's soft Dice; default the preset's")
+    verb.add_argument(
+        "--balance", type=float, help="pictures weigh (marked area)^-balance in the loss; default the preset's"
+    )
     verb.add_argument("--beta", type=float, help="weight of the anchor's cross-entropy; default the preset's")
     verb.add_argument(
         "--alpha", type=int, help="V2: the anchor is supervised where t is a multiple; default the preset's"
@@ -138,6 +141,7 @@ def main(arguments: argparse.Namespace) -> None:
         beta=recipe.beta,
         dice=recipe.dice,
         anchor_dice=recipe.anchor_dice,
+        balance=recipe.balance,
     )
     found = tqdm(
         cases(arguments.data, "train", arguments.layout), desc="reading", disable=not accelerator.is_local_main_process
@@ -368,7 +372,7 @@ def _command(arguments: argparse.Namespace, task: str) -> str:
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
     names = (
         "task size stem schedule scale nbp_octaves iterations batch draws learning_rate warmup weight_decay ema alpha beta "
-        "phantoms unroll dice anchor_dice anchor_first band_rate field held empty seed init"
+        "phantoms unroll dice anchor_dice balance anchor_first band_rate field held empty seed init"
     )
     for name in names.split():
         value = getattr(arguments, name)
