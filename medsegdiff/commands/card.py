@@ -281,10 +281,6 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
 
 
-def _units(result: dict[str, Any]) -> str:
-    return "patients" if "ged" in result else "pictures"
-
-
 def _row(settings: dict[str, Any]) -> str:
     return f" with {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
