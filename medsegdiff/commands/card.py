@@ -294,9 +294,8 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
 
 def _use(checkpoint: Checkpoint) -> str:
     domain, size = checkpoint.domain, checkpoint.model_config.image_size
-    seen = (
-        f" It sees the middle of the picture, {domain.field:g} of either side, and finds nothing outside it: targets are "
-        "expected there, as in the crops it was trained on."
+    field = (
+        f" Only the central {domain.field:g} of each side is used; the target is expected there, and nothing is found outside."
         if domain.field < 1
         else ""
     )
@@ -305,7 +304,7 @@ def _use(checkpoint: Checkpoint) -> str:
     return (
         f"{what} with {parameters:.1f} M parameters.\n\n"
         f"- Input: {domain.modality}. Images are resized to {size} x {size} without keeping the aspect ratio; other sizes "
-        f"work, but less well.\n- Output: {', '.join(domain.labels)}, at the size of the input.\n\n"
+        f"work, but less well.{field}\n- Output: {', '.join(domain.labels)}, at the size of the input.\n\n"
         "**For research and teaching only. Not a medical device, not for diagnosis.** How well it works on other devices, "
         "populations or kinds of images than the data below is unknown."
     )
