@@ -65,6 +65,7 @@ class Interventions(Switches):
     """Replaces A of every FF-Parser by real gains at evenly spaced radial frequencies, from 0 to the corner of the spectrum,
     sqrt(1/2) cycles per cell, linearly interpolated, the same for all channels. Empty: A itself."""
     sigma: float = 0.0  # replaces the learned sigma of V2's Gaussians, in cells; 0: the learned values
+    flatten_nbp: bool = False  # replaces the surface of every NBP-Filter by its mean over frequency
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", tuple(map(float, self.profile)))

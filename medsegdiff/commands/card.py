@@ -237,7 +237,13 @@ def _setting(settings: dict[str, Any]) -> str:
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
     weight = f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
-    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}"
+    off = "".join(f", without {name}" for name in _bypassed(settings))
+    off += ", NBP surfaces flattened" if settings.get("switches", {}).get("flatten_nbp") else ""
+    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}{off}"
+
+
+def _bypassed(settings: dict[str, Any]) -> list[str]:
+    return [name for name, value in settings.get("switches", {}).items() if value is False and name != "flatten_nbp"]
 
 
 def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
@@ -251,7 +257,10 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     if settings["steps"] == 0:
         return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
     weight = f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
-    return f"{words} --members {settings['members']} --steps {settings['steps']}{weight}"
+    fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != "staple" else ""
+    off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
+    off += " --flatten-nbp" if settings.get("switches", {}).get("flatten_nbp") else ""
+    return f"{words} --members {settings['members']} --steps {settings['steps']}{weight}{fuse}{off}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
@@ -289,7 +298,8 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
     """Return a sort key that puts the main setting highest: most members, ten steps, anchor weight 0 as in the paper."""
     settings = result["settings"]
     members = 0 if settings["anchor"] else settings["members"]
-    return (members, -abs(settings["steps"] - 10), -settings.get("anchor_weight", 0.0))
+    changed = len(_bypassed(settings)) + bool(settings.get("switches", {}).get("flatten_nbp"))
+    return (-changed, members, -abs(settings["steps"] - 10), -settings.get("anchor_weight", 0.0))
 
 
 def _use(checkpoint: Checkpoint) -> str:

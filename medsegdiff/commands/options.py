@@ -1,11 +1,13 @@
 """Options that `segment` and `evaluate` share: the checkpoint, and how to run it."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from medsegdiff.config import RunSettings
 from medsegdiff.ensemble import FUSIONS
 from medsegdiff.pipeline import Segmenter
+from medsegdiff.records import Interventions, Switches
 from medsegdiff.sampling import SAMPLERS, SPACINGS
 
 __all__ = ["Help", "add_run_options", "segmenter", "settings"]
@@ -41,6 +43,16 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         default=_DEFAULT.anchor_weight,
         help="V2: weight of the anchor when it is averaged with the predicted mask at every step; 0 is the paper",
     )
+    verb.add_argument(
+        "--without",
+        nargs="+",
+        choices=[field.name for field in fields(Switches)],
+        default=[],
+        help="components to bypass, as far as the network has them",
+    )
+    verb.add_argument(
+        "--flatten-nbp", action="store_true", help="V2: replace the NBP-Filter's surfaces by their mean over frequency"
+    )
     verb.add_argument("--fuse", choices=sorted(FUSIONS), default=_DEFAULT.fuse, help="how members are fused")
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed, help="seed of the noise")
     verb.add_argument(
@@ -52,7 +64,9 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Return the run settings of parsed arguments."""
     names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "anchor_weight", "fuse", "seed", "size")
-    return RunSettings(**{name: getattr(arguments, name) for name in names})
+    off = Interventions(**dict.fromkeys(arguments.without, False), flatten_nbp=arguments.flatten_nbp)
+    switches = Switches() if off == Interventions() else off
+    return RunSettings(**{name: getattr(arguments, name) for name in names}, switches=switches)
 
 
 def segmenter(arguments: argparse.Namespace) -> Segmenter:

@@ -11,7 +11,7 @@ the same (up to the order of summation).
 
 import copy
 import math
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -138,11 +138,15 @@ class _RealSpectrumSpaceModule(SpectrumSpaceModule):
         k = self._weighted(self.key, key.float())
         return _matmul(q, (k[0].transpose(-2, -1), k[1].transpose(-2, -1)))
 
-    def _filtered(self, affinity: Pair, time: Float[Tensor, "u e"], enabled: bool) -> Pair:
+    def _filtered(self, affinity: Pair, time: Float[Tensor, "u e"], enabled: bool | Literal["flat"]) -> Pair:
         real, imaginary = affinity
         if enabled and self.band is not None:
             surface = self.band(int(real.shape[-1]), time)
+            surface = surface.mean((-2, -1), keepdim=True) if enabled == "flat" else surface
             return real * surface, imaginary * surface
+        if enabled and self.modulate is not None and self.sine_scale:
+            scale = self.sine_scale * int(real.shape[-1])
+            return (scale * real).sin() / scale, (scale * imaginary).sin() / scale
         if enabled and self.modulate is not None:  # sin(a + ib) = sin a cosh b + i cos a sinh b
             up, down = imaginary.exp() / 2, (-imaginary).exp() / 2  # the exporter has no cosh
             return real.sin() * (up + down), real.cos() * (up - down)
@@ -154,7 +158,7 @@ class _RealSpectrumSpaceModule(SpectrumSpaceModule):
         key: Float[Tensor, "i n d"],
         time: Float[Tensor, "u e"],
         *,
-        band: bool = True,
+        band: bool | Literal["flat"] = True,
     ) -> Float[Tensor, "b n d"]:
         key = self.norm_key(key)
         affinity = self._filtered(self._affinity(self.norm_query(query), key), time, band)

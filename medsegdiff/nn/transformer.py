@@ -16,6 +16,7 @@ References:
 """
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Complex, Float
@@ -89,11 +90,12 @@ class SpectrumSpaceModule(nn.Module):
         return q @ k.transpose(-2, -1)
 
     def filtered(
-        self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool
+        self, affinity: Complex[Tensor, "b g n n"], time: Float[Tensor, "u e"], enabled: bool | Literal["flat"]
     ) -> Complex[Tensor, "b g n n"]:
-        """Apply the NBP-Filter, or the sine."""
+        """Apply the NBP-Filter (flat: its mean over frequency), or the sine."""
         if enabled and self.band is not None:
-            return affinity * self.band(affinity.shape[-1], time)
+            surface = self.band(affinity.shape[-1], time)
+            return affinity * (surface.mean((-2, -1), keepdim=True) if enabled == "flat" else surface)
         if enabled and self.modulate is not None:
             if not self.sine_scale:
                 return torch.sin(affinity)
@@ -107,7 +109,7 @@ class SpectrumSpaceModule(nn.Module):
         key: Float[Tensor, "i n d"],
         time: Float[Tensor, "u e"],
         *,
-        band: bool = True,
+        band: bool | Literal["flat"] = True,
     ) -> Float[Tensor, "b n d"]:
         """Return the values of the key stream, weighted for the query stream."""
         key = self.norm_key(key)
@@ -121,7 +123,7 @@ class SpectrumSpaceModule(nn.Module):
         key: Float[Tensor, "i n d"],
         weights: Float[Tensor, "b g n n"],
         time: Float[Tensor, "u e"],
-        band: bool,
+        band: bool | Literal["flat"],
     ) -> Float[Tensor, "b n d"]:
         """Add the weighted values of the (normalised) key stream to the query stream, then apply the MLP."""
         value = self.value(key).float().unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -199,7 +201,7 @@ class SSFormer(nn.Module):
         c: Float[Tensor, "i k h w"],
         time: Float[Tensor, "u e"],
         *,
-        band: bool = True,
+        band: bool | Literal["flat"] = True,
         trace: bool = False,
     ) -> tuple[Float[Tensor, "b c h w"], tuple[AffinityTrace, ...], tuple[BandTrace, ...]]:
         """Return the replacement of e and, on request, the affinity and surface of every module."""

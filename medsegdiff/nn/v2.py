@@ -101,7 +101,8 @@ class MedSegDiffV2(nn.Module):
                 x = self.downs[i](x)
         affinities, bands = (), ()
         if self.ss_former is not None and switches.ss_former:
-            x, affinities, bands = self.ss_former(x, semantics, time, band=switches.nbp, trace=trace)
+            band = "flat" if switches.nbp and switches.flatten_nbp else switches.nbp
+            x, affinities, bands = self.ss_former(x, semantics, time, band=band, trace=trace)
         maps = self.decoder(self.middle(x, time), skips, time)
         told = Trace(affinities=affinities, bands=bands, anchors=tuple(anchors))
         return prediction(self.head(maps[-1]), self.config.learned_variance, told)
