@@ -1,3 +1,3 @@
-"""Pictures with masks: drawn by formula, or read from folders."""
+"""Images with masks: synthetic, or read from folders."""
 
 __all__: list[str] = []

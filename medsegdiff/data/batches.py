@@ -1,9 +1,9 @@
-"""Training batches in which everything random is a function of (seed, draw number).
+"""Training batches whose randomness depends on (seed, sample number) only.
 
-Draw n shows picture permutation(epoch)[n mod N], bent and tinted by transforms seeded with (seed, n). So a resumed run
-continues bit for bit, whatever the number of workers, and no generator's state has to be saved.
+Sample n is image permutation(epoch)[n mod N], augmented by transforms seeded with (seed, n). A resumed run therefore
+continues bit for bit, with any number of workers, and no generator state has to be saved.
 
-Where several readers marked each picture, all their masks come with it, in an order drawn at random.
+If several readers annotated each image, all their masks are returned, in random order.
 """
 
 import re
@@ -36,12 +36,12 @@ __all__ = ["Draws", "Pool", "batches", "transforms"]
 
 
 class Pool:
-    """Pictures and label images of one size, held in memory as bytes.
+    """Images and label images of one size, in memory as bytes.
 
     Arguments:
-        pictures, labels: equally many (h, w, 3) and (h, w) arrays.
-        readers: as many (r, h, w) arrays, where r readers marked every picture; labels are then their majority.
-        names: of the pictures.
+        pictures, labels: lists of the same length, of (h, w, 3) and (h, w) arrays.
+        readers: (r, h, w) arrays if r readers annotated every image; labels are then their majority.
+        names: of the images.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Pool:
         phantoms: float = 0.0,
         seed: int = 0,
     ) -> "Pool":
-        """Read cases, squeezed to size x size, and add drawn phantoms until they are the given share of the pool.
+        """Read cases, resized to size x size, and add synthetic images until they are the given share of the pool.
 
-        Volumes are sliced as the task wants it; `empty` is the share of slices without a label among those that are
-        kept, by default the task's.
+        Volumes are sliced along the task's axis; `empty` is the share of slices without a label among those that are kept, by
+        default the task's.
         """
         axis = axis_of(task)
         if empty is None:
@@ -97,16 +97,16 @@ class Pool:
         return cls(pictures, labels, readers, names)
 
     def only(self, chosen: np.ndarray) -> "Pool":
-        """Keep the pictures of these indices."""
+        """Return the pool of the images with these indices."""
         readers = () if self.readers is None else list(self.readers[chosen])
         names = [self.names[i] for i in chosen] if self.names else ()
         return Pool(list(self.pictures[chosen]), list(self.labels[chosen]), readers, names)
 
     def set_aside(self, count: int, pattern: str, seed: int = 0) -> tuple["Pool", "Pool"]:
-        """Part about `count` pictures from the others, whole patients (first group of the pattern in the names).
+        """Split off about `count` images, keeping patients (first group of the pattern in the names) together.
 
         Raises:
-            ValueError: nothing would be left to train on.
+            ValueError: no training images would be left.
         """
         patients = [found[1] if pattern and (found := re.search(pattern, name)) else name for name in self.names]
         order = np.random.default_rng([seed, 2]).permutation(sorted(set(patients)))
@@ -124,19 +124,19 @@ class Pool:
         return self.only(np.flatnonzero(~aside)), self.only(np.flatnonzero(aside))
 
     def middle(self, side: int) -> "Pool":
-        """Cut the square of this side, in pixels, from the middle of every picture."""
+        """Crop every image to its central square of this side, in pixels."""
         first = (self.pictures.shape[1] - side) // 2
         cut = slice(first, first + side)
         readers = () if self.readers is None else list(self.readers[:, :, cut, cut])
         return Pool(list(self.pictures[:, cut, cut]), list(self.labels[:, cut, cut]), readers, self.names)
 
     def few(self, count: int) -> "Pool":
-        """Keep so many pictures, chosen by chance that is always the same."""
+        """Return a random sample of so many images, the same at every call."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.pictures))[:count])
         return self.only(chosen)
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel, on the network's scale of -1 to 1."""
+        """Return mean and standard deviation per channel, on the network's scale of -1 to 1."""
         sample = self.pictures[:: max(len(self.pictures) // 256, 1)].astype(np.float32) / 127.5 - 1
         return tuple(sample.mean((0, 1, 2)).round(4).tolist()), tuple(sample.std((0, 1, 2)).round(4).tolist())
 
@@ -158,7 +158,7 @@ def _check_readers(readers: Sequence[np.ndarray], names: Sequence[str]) -> None:
 
 
 def transforms(task: str, size: int) -> Compose:
-    """Geometry for picture and mask together, intensity for the picture alone, as far as the task allows."""
+    """Return the augmentation of a task: geometric for image and mask, intensity for the image."""
     known = TASKS[task]
     turn = np.pi if known.mirror == (0, 1) else 0.26
     affine = RandAffined(
@@ -185,14 +185,14 @@ def transforms(task: str, size: int) -> Compose:
 
 
 class Draws(Dataset):
-    """An endless data set: item n is draw n."""
+    """An infinite data set; item n is sample n."""
 
     def __init__(self, pool: Pool, *, task: str, seed: int, augment: bool, crop: int = 0) -> None:
         self.pool, self.seed, self.crop = pool, seed, crop
         self.transform = transforms(task, pool.pictures.shape[1]) if augment else None
 
     def __getitem__(self, n: int) -> tuple[Float32[Tensor, "3 s s"], UInt8[Tensor, "*r s s"]]:
-        """Return the image in [-1, 1] and its labels, or every reader's, in an order drawn at random."""
+        """Return the image in [-1, 1] and its labels, or those of every reader in random order."""
         epoch, place = divmod(n, len(self.pool.pictures))
         i = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pool.pictures))[place]
         image = self.pool.pictures[i].transpose(2, 0, 1).astype(np.float32) / 255
@@ -201,7 +201,7 @@ class Draws(Dataset):
         if self.transform is not None:
             set_track_meta(False)
             self.transform.set_random_state(int(np.random.default_rng([self.seed, 1, n]).integers(2**31)))
-            drawn: Any = self.transform({"image": image, "labels": labels})  # MONAI does not say: a dictionary
+            drawn: Any = self.transform({"image": image, "labels": labels})  # MONAI does not annotate it: a dictionary
             image, labels = drawn["image"], drawn["labels"]
         image = torch.as_tensor(image).clamp(0, 1) * 2 - 1
         labels = torch.as_tensor(labels).round().to(torch.uint8)
@@ -214,7 +214,7 @@ class Draws(Dataset):
         return image, labels[torch.from_numpy(generator.permutation(len(labels)))]
 
     def _corner(self, generator: np.random.Generator, side: int) -> list[int]:
-        """Draw where a crop begins: off the middle by an eighth of its side at most."""
+        """Return a random start of a crop, at most an eighth of its side off the centre."""
         room = side - self.crop
         off = generator.integers(-(self.crop // 8), self.crop // 8 + 1, 2)
         return np.clip(room // 2 + off, 0, room).tolist()
@@ -223,7 +223,7 @@ class Draws(Dataset):
 def batches(
     draws: Draws, *, batch: int, start: int, stop: int, workers: int = 1, rank: int = 0, world: int = 1
 ) -> Iterator:
-    """Yield the batches of iterations start ... stop - 1; of `world` processes each takes every world-th draw."""
+    """Yield the batches of iterations start ... stop - 1; each of `world` processes takes every world-th sample."""
     numbers = range(start * batch * world + rank, stop * batch * world, world)
     loader = DataLoader(draws, batch, sampler=numbers, num_workers=workers, prefetch_factor=4 if workers else None)
     yield from loader

@@ -1,11 +1,10 @@
-"""Several people's masks of one picture, read from the share of them who marked each pixel.
+"""Masks of several experts, reconstructed from the share of experts who marked each pixel.
 
     expert j of n  =  { share >= j / n }        j = 1 ... n
 
-A share tells how many marked a pixel, not who, so these are level sets: as many as there were people, with the same mean
-at every pixel, and each person's very mask wherever the masks lie inside one another, as outlines of one disc nearly do.
-Where they cross, level sets differ from one another more than people of like sizes would: a distance to them is an
-estimate.
+The share gives the number of experts who marked a pixel but not which ones. These level sets have the same mean at every
+pixel, and equal the experts' masks if those are nested, as outlines of one disc nearly are. Where outlines cross, level
+sets differ more than the experts do, so distances to them are estimates.
 """
 
 from pathlib import Path
@@ -18,15 +17,15 @@ from medsegdiff.data.folders import Case
 
 __all__ = ["experts"]
 
-# Folders beside masks/: the first marks labels 1 and above, the second 2 and above.
+# Folders beside masks/: the first for labels 1 and above, the second for labels 2 and above.
 _FOLDERS = ("experts_disc", "experts_cup")
 
 
 def experts(case: Case, classes: int, count: int = 4) -> UInt8[np.ndarray, "_ h w"] | None:
-    """Read label images of `count` experts; None where the data set has none for this picture or for these classes.
+    """Read label images of `count` experts; None if the data set has none for this image or these classes.
 
     Raises:
-        ValueError: the folders disagree about the picture's size.
+        ValueError: the images of the folders differ in size.
     """
     if case.mask is None or classes != len(_FOLDERS):
         return None
@@ -42,6 +41,6 @@ def experts(case: Case, classes: int, count: int = 4) -> UInt8[np.ndarray, "_ h 
 
 
 def _votes(path: Path, count: int) -> UInt8[np.ndarray, "h w"]:
-    """Round grey values, about 0, 64, 128, 191 and 255 for four experts, to how many of them marked the pixel."""
+    """Convert grey values (about 0, 64, 128, 191 and 255 for four experts) to the number of experts."""
     with Image.open(path) as file:
         return np.rint(np.asarray(file.convert("L")) / 255 * count).astype(np.uint8)

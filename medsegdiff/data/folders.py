@@ -1,11 +1,10 @@
-"""Folders of pictures and masks: `images/NAME.*` beside `masks/NAME.*`, labels 0..K, lossless.
+"""Data folders: `images/NAME.*` beside `masks/NAME.*`, with lossless labels 0..K.
 
-Where several readers marked each picture, their masks lie in `masks_1/`, `masks_2/` ... instead, any number of folders. A reader
-who marked nothing has an empty mask; the reference mask is then the readers' majority.
+If several readers annotated each image, their masks are in `masks_1/`, `masks_2/` ..., any number of folders, and the
+reference mask is their majority. A reader who marked nothing has an empty mask.
 
-A data folder holds `train/` and `val/`, each such a pair; a folder that is itself such a pair is one split. Flat
-pictures go with label pictures, volumes (NIfTI, NRRD, MHA) with label volumes of the same voxels; a volume is read
-once and handed out slice by slice.
+A data folder holds `train/` and `val/`, each such a pair; a folder that is itself such a pair is one split. Images have
+label images, volumes (NIfTI, NRRD, MHA) have label volumes on the same voxels; a volume is read once and returned slice by slice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from medsegdiff.imaging import is_volume, read, read_volume, stem
 __all__ = ["SLICES", "Case", "Sample", "cases", "majority", "read_by", "read_labels", "thinned"]
 
 SLICES = r"^(.+)_slice\d+$"
-"""Matches the name of a volume's slice; the first group is the volume's."""
+"""Pattern of the name of a volume's slice; the first group is the name of the volume."""
 
 _T = TypeVar("_T")
 
@@ -33,36 +32,36 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One picture, or one slice of a volume, with its truth."""
+    """One image, or one slice of a volume, with its reference mask."""
 
     name: str  # of the file, and _slice with three digits or more for a slice of a volume
     picture: Picture
-    labels: UInt8[np.ndarray, "h w"]  # of several readers, their majority
+    labels: UInt8[np.ndarray, "h w"]  # with several readers, their majority
     distance_mm: float | None = None  # to the next slice of the same volume
     readers: UInt8[np.ndarray, "r h w"] | None = None  # the masks of several readers, in no particular order
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A picture or volume file and, if there is one, its mask file."""
+    """An image or volume file and its mask file, if there is one."""
 
     name: str  # the file name without its ending
     image: Path
-    mask: Path | None  # of several readers, the first one's
+    mask: Path | None  # with several readers, that of the first
     readers: tuple[Path, ...] = ()  # mask files of several readers
-    missing: str = ""  # folders of readers who have no mask of this picture
+    missing: str = ""  # folders of readers without a mask of this image
 
     @property
     def is_volume(self) -> bool:
-        """Whether its slices belong together."""
+        """Whether the file is a volume."""
         return is_volume(self.image)
 
     def samples(self, classes: int, axis: int = 2) -> Iterator[Sample]:
-        """Read picture and mask; a volume gives all its slices along an axis, flat pictures know no axis.
+        """Read image and mask; a volume yields all its slices along an axis.
 
         Raises:
-            ValueError: there is no mask, a file is unreadable, the two do not fit, or a label lies outside 0..classes;
-                the file is named.
+            ValueError: there is no mask, a file is unreadable, the two do not match, or a label lies outside 0..classes; the
+                message names the file.
         """
         if self.mask is None:
             raise ValueError(f"{self.image} has no mask {self._wanted()}; add it")
@@ -93,7 +92,7 @@ class Case:
             masks = [truth.plane(axis, index).astype(np.uint8) for truth in truths]
             yield _sample(f"{self.name}_slice{index:03}", volume.slice(axis, index), masks, step)
 
-    # What a data set of another layout does its own way (`adaptors`).
+    # Overridden for other layouts (`adaptors`).
 
     def _wanted(self) -> str:
         return f"of the same name in {self.image.parent.parent / 'masks'}"
@@ -125,9 +124,9 @@ def _sample(name: str, picture: Picture, masks: Sequence[np.ndarray], step: floa
 
 
 def majority(readers: Integer[np.ndarray, "r h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Return the label that most readers gave each pixel; of labels with equal votes, the highest.
+    """Return the label that most readers gave each pixel, and the highest one in a tie.
 
-    With one class: what at least half of the readers marked, the 50 % consensus usual for LIDC-IDRI.
+    With one class: pixels marked by at least half of the readers, the 50 % consensus common for LIDC-IDRI.
     """
     best, votes = np.zeros(readers.shape[1:], np.uint8), np.zeros(readers.shape[1:], int)
     for label in range(int(readers.max()) + 1):
@@ -138,7 +137,7 @@ def majority(readers: Integer[np.ndarray, "r h w"]) -> UInt8[np.ndarray, "h w"]:
 
 
 def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
-    """Keep every slice that has a label, and evenly chosen ones that have none until they are at most this share."""
+    """Return all slices with a label, and evenly spaced slices without one, up to this share of the result."""
     full = [sample for sample in samples if sample.labels.any()]
     bare = [sample for sample in samples if not sample.labels.any()]
     wanted = min(round(empty / (1 - empty) * len(full)), len(bare))
@@ -146,10 +145,10 @@ def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
 
 
 def read_labels(path: Path, classes: int) -> UInt8[np.ndarray, "h w"]:
-    """Read a label picture; a 0/255 mask of one class counts as 0/1.
+    """Read a label image; 0/255 is accepted for one class.
 
     Raises:
-        ValueError: it is unreadable or too large, has several channels, or a label lies outside 0..classes.
+        ValueError: the file is unreadable or too large, has several channels, or has a label outside 0..classes.
     """
     try:
         with Image.open(path, formats=("PNG", "TIFF")) as file:
@@ -190,10 +189,10 @@ def _check_same_voxels(volume: Volume, truth: Volume, mask: Path) -> None:
 
 
 def cases(folder: Path | str, split: str = "val") -> list[Case]:
-    """List a split's cases by name; masks may be missing (segmenting needs none).
+    """List a split's cases by name; masks may be missing.
 
     Raises:
-        ValueError: the folder holds no pictures in the layout above.
+        ValueError: the folder holds no images in the layout above.
     """
     root = Path(folder)
     if (root / "train").is_dir() and not (root / split).is_dir():
@@ -221,7 +220,7 @@ def _pairs(root: Path) -> Iterator[Case]:
 
 
 def read_by(name: str, image: Path, masks: Sequence[Path | None], folders: Sequence[str]) -> Case:
-    """Make the case of a picture and each reader's mask of it, as far as it is there, in these folders."""
+    """Return the case of an image, with the masks of all readers that exist in these folders."""
     found = tuple(mask for mask in masks if mask)
     missing = "" if not found else ", ".join(f for f, mask in zip(folders, masks, strict=True) if not mask)
     return Case(name, image, found[0] if found else None, found if len(masks) > 1 else (), missing)

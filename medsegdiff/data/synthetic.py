@@ -1,12 +1,11 @@
-"""Phantoms: pictures of nine medical tasks, drawn by formula from a seed, with masks that are exact.
+"""Synthetic images (phantoms) of nine medical tasks, generated from a seed, with exact masks.
 
-A painter knows where each border runs and draws the picture from it, so `labels` is the truth and not an opinion.
-Opinions come with it: imagined raters redraw the borders, the farther off the softer the picture leaves them. With
-P_c the share of class c in the blurred neighbourhood of a pixel, rater r writes
+The image is drawn from known borders, so `labels` is the ground truth. Simulated raters add variation: the softer a border in the
+image, the farther they move it. With P_c the share of class c in the smoothed neighbourhood of a pixel, rater r assigns
 
     argmax_c  log P_c + a_rc + w_r [c > 0],
 
-a_rc a constant taste for class c and w_r a smooth field: borders shift by about 0.6 * blur * (a + w).
+with a_rc a constant bias for class c and w_r a smooth random field; borders shift by about 0.6 * blur * (a + w).
 """
 
 from collections.abc import Callable
@@ -41,12 +40,12 @@ _PAINTERS: dict[str, Callable[[Canvas], Scene]] = {
 }
 
 TASKS: dict[str, tuple[str, ...]] = {task: tasks.TASKS[task].labels for task in _PAINTERS}
-"""The names of classes 1..K of every task."""
+"""Names of the classes 1..K of every task."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """One drawn picture with its truth and its raters."""
+    """One synthetic image with its ground truth and the raters' masks."""
 
     task: str
     seed: int
@@ -56,7 +55,7 @@ class Phantom:
 
 
 def draw(task: str, seed: int, size: int = 256, *, raters: int = 4) -> Phantom:
-    """Draw the phantom of a seed; the same seed is the same scene at every size and for any number of raters.
+    """Generate the synthetic image of a seed; the scene does not depend on the size or the number of raters.
 
     Raises:
         ValueError: the task is unknown.
@@ -70,7 +69,7 @@ def draw(task: str, seed: int, size: int = 256, *, raters: int = 4) -> Phantom:
 
 
 def _redraw(scene: Scene, seed: tuple[int, int], raters: int) -> tuple[UInt8[ndarray, "h w"], ...]:
-    """Let raters redraw the borders of a scene, each no farther off than its softness."""
+    """Return the raters' masks of a scene; borders move by no more than its softness."""
     size = len(scene.labels)
     blur = ImageFilter.GaussianBlur(max(scene.softness, 0.004) * size)
     sheets = {c: Image.fromarray((scene.labels == c).astype(np.uint8) * 255) for c in np.unique(scene.labels)}

@@ -1,6 +1,6 @@
-"""What is known of each task: its labels, its pictures, and what its data's licence asks of the weights.
+"""Facts about each task: labels, modality, source and licence of the data, augmentation.
 
-Training copies these facts into the checkpoint, so a page or a card never has to guess them.
+Training copies them into the checkpoint, where the page and the model card find them.
 """
 
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ __all__ = ["TASKS", "Task", "axis_of", "cases_of", "patients_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A segmentation task on one kind of picture."""
+    """A segmentation task on one kind of image."""
 
     modality: str
     labels: tuple[str, ...]  # classes 1..K
     source: str
     licence: str
-    mirror: tuple[int, ...] = (0, 1)  # 0: up may be down, 1: left may be right; where both may, pictures turn at will
-    tint: bool = True  # colour channels may drift apart
+    mirror: tuple[int, ...] = (0, 1)  # allowed flips: 0 vertical, 1 horizontal; with both, also any rotation
+    tint: bool = True  # colour channels are augmented independently
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
-    case: str = ""  # pattern of what slices of one subject share in their names; Dice is then the subject's
-    patient: str = ""  # pattern of the patient in the names of independent pictures; intervals are over patients
-    bend: float = 0.9  # share of training pictures that are turned by any angle, scaled and sheared
+    case: str = ""  # pattern of the subject in the names of slices; Dice is then per subject
+    patient: str = ""  # pattern of the patient in the names of images; intervals are then over patients
+    bend: float = 0.9  # share of training images that are rotated by any angle, scaled and sheared
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
 
@@ -116,11 +116,11 @@ TASKS: dict[str, Task] = {
         licence="CC BY 3.0: attribute",
         tint=False,
         patient=r"^(.+?)_n\d+",
-        bend=0.3,  # targets of a few pixels: bending redraws their borders, quarter turns do not
+        bend=0.3,  # targets of a few pixels: interpolation changes their borders, quarter turns do not
     ),
 }
 
-# Published sets that no checkpoint is shipped for and no phantom drawn of; `adaptors` reads their files.
+# Published data sets (see `adaptors`) without a shipped checkpoint or synthetic images.
 
 _SCANS = {
     "brain-tumour": ("brain MRI: R = T1, G = FLAIR, B = T1 post-contrast", "necrotic core, oedema, enhancing tumour"),
@@ -164,15 +164,15 @@ for _name, (_modality, _labels) in _SCANS.items():
 
 
 def axis_of(task: str) -> int:
-    """Tell across which axis a task's volumes are sliced: axial where the task is unknown."""
+    """Return the axis along which a task's volumes are sliced; axial for an unknown task."""
     return TASKS[task].axis if task in TASKS else 2
 
 
 def patients_of(task: str) -> str:
-    """Return the pattern of the patient in a picture's name; empty where every picture counts as a patient's own."""
+    """Return the pattern of the patient in an image's name; empty if every image counts as one patient."""
     return TASKS[task].patient if task in TASKS else ""
 
 
 def cases_of(task: str) -> str:
-    """Say which part of a file's name is the subject's, as a pattern; of tasks without subjects, and unknown ones, nothing."""
+    """Return the pattern of the subject in a slice's name; empty for tasks without subjects and unknown tasks."""
     return TASKS[task].case if task in TASKS else ""

@@ -1,16 +1,16 @@
-"""The papers' data sets as they are published, without copying or renaming anything.
+"""Read published data sets in the layout they are downloaded in.
 
     isic2016, isic2017, isic2018    skin lesions: ..._Training_Data or _Input beside ..._GroundTruth
     refuge2                         fundus: Training400, REFUGE-Validation400 ... beside their Disc_Cup_Masks, BMP
     ddti                            thyroid: N_I.jpg beside N.xml with contours
     lidc                            lung nodules: LIDC-IDRI-NNNN/nodule-N/images beside mask-0 ... mask-3, four readers, PNG
-    brats                           2020, 2021: a folder a case, NAME_{t1,t1ce,t2,flair,seg}.nii[.gz]
+    brats                           2020, 2021: one folder per case, NAME_{t1,t1ce,t2,flair,seg}.nii[.gz]
     amos2022                        imagesTr, labelsTr, imagesVa, labelsVa, imagesTs
     btcv                            RawData/Training/img and label
     decathlon                       dataset.json beside imagesTr and labelsTr
     plain                           images/ beside masks/, or masks_1/, masks_2/ ... of several readers (see `folders`)
 
-Sets that come without a `val` split give one case in five, every fifth by name, BTCV the twelve that TransUNet tests on.
+Data sets without a `val` split use every fifth case by name as `val`; BTCV uses the twelve test cases of TransUNet.
 
 References:
     ISIC (Gutman et al., 2016; Codella et al., 2018, 2019), https://challenge.isic-archive.com/data
@@ -48,17 +48,17 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def detected(folder: Path) -> str:
-    """Name the layout a folder is in; "plain" is what it is if it is none of the published."""
+    """Return the layout of a folder; "plain" if it is none of the published ones."""
     return next((name for name, layout in LAYOUTS.items() if layout.recognized(folder)), "plain")
 
 
 def cases(folder: Path | str, split: str = "val", layout: str = "auto") -> list[Case]:
-    """List a split's cases by name; masks may be missing (segmenting needs none).
+    """List a split's cases by name; masks may be missing.
 
     Arguments:
-        folder: that an archive was unpacked into, or one folder further in.
+        folder: the unpacked archive, or its parent folder.
         split: train, val or test.
-        layout: a key of `LAYOUTS`, "plain", or "auto" to look.
+        layout: a key of `LAYOUTS`, "plain", or "auto" to detect it.
 
     Raises:
         ValueError: the folder is not in this layout or the layout has no such split.
@@ -76,6 +76,6 @@ def cases(folder: Path | str, split: str = "val", layout: str = "auto") -> list[
 
 
 def task_of(folder: Path | str, layout: str = "auto") -> str | None:
-    """Name the task that a published set is about; None for a plain folder and for what is not known."""
+    """Return the task of a published data set; None for a plain folder or an unknown task."""
     name = detected(Path(folder)) if layout == "auto" else layout
     return LAYOUTS[name].task(Path(folder)) if name in LAYOUTS else None

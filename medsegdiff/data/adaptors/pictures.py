@@ -1,7 +1,7 @@
-"""Flat pictures: ISIC 2016 to 2018, REFUGE-2, DDTI, crops of LIDC-IDRI.
+"""Images: ISIC 2016 to 2018, REFUGE-2, DDTI, crops of LIDC-IDRI.
 
-Photographs of more than 16.8 million pixels, which ISIC has, are reduced by a whole factor as they are read, and their
-masks with them. A picture of DDTI that its XML has no contour for is left out: a part of them was never annotated.
+Photographs of more than 16.8 million pixels (ISIC has some) and their masks are reduced by an integer factor on reading.
+DDTI images without a contour in their XML are left out, because part of that data set was never annotated.
 """
 
 import json
@@ -28,9 +28,9 @@ _DISC_CUP = ((255, 0), (128, 1), (0, 2))  # background, disc rim, cup
 
 @dataclass(frozen=True, slots=True)
 class Photograph(Case):
-    """A photograph and a mask whose grey values stand for labels."""
+    """A photograph and a mask whose grey values encode labels."""
 
-    wanted: Path = Path()  # where its mask belongs
+    wanted: Path = Path()  # expected path of the mask
     values: tuple[tuple[int, int], ...] = _LESION  # grey value in the file, label
 
     def _wanted(self) -> str:
@@ -74,7 +74,7 @@ class Folders:
 
     about: str
     splits: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # names of the two folders
-    suffix: str  # of a mask's name after the photograph's
+    suffix: str  # appended to the photograph's name to get the mask's
     ending: str
     values: tuple[tuple[int, int], ...]
 
@@ -137,7 +137,7 @@ REFUGE2 = Folders(
 
 @dataclass(frozen=True, slots=True)
 class Outlined(Case):
-    """A picture whose mask is the inside of contours in an XML file."""
+    """An image whose mask is the inside of contours in an XML file."""
 
     contours: tuple[tuple[tuple[float, float], ...], ...] = ()  # points x, y in pixels
 
@@ -152,7 +152,7 @@ class Outlined(Case):
 
 
 class _Contours:
-    """DDTI: one XML a case, in which picture I of case N, N_I.jpg, has its contours as JSON."""
+    """DDTI: one XML file per case N, with the contours of images N_I.jpg as JSON."""
 
     def recognized(self, folder: Path) -> bool:
         return any(self._files(folder))
@@ -172,7 +172,7 @@ class _Contours:
                 yield Outlined(image.stem, image, path, contours=contours)
 
     def _files(self, folder: Path) -> Iterator[Path]:
-        """Every N.xml beside a N_1.jpg, here or one folder further in."""
+        """Return every N.xml beside a N_1.jpg, in the folder or one level below."""
         for pattern in ("[0-9]*.xml", "*/[0-9]*.xml"):
             for path in folder.glob(pattern):
                 if path.stem.isdecimal() and any(path.parent.glob(f"{path.stem}_*.jpg")):
@@ -180,7 +180,7 @@ class _Contours:
 
 
 def _contours(path: Path) -> dict[str, tuple[tuple[tuple[float, float], ...], ...]]:
-    """Read what is outlined, by the picture's number."""
+    """Read the contours, by image number."""
     found: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {}
     try:
         for mark in ElementTree.parse(path).iter("mark"):
@@ -200,7 +200,7 @@ DDTI = _Contours()
 
 
 class _Crops:
-    """LIDC-IDRI as PNG crops: LIDC-IDRI-NNNN/nodule-N/images/slice-N.png beside mask-0/ ... mask-3/, one for each reader."""
+    """LIDC-IDRI as PNG crops: LIDC-IDRI-NNNN/nodule-N/images/slice-N.png beside mask-0/ ... mask-3/, one folder per reader."""
 
     def recognized(self, folder: Path) -> bool:
         return next(self._patients(folder), None) is not None

@@ -1,10 +1,9 @@
 """Volumes: BraTS, AMOS-2022, BTCV, the Medical Segmentation Decathlon.
 
-CT is shown from -125 to 275 HU, the window of BTCV's users. A network sees three channels: of BraTS's four modalities
-T1, FLAIR and T1 post-contrast, as red, green and blue (T2 has to be there but is not shown), each from 0 to the
-99.5th percentile of what is not 0, for outside the brain all is 0. A BraTS truth is one class, the whole tumour, or
-three: 1 necrotic core, 2 oedema, 3 enhancing tumour (4 in the files). Of a Decathlon volume with several channels the
-first three are shown.
+CT is windowed to -125 to 275 HU, as is common for BTCV. Networks take three channels: for BraTS T1, FLAIR and T1
+post-contrast as red, green and blue (T2 must exist but is not used), each scaled from 0 to the 99.5th percentile of the
+non-zero voxels. BraTS labels are one class, the whole tumour, or three: 1 necrotic core, 2 oedema, 3 enhancing tumour (4
+in the files). For Decathlon volumes with several channels the first three are used.
 """
 
 import json
@@ -28,9 +27,9 @@ _CT = (-125.0, 275.0)  # HU
 
 @dataclass(frozen=True, slots=True)
 class Scan(Case):
-    """A volume that is known to be CT, or not."""
+    """A volume with a fixed window if it is CT."""
 
-    wanted: Path = Path()  # where its labels belong
+    wanted: Path = Path()  # expected path of the labels
     window: tuple[float, float] | None = None
 
     def _wanted(self) -> str:
@@ -43,7 +42,7 @@ class Scan(Case):
 
 @dataclass(frozen=True, slots=True)
 class Modalities(Case):
-    """One head in several files on the same voxels; `image` is the first of the three that are shown."""
+    """One subject in several files on the same voxels; `image` is the first of the three channels."""
 
     shown: tuple[Path, ...] = ()
     wanted: Path = Path()
@@ -71,7 +70,7 @@ class Modalities(Case):
 
 @dataclass(frozen=True, slots=True)
 class Channels(Case):
-    """A volume whose file holds several channels as a fourth dimension."""
+    """A volume with several channels as fourth dimension."""
 
     wanted: Path = Path()
 
@@ -102,7 +101,7 @@ def _read(path: Path) -> Volume:
 
 
 def _colour(arrays: list[Float[np.ndarray, "z y x"]]) -> UInt8[np.ndarray, "z y x 3"]:
-    """Show three channels as one colour volume, each from 0 to the 99.5th percentile of what is not 0."""
+    """Combine three channels to a colour volume, each scaled from 0 to the 99.5th percentile of its non-zero voxels."""
     shown = []
     for array in arrays:
         inside_head = array[array > 0]
@@ -112,7 +111,7 @@ def _colour(arrays: list[Float[np.ndarray, "z y x"]]) -> UInt8[np.ndarray, "z y 
 
 
 class _BraTS:
-    """A folder a case; 2020's cases are named BraTS20_Training_001, 2021's BraTS2021_00000."""
+    """One folder per case; 2020's cases are named BraTS20_Training_001, 2021's BraTS2021_00000."""
 
     modalities = ("t1", "t1ce", "t2", "flair")
     shown = ("t1", "flair", "t1ce")
@@ -157,9 +156,9 @@ class _Pairs:
 
     about: str
     splits: dict[str, tuple[str, str]]  # the two folders
-    mark: str  # the folder that only this set has
-    names: tuple[str, str]  # what a picture's name begins with, and its labels'
-    val: frozenset[str] = frozenset()  # numbers in a set that comes without that split
+    mark: str  # a folder that only this data set has
+    names: tuple[str, str]  # prefixes of the names of images and labels
+    val: frozenset[str] = frozenset()  # case numbers, for a data set without that split
 
     def recognized(self, folder: Path) -> bool:
         place = inside(folder, self.mark)
@@ -216,7 +215,7 @@ _TASKS = {
 
 
 class _Decathlon:
-    """What dataset.json lists."""
+    """The cases listed in dataset.json."""
 
     def recognized(self, folder: Path) -> bool:
         return self._file(folder) is not None
@@ -253,7 +252,7 @@ class _Decathlon:
             )
 
     def _file(self, folder: Path) -> Path | None:
-        """The first dataset.json here or one folder further in whose volumes are beside it."""
+        """Return the first dataset.json, in the folder or one level below, with its volumes beside it."""
         found = (folder / "dataset.json", *sorted(folder.glob("*/dataset.json")))
         return next((path for path in found if path.exists() and (path.parent / "imagesTr").is_dir()), None)
 

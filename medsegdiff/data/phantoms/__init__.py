@@ -1,3 +1,3 @@
-"""One painter for each kind of picture; `medsegdiff.data.synthetic` calls them by task."""
+"""Generators of synthetic images, one module per modality; called by `medsegdiff.data.synthetic`."""
 
 __all__: list[str] = []

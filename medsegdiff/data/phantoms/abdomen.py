@@ -1,9 +1,9 @@
-"""An axial slice of the upper abdomen, as computed tomography and as magnetic resonance see it.
+"""Synthetic axial slices of the upper abdomen, as CT and as MR.
 
-One anatomy serves both. It is a table: each organ is a shape in the frame of the trunk (u, v in [-1, 1], the patient's
-right at u < 0 as radiologists look, the front at v < 0), present between two levels on the way from the dome of the
-diaphragm (0) to the lower poles of the kidneys (1), and largest in between. What a scanner makes of it is another
-table: Hounsfield units, shown in a window of -125 to 275, or brightness in a fat-suppressed T2 image.
+Both share one anatomy, a table of organs: each is a shape in the frame of the trunk (u, v in [-1, 1], the patient's right
+at u < 0 in radiological view, the front at v < 0), present between two levels from the dome of the diaphragm (0) to the
+lower poles of the kidneys (1) and largest halfway. A second table has the contrast: Hounsfield units, windowed to -125 to
+275, or brightness in a fat-suppressed T2 image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ _SIGNAL: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Trunk:
-    """A slice before any scanner has seen it: its level and signed distances, negative inside."""
+    """The anatomy of a slice: its level and signed distances, negative inside."""
 
     level: float
     body: Float[ndarray, "h w"]
@@ -91,7 +91,7 @@ class _Trunk:
 
 
 def abdomen_ct(canvas: Canvas) -> Scene:
-    """Paint computed tomography after contrast: thirteen organs, numbered as the task's labels."""
+    """Draw contrast-enhanced CT: thirteen organs, numbered as the task's labels."""
     between = canvas.between
     trunk = _trunk(canvas)
     phase = between(0, 1)  # arterial to venous
@@ -128,7 +128,7 @@ def abdomen_ct(canvas: Canvas) -> Scene:
 
 
 def abdomen_mr(canvas: Canvas) -> Scene:
-    """Paint fat-suppressed T2: liver, kidneys and spleen, numbered as the task's labels."""
+    """Draw fat-suppressed T2: liver, kidneys and spleen, numbered as the task's labels."""
     between = canvas.between
     trunk = _trunk(canvas)
     grey = np.full(canvas.x.shape, 0.02, np.float32)
@@ -159,12 +159,12 @@ def _lay(
     value: Float[ndarray, "h w"] | float,
     edge: float = 0.005,
 ) -> None:
-    """Paint a shape over what is on the sheet, in place."""
+    """Draw a shape over an image, in place."""
     sheet += inside(distance, edge) * (value - sheet)
 
 
 def _scene(grey: Float[ndarray, "h w"], trunk: _Trunk, names: Sequence[str], softness: float) -> Scene:
-    """Number the organs as they were painted: where two overlap, the later one is what is seen and what counts."""
+    """Return the label image; where organs overlap, the one drawn later counts."""
     labels = np.zeros(grey.shape, np.uint8)
     for name, organ in trunk.organs.items():
         labels[organ < 0] = names.index(name) + 1 if name in names else 0
@@ -172,7 +172,7 @@ def _scene(grey: Float[ndarray, "h w"], trunk: _Trunk, names: Sequence[str], sof
 
 
 def _trunk(canvas: Canvas) -> _Trunk:
-    """Lay out one slice of one patient."""
+    """Generate the anatomy of one slice."""
     between = canvas.between
     level = between(0, 1)
     x, y = canvas.rng.normal(0.5, 0.015), canvas.rng.normal(0.53, 0.02)
@@ -202,7 +202,7 @@ def _trunk(canvas: Canvas) -> _Trunk:
 def _spine(
     canvas: Canvas, x: float, y: float, size: float, level: float
 ) -> tuple[Float[ndarray, "h w"], Float[ndarray, "h w"], Float[ndarray, "h w"]]:
-    """Measure the distances to a vertebra with its arch, to the canal in it, and to the muscles beside it."""
+    """Return the distances to a vertebra with its arch, its canal, and the muscles beside it."""
     arch = [(x - size * 0.8, y + size * 0.7), (x, y + size * 2), (x + size * 0.8, y + size * 0.7)]
     process = [(x, y + size * 1.9), (x, y + size * 2.5)]
     bone = [
@@ -221,7 +221,7 @@ def _spine(
 
 
 def _share(canvas: Canvas, organ: _Organ, level: float) -> float:
-    """Tell how large an organ is at this level, as an ellipsoid is cut: near 1 halfway, 0 beyond its ends."""
+    """Return the relative size of an organ at this level, as of an ellipsoid's section: near 1 halfway, 0 beyond its ends."""
     low, high = organ.levels
     return canvas.between(0.85, 1.15) * sqrt(max(1 - (2 * (level - low) / (high - low) - 1) ** 2, 0))
 
@@ -229,7 +229,7 @@ def _share(canvas: Canvas, organ: _Organ, level: float) -> float:
 def _organ(
     canvas: Canvas, organ: _Organ, share: float, centre: tuple[float, float], half: tuple[float, float]
 ) -> Float[ndarray, "h w"]:
-    """Measure the distance to one organ, cut to a share of its full size."""
+    """Return the distance to one organ, scaled to a share of its full size."""
     path = np.array(organ.path) + canvas.rng.normal(0, 0.025, 2)
     size = np.array(organ.size) * half[0]
     if len(path) > 1:
@@ -248,7 +248,7 @@ def _branches(canvas: Canvas) -> Float[ndarray, "h w"]:
 
 
 def _fill_stomach(canvas: Canvas, hu: Float[ndarray, "h w"], stomach: Float[ndarray, "h w"]) -> None:
-    """Leave a wall and fill the rest, in place: fluid or contrast below a level, air above it."""
+    """Fill the lumen of an organ, in place: fluid or contrast below a level, air above it."""
     lumen = stomach + canvas.between(0.01, 0.02)
     fluid = canvas.between(5, 60) if canvas.chance(0.6) else canvas.between(100, 400)
     _lay(hu, lumen, fluid + canvas.cloud(16, 2) * 12)

@@ -1,8 +1,8 @@
-"""Fundus photographs: the optic disc and its cup close by, or one disc in the whole field of the camera.
+"""Synthetic fundus photographs: crops around the optic disc with its cup, or the whole field of the camera.
 
-The retina is an orange ground, brightest by the disc, seen through pigment and choroidal vessels. Retinal vessels leave
-the disc upwards and downwards, fork, thin out and arch around the fovea; they multiply the light below them as blood
-does. One eye is the other in the mirror: close crops show both, whole fields mostly have the disc on the left.
+The retina is an orange background, brightest near the disc, with pigment and choroidal vessels. Retinal vessels leave the
+disc upwards and downwards, fork, thin out and arch around the fovea; they attenuate the light as blood does. Left and
+right eyes are mirror images: crops contain both, whole fields mostly have the disc on the left.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class _Disc:
 
 
 def optic_disc_cup(canvas: Canvas) -> Scene:
-    """Paint a crop around the disc: label 1 its rim, 2 its cup."""
+    """Draw a crop around the disc: label 1 rim, 2 cup."""
     between = canvas.between
     height = between(0.155, 0.178)
     side = canvas.side()
@@ -54,7 +54,7 @@ def optic_disc_cup(canvas: Canvas) -> Scene:
 
 
 def optic_disc(canvas: Canvas) -> Scene:
-    """Paint a whole field on black: label 1 the disc."""
+    """Draw the whole field on black: label 1 disc."""
     between = canvas.between
     left = canvas.chance(0.88)
     side = 1 if canvas.chance(0.93) else -1
@@ -84,7 +84,7 @@ def optic_disc(canvas: Canvas) -> Scene:
 
 
 def _ground(canvas: Canvas, disc: _Disc) -> Float[ndarray, "h w 3"]:
-    """Mix the colour of a retina and the way the light falls on it."""
+    """Return a retina's background colour and illumination."""
     between = canvas.between
     red = between(0.3, 0.8)
     green = red * between(0.34, 0.56)
@@ -97,7 +97,7 @@ def _ground(canvas: Canvas, disc: _Disc) -> Float[ndarray, "h w 3"]:
 
 
 def _tessellation(canvas: Canvas, strength: float) -> Float[ndarray, "h w 3"]:
-    """Let choroidal vessels show through: orange streaks along the zero crossings of a field."""
+    """Add choroidal vessels: orange streaks along the zero crossings of a random field."""
     streaks = np.exp(-((canvas.cloud(20, 2) / 0.4) ** 2)) - 0.4 + canvas.cloud(30, 3) * 0.25
     fine = streaks * strength * np.clip(canvas.field(3) * 0.5 + 0.8, 0, 1.4)
     return np.exp(fine[..., None] * rgb(0.32, 0.4, 0.4))
@@ -106,7 +106,7 @@ def _tessellation(canvas: Canvas, strength: float) -> Float[ndarray, "h w 3"]:
 def _papilla(
     canvas: Canvas, retina: Float[ndarray, "h w 3"], disc: _Disc, share: float
 ) -> tuple[Float[ndarray, "h w 3"], Float[ndarray, "h w"], Float[ndarray, "h w"]]:
-    """Paint the disc on a retina; the picture and the distances to the borders of disc and cup."""
+    """Draw the disc on a retina; return the image and the distances to the borders of disc and cup."""
     between = canvas.between
     r = disc.radius
     border = canvas.blob(disc.x, disc.y, disc.a, disc.b, between(-0.2, 0.2), rough=0.025, lobes=4)
@@ -129,7 +129,7 @@ def _papilla(
 
 
 def _atrophy(canvas: Canvas, retina: Float[ndarray, "h w 3"], disc: _Disc) -> Float[ndarray, "h w 3"]:
-    """Bare the sclera: a crescent beside the disc, and sometimes patches elsewhere."""
+    """Add atrophy: a crescent beside the disc, and sometimes patches elsewhere."""
     between = canvas.between
     r = disc.radius
     size = r * between(1.1, 1.9)
@@ -144,7 +144,7 @@ def _atrophy(canvas: Canvas, retina: Float[ndarray, "h w 3"], disc: _Disc) -> Fl
 
 
 def _vessels(canvas: Canvas, picture: Float[ndarray, "h w 3"], disc: _Disc, calibre: float) -> Float[ndarray, "h w 3"]:
-    """Let arteries and veins grow from the middle of the disc."""
+    """Draw arteries and veins from the centre of the disc."""
     between = canvas.between
     r = disc.radius
     for vein in (True, False):
@@ -165,7 +165,7 @@ def _vessels(canvas: Canvas, picture: Float[ndarray, "h w 3"], disc: _Disc, cali
 def _tree(
     canvas: Canvas, x: float, y: float, angle: float, length: float, width: float, turn: float, forks: int
 ) -> list[Line]:
-    """Grow one vessel that thins along its way and forks on both sides."""
+    """Draw one vessel that thins along its course and forks on both sides."""
     path = canvas.curve(x, y, angle, length, wobble=0.28, turn=turn)
     pieces = np.array_split(np.arange(len(path)), 4)
     lines = [(path[p[0] : p[-1] + 2], width * (1 - 0.17 * i)) for i, p in enumerate(pieces)]
@@ -179,7 +179,7 @@ def _tree(
 
 
 def _finish(canvas: Canvas, picture: Float[ndarray, "h w 3"]) -> Float[ndarray, "h w 3"]:
-    """Add what a camera adds: exposure, a colour cast and grain."""
+    """Add exposure, colour cast and grain."""
     gain = canvas.between(0.8, 1.15) * (1 + canvas.rng.normal(0, 0.04, 3))
     grain = canvas.field(256)[..., None] * canvas.between(0.002, 0.012)
     return picture * gain.astype(np.float32) + grain

@@ -1,7 +1,7 @@
-"""Magnetic resonance of the head: a glioma in an axial slice, and the hippocampus in a sagittal one.
+"""Synthetic MR images of the head: a glioma in an axial slice, and the hippocampus in a sagittal slice.
 
-Contrast is a table of tissues. White matter is brighter than grey in T1, darker in FLAIR; water is dark in both; oedema
-and tumour are bright in FLAIR and dull in T1; what has lost its barrier lights up after contrast.
+Contrast is a table of tissues. White matter is brighter than grey matter in T1 and darker in FLAIR; water is dark in
+both; oedema and tumour are bright in FLAIR and dark in T1; tissue without blood-brain barrier enhances after contrast.
 """
 
 from math import pi, sqrt
@@ -23,7 +23,7 @@ _AREA = ((0, 0.05, 0.25, 0.5, 0.75, 0.95, 1), (0.003, 0.006, 0.014, 0.028, 0.05,
 
 
 def brain_flair(canvas: Canvas) -> Scene:
-    """Paint T1, FLAIR and enhanced T1 as R, G, B: label 1 what is abnormal in FLAIR; one slice in seven has none."""
+    """Draw T1, FLAIR and enhanced T1 as R, G, B: label 1 FLAIR abnormality, absent in one slice of seven."""
     between = canvas.between
     canvas.turn(canvas.rng.normal(0, 0.06))
     high = canvas.chance(0.3)  # above the ventricles
@@ -62,7 +62,7 @@ def brain_flair(canvas: Canvas) -> Scene:
 
 
 def hippocampus(canvas: Canvas) -> Scene:
-    """Paint a sagittal slice, front to the left: label 1 the anterior hippocampus (head), 2 the posterior."""
+    """Draw a sagittal slice, front to the left: label 1 the anterior hippocampus (head), 2 the posterior."""
     between = canvas.between
     tail = np.array([between(0.1, 0.18), between(0.16, 0.32)])
     head = np.array([between(0.76, 0.88), between(0.68, 0.8)])
@@ -96,7 +96,7 @@ def hippocampus(canvas: Canvas) -> Scene:
 
 
 def _ventricles(canvas: Canvas, cx: float, cy: float, wide: float) -> Float[ndarray, "h w"]:
-    """Measure the distance to the lateral ventricles: a front and a back horn on each side, unequal as in life."""
+    """Return the distance to the lateral ventricles: an anterior and a posterior horn on each side, asymmetric."""
     parts = []
     for side in (-1, 1):
         w = wide * canvas.between(0.75, 1.25)
@@ -106,7 +106,7 @@ def _ventricles(canvas: Canvas, cx: float, cy: float, wide: float) -> Float[ndar
 
 
 def _glioma(canvas: Canvas, x: float, y: float) -> Float[ndarray, "h w"]:
-    """Measure the distance to a lesion with fingers along the white matter."""
+    """Return the distance to a lesion that extends along the white matter."""
     between = canvas.between
     area = float(np.interp(between(0, 1), *_AREA))
     ratio = between(1.0, 2.2)
@@ -118,7 +118,7 @@ def _glioma(canvas: Canvas, x: float, y: float) -> Float[ndarray, "h w"]:
 def _abnormal(
     canvas: Canvas, tissue: Float[ndarray, "h w 3"], lesion: Float[ndarray, "h w"], softness: float
 ) -> Float[ndarray, "h w 3"]:
-    """Give a lesion its signal, sometimes with a cyst or with a part that takes up contrast."""
+    """Add a lesion's signal, sometimes with a cyst or an enhancing part."""
     between = canvas.between
     body = inside(lesion + softness * 0.5, softness) * np.clip(1 + canvas.cloud(7, 4) * 0.25, 0.3, 1.5)
     change = rgb(-between(0.03, 0.18), between(0.16, 0.45), -between(0.0, 0.15))
@@ -135,7 +135,7 @@ def _abnormal(
 def _scan(
     canvas: Canvas, tissue: Float[ndarray, "h w 3"], head: Float[ndarray, "h w"], brain: Float[ndarray, "h w"]
 ) -> Float[ndarray, "h w 3"]:
-    """Wrap the brain in skull and scalp, shade it by the coils and scale each sequence as its scanner did."""
+    """Add skull and scalp, coil inhomogeneity, and the intensity scale of each sequence."""
     between = canvas.between
     skull = rgb(0.12, 0.08, 0.12) + canvas.field(30)[..., None] * 0.03
     rim = np.clip(1 + canvas.field(7) * 0.2, 0.4, 1.5)[..., None] * _FAT

@@ -1,11 +1,12 @@
-"""A dermoscopic picture of a pigmented skin lesion.
+"""Synthetic dermoscopic images of a pigmented skin lesion.
 
-Light loses a share of itself in pigment, wavelength by wavelength, so a lesion multiplies the skin below it:
+Pigment absorbs a share of the light at each wavelength, so a lesion multiplies the colour of the skin below it:
 
     lesion = skin * exp(-density * absorption),    absorption of melanin about (0.25, 0.7, 1) in R, G, B,
 
-with less red lost in blood and more in the blue-white veil of deep pigment. Over it lie hair, gel, rulers and the round
-field of the dermoscope. Sizes follow the quantiles of dermoscopic sets: 1 % to 70 % of the picture, half below 13 %.
+with less absorption of red in blood and more in the blue-white veil of deep pigment. Hair, gel, rulers and the round field of the
+dermoscope are drawn on top. Lesion sizes follow the quantiles of dermoscopic data sets: 1 % to 70 % of the image, half
+below 13 %.
 """
 
 from math import cos, pi, sin, sqrt
@@ -28,7 +29,7 @@ _STICKERS = ((0.1, 0.5, 0.85), (0.95, 0.8, 0.2), (0.25, 0.65, 0.35), (0.85, 0.3,
 
 
 def skin_lesion(canvas: Canvas) -> Scene:
-    """Paint one lesion on skin: label 1."""
+    """Draw one lesion on skin: label 1."""
     between = canvas.between
     area = float(np.interp(between(0, 1), *_AREA))
     ratio = between(1.0, 1.4) if area > 0.3 or canvas.chance(0.7) else between(1.4, 2.2)
@@ -49,7 +50,7 @@ def skin_lesion(canvas: Canvas) -> Scene:
 
 
 def _skin(canvas: Canvas) -> Float[ndarray, "h w 3"]:
-    """Mix pale, pink, tan and grey skin, with blotches, freckles and fine lines."""
+    """Draw pale, pink, tan or grey skin, with blotches, freckles and fine lines."""
     between = canvas.between
     red = float(np.clip(canvas.rng.normal(0.78, 0.12), 0.45, 0.98))
     pink, tan = between(0.02, 0.30), between(-0.02, 0.14)
@@ -60,7 +61,7 @@ def _skin(canvas: Canvas) -> Float[ndarray, "h w 3"]:
         brown += np.maximum(canvas.cloud(14, 2) - between(0.7, 1.6), 0) * between(0.05, 0.25)
     fine = canvas.field(96, 40) * canvas.field(5) + canvas.field(40, 96) * canvas.field(5) + canvas.field(128)
     brown += fine * between(0.003, 0.022)
-    for _ in range(int(canvas.rng.poisson(0.35))):  # a bystander that is not the lesion
+    for _ in range(int(canvas.rng.poisson(0.35))):  # a second spot that is not the lesion
         spot = canvas.blob(between(0, 1), between(0, 1), between(0.008, 0.025), between(0.008, 0.025), rough=0.2)
         brown += inside(spot, 0.01) * between(0.1, 0.6) * (np.hypot(canvas.x - 0.5, canvas.y - 0.5) > 0.3)
     return tone * np.exp(-flush[..., None] * _BLOOD - brown[..., None] * _MELANIN)
@@ -106,7 +107,7 @@ def _absorption(
 
 
 def _light(canvas: Canvas) -> Float[ndarray, "h w 3"]:
-    """Shade the picture: an uneven lamp, and for some devices the dark edge of a round field."""
+    """Add uneven illumination and, for some devices, the dark edge of a round field."""
     between = canvas.between
     radius = np.hypot(canvas.x - between(0.42, 0.58), canvas.y - between(0.42, 0.58))
     lamp = 1 - between(0.0, 0.55) * radius**2 + (canvas.x - 0.5) * between(-0.12, 0.12)
@@ -120,7 +121,7 @@ def _light(canvas: Canvas) -> Float[ndarray, "h w 3"]:
 def _overlay(
     canvas: Canvas, picture: Float[ndarray, "h w 3"], border: Float[ndarray, "h w"]
 ) -> Float[ndarray, "h w 3"]:
-    """Lay on top what is not skin: hair, gel bubbles, glints, a ruler, ink, a sticker."""
+    """Draw artefacts: hair, gel bubbles, reflections, a ruler, ink, a sticker."""
     between = canvas.between
     if canvas.chance(0.5):
         count = canvas.whole(1, 12) if canvas.chance(0.75) else canvas.whole(15, 60)
@@ -154,7 +155,7 @@ def _overlay(
 
 
 def _ruler(canvas: Canvas) -> list[Line]:
-    """Lay a millimetre scale near an edge: ticks, some of them longer, and perhaps a base line."""
+    """Draw a millimetre scale near an edge: ticks, some of them longer, and sometimes a base line."""
     between = canvas.between
     angle = pi / 2 * canvas.whole(0, 2) + canvas.rng.normal(0, 0.12)
     along = np.array([cos(angle), sin(angle)])

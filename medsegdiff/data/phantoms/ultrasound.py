@@ -1,12 +1,11 @@
-"""B-mode ultrasound: a lesion of the breast, a nodule of the thyroid.
+"""Synthetic B-mode ultrasound: a breast lesion and a thyroid nodule.
 
 A scan line adds up the echoes of many scatterers smaller than a wavelength. Their sum is a complex Gaussian, so where
 tissue returns the amplitude sigma the envelope is Rayleigh distributed, and the screen shows its logarithm:
 
     grey = gain + range * log(sigma * |n|),    n a complex Gaussian as wide as the beam, wider across than along it.
 
-Painters therefore work in decibels: tissue, layers, shadows behind what absorbs and brighter bands behind what does not
-are terms of one sum.
+Images are therefore computed in decibels: tissue, layers, shadowing and enhancement are terms of one sum.
 
 References:
     Speckle in ultrasound B-mode scans (Burckhardt, 1978)
@@ -26,7 +25,7 @@ _AREA = ((0, 0.1, 0.5, 0.75, 0.95, 1), (0.004, 0.012, 0.06, 0.13, 0.3, 0.42))  #
 
 
 def breast_ultrasound(canvas: Canvas) -> Scene:
-    """Paint a breast between two black bars: label 1 the lesion."""
+    """Draw a breast between two black bars: label 1 lesion."""
     between = canvas.between
     tall = between(0.62, 0.98)
     top = (1 - tall) / 2
@@ -56,7 +55,7 @@ def breast_ultrasound(canvas: Canvas) -> Scene:
 
 
 def thyroid_nodule(canvas: Canvas) -> Scene:
-    """Paint a crop around a nodule: label 1."""
+    """Draw a crop around a nodule: label 1."""
     between = canvas.between
     area, ratio = between(0.13, 0.5), between(0.85, 1.45)
     a = sqrt(area * ratio / pi)
@@ -95,7 +94,7 @@ def thyroid_nodule(canvas: Canvas) -> Scene:
 
 
 def _breast_layers(canvas: Canvas, down: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
-    """Stack skin, fat with its septa, gland, and the muscle and ribs behind, in decibels."""
+    """Return the layers in decibels: skin, fat with septa, gland, muscle and ribs."""
     between = canvas.between
     wavy = down + canvas.field(4) * 0.03
     gland, wall = between(0.12, 0.35), between(0.55, 0.95)
@@ -127,13 +126,13 @@ def _below(canvas: Canvas, shape: Float[ndarray, "h w"], gain: float) -> Float[n
 def _screen(
     canvas: Canvas, decibels: Float[ndarray, "h w"], rows: tuple[float, float], columns: tuple[float, float]
 ) -> Float[ndarray, "h w"]:
-    """Turn echo strength into grey through speckle and the logarithm; the cells are the beam's resolution."""
+    """Convert echo strength to grey values with speckle and log compression; the cells are the resolution of the beam."""
     between = canvas.between
     cells = int(between(*rows)), int(between(*columns))
-    scan = Canvas(256, canvas.rng)  # interference is no average: it happens at one size, whatever the picture's
+    scan = Canvas(256, canvas.rng)  # speckle is computed at a fixed size, whatever the size of the image
     real, imaginary = scan.field(*cells), scan.field(*cells)
     speckle = canvas.resample(10 * np.log10(real * real + imaginary * imaginary + 0.35) - 2)
     coarse = canvas.field(cells[0] // 3, cells[1] // 3) * between(0.3, 1.6)  # scatterers come in clusters
     fine = canvas.field(256) * between(0.2, 1.0)
     shown = (decibels + speckle * between(0.6, 1.2) + coarse + fine) / between(26, 42)
-    return np.logaddexp(0, (between(0.24, 0.4) + shown) * 12) / 12  # the screen's black is reached softly
+    return np.logaddexp(0, (between(0.24, 0.4) + shown) * 12) / 12  # smooth clipping at black
