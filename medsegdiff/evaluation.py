@@ -1,10 +1,9 @@
-"""Score a stream of segmentations against their truths: one table, one JSON.
+"""Evaluate a stream of segmentations against their ground truth.
 
-The network stays outside: whoever has one yields `Scored` samples, and what is read here is let go again. A case is a
-sample, or, with a pattern for its name, all slices of one volume, scored as the volume they are: Dice of the stack is
-the Dice of summed areas, which the mean of the slices' Dice is not.
+The caller yields `Scored` samples one by one; they are not kept. A case is one sample or, with a pattern for its name,
+all slices of one volume, scored in 3-D: the Dice of the stack, not the mean of the slices' Dice.
 
-Means are taken over the cases whose truth has the class, then over the classes, each counting alike.
+Means are over the cases whose ground truth has the class, then over classes with equal weight.
 """
 
 import math
@@ -25,22 +24,22 @@ __all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One picture or slice, segmented, with its truth."""
+    """One segmented image or slice, with its ground truth."""
 
     name: str  # of the file
-    labels: Integer[np.ndarray, "h w"]  # the mask, 0 background, 1..K
+    labels: Integer[np.ndarray, "h w"]  # predicted mask, 0 background, 1..K
     probability: Float[np.ndarray, "_ h w"]  # (K + 1, h, w), background first
     truth: Integer[np.ndarray, "_ _"]
-    seconds: float  # from picture to mask
+    seconds: float  # time from input to mask
     spacing_mm: tuple[float, float] | None = None  # row, column
-    distance_mm: float | None = None  # to the next slice of the same volume; None: what `evaluate` is told
-    members: Integer[np.ndarray, "_ h w"] | None = None  # each member's own mask, to compare with the readers'
-    readers: Integer[np.ndarray, "_ h w"] | None = None  # several readers' masks of the picture
+    distance_mm: float | None = None  # to the next slice of the volume; None: the argument of `evaluate`
+    members: Integer[np.ndarray, "_ h w"] | None = None  # masks of the members, to compare with the readers'
+    readers: Integer[np.ndarray, "_ h w"] | None = None  # masks of several readers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class over all cases whose truth has it; nan where there is none."""
+    """Scores of one class over all cases whose ground truth has it; nan if there is none."""
 
     name: str
     dice: float
@@ -48,25 +47,25 @@ class ClassScore:
     iou: float
     hd95: float
     ece: float  # over all pixels of all cases
-    n: int  # cases whose truth has the class
-    empty: int  # cases whose truth does not
-    false_positives: int  # of those, the ones where it was found all the same
+    n: int  # cases whose ground truth has the class
+    empty: int  # cases whose ground truth does not
+    false_positives: int  # of those, the cases where it was predicted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All scores of one run; evaluations of two shares of the data add up to that of both."""
+    """All scores of one run; evaluations of disjoint data can be joined."""
 
     class_names: tuple[str, ...]
     scores: tuple[CaseScore, ...]  # one per case
     reliability: Reliability  # of all pixels
-    seconds: tuple[float, ...]  # one per picture or slice
+    seconds: tuple[float, ...]  # one per image or slice
     unit: str  # of HD95: "mm" or "pixels"
-    against: tuple[ReaderScore, ...] = ()  # members beside readers, one per picture that has members
-    shares: Reliability | None = None  # of all pixels of pictures with several readers, against their share
-    several: bool = False  # whether there are several readers; else every picture has its one reference mask
-    patient: str = ""  # pattern of the patient in the pictures' names; intervals are over patients
-    settings: Mapping[str, object] = field(default_factory=dict)  # what the run was made with, for the record
+    against: tuple[ReaderScore, ...] = ()  # members against readers, one per image with members
+    shares: Reliability | None = None  # of images with several readers, against their share
+    several: bool = False  # whether there are several readers instead of one reference mask
+    patient: str = ""  # pattern of the patient in image names; intervals are then over patients
+    settings: Mapping[str, object] = field(default_factory=dict)  # settings of the run, stored with the results
     seed: int = 0  # of the bootstrap
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
@@ -89,7 +88,7 @@ class Evaluation:
 
     @property
     def per_class(self) -> tuple[ClassScore, ...]:
-        """Means over cases, class by class."""
+        """Means over cases, per class."""
         return tuple(
             ClassScore(
                 name=name,
@@ -118,7 +117,7 @@ class Evaluation:
         return [found[1] if (found := re.search(self.patient, name)) else name for name in names]
 
     def reader_scores(self) -> dict[str, object]:
-        """Members beside readers: means over pictures, their intervals, and the same by how many readers marked anything."""
+        """Members against readers: means over images with intervals, and by the number of readers who marked anything."""
         if not self.against:
             return {}
         names = ("ged", "hm_iou", "dice_majority", "dice_best_match", "diversity", "reader_diversity", "brier")
@@ -145,17 +144,17 @@ class Evaluation:
 
     @property
     def empty_truth(self) -> float:
-        """Share of false positives among all (case, class) whose truth is empty; nan if there are none."""
+        """Share of false positives among all (case, class) with an empty ground truth; nan if there are none."""
         return mean([float(f) for s in self.scores for f, e in zip(s.false_positive, s.empty_truth, strict=True) if e])
 
     @property
     def worst(self) -> tuple[str, ...]:
-        """Names of the tenth of the cases with the lowest Dice (mean over classes), at least one, the worst first."""
+        """Names of the tenth of the cases with the lowest Dice (mean over classes), at least one, lowest first."""
         ranked = sorted((m, s.name) for s in self.scores if not math.isnan(m := mean(s.dice)))
         return tuple(name for _, name in ranked[: math.ceil(len(ranked) / 10)])
 
     def to_json(self) -> dict[str, object]:
-        """Give plain dictionaries, lists, numbers and words, ready for `json.dump`; what is not known (nan) is None."""
+        """Return plain JSON types for `json.dump`; nan becomes None."""
         classes = self.per_class
         pixels = self.reliability
         bins = zip(self.class_names, pixels.confidence, pixels.frequency, pixels.count, strict=True)
@@ -180,7 +179,7 @@ class Evaluation:
 
 
 def plain(value: object) -> object:
-    """Turn nested mappings, lists and tuples into JSON types; what is not known (nan) or has no bound is None."""
+    """Convert nested mappings, lists and tuples to JSON types; nan and infinity become None."""
     match value:
         case Mapping():
             return {str(k): plain(v) for k, v in value.items()}
@@ -194,7 +193,7 @@ def plain(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """What scoring a case needs of a sample: two bytes a pixel, not the probabilities."""
+    """The part of a sample that scoring a case needs: labels, without probabilities."""
 
     name: str
     labels: UInt8[np.ndarray, "h w"]
@@ -204,9 +203,9 @@ class _Slice:
 
 
 def case_of(name: str, group: re.Pattern[str] | None) -> str:
-    """Read a case off a file name: the pattern's first group, or the name itself without a pattern.
+    """Return the case of a file name: the pattern's first group, or the name itself without a pattern.
 
-    A pattern without a group counts as a whole. Samples sorted by their case reach `evaluate` case by case.
+    A pattern without a group matches as a whole.
 
     Raises:
         ValueError: if the pattern does not occur in the name.
@@ -231,21 +230,20 @@ def evaluate(
     settings: Mapping[str, object] | None = None,
     patient: str = "",
 ) -> Evaluation:
-    """Score samples one by one; only the label maps of one case are in memory at a time.
+    """Score samples one by one, keeping only the label maps of one case in memory.
 
     Arguments:
-        samples: any iterable; the slices of a case must follow one another.
+        samples: any iterable; the slices of a case must be consecutive.
         class_names: of 1..K.
-        group: pools the slices of a case into a volume, in the natural order of their names (slice2 before slice10).
-        slice_distance: between two slices that follow one another, in mm if the samples have a spacing; samples that
-            know theirs keep it.
+        group: pattern that joins the slices of a case to a volume, in natural order of their names (slice2 before slice10).
+        slice_distance: between consecutive slices, in mm if the samples have a spacing; for samples without their own.
         seed: of the bootstrap.
-        settings: plain values, kept for the record.
+        settings: plain values, stored with the results.
         patient: pattern of the patient in the names; intervals are then over patients, not pictures.
 
     Raises:
-        ValueError: for no samples, a case in two places, slices of two sizes, a spacing that only some samples have,
-            or a truth with other labels or another size than the mask.
+        ValueError: no samples, a case that is not consecutive, slices of different sizes, a spacing for some samples only, or a
+            ground truth with other labels or another size than the mask.
     """
     classes = len(class_names)
     total = reliability(np.zeros((classes + 1, 0)), np.zeros(0, np.uint8))
@@ -330,7 +328,7 @@ def _score(name: str, stack: list[_Slice], classes: int, slice_distance: float |
 
 
 def joined(shares: Sequence[Evaluation]) -> Evaluation:
-    """Add up the shares of several processes, of which each scored every n-th case, in the order of one process alone."""
+    """Join the evaluations of several processes, each of every n-th case, in the order of a single process."""
     total = shares[0]
     for share in shares[1:]:
         total = total + share
@@ -339,7 +337,7 @@ def joined(shares: Sequence[Evaluation]) -> Evaluation:
 
 
 def table(evaluation: Evaluation) -> str:
-    """Lay an evaluation out as a Markdown table, one row per class and one for their mean, and one line below it."""
+    """Return an evaluation as a markdown table, one row per class and one for their mean, with a line of notes."""
     classes = evaluation.per_class
     rows = [
         f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.unit}) | ECE | cases |",

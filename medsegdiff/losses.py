@@ -1,14 +1,14 @@
-"""What is minimised.
+"""The training objective.
 
     L_t = L_noise,t + 1[t mod alpha = 0] ( L_dice + beta L_ce )                                V2 loss, per sample
 
 L_noise is the squared error of epsilon or v; with parametrisation x_0 it is the cross-entropy of the logits, whose minimiser
-is the posterior mean just as squared error's is (see `schedule`). L_dice and L_ce judge the condition network's own mask,
-the anchor; V1 has none and is trained by L_noise alone. With a learned variance the variational bound of Improved DDPM
-joins, its mean detached (F11). A plain U-Net has no noise to see through: its loss is L_dice + beta L_ce on every sample.
+is the posterior mean, as for the squared error (see `schedule`). L_dice and L_ce supervise the anchor, the condition
+network's mask; V1 has none and is trained with L_noise only. With a learned variance the variational bound of Improved
+DDPM is added, its mean detached (F11). The loss of a plain U-Net is L_dice + beta L_ce on every sample.
 
-Where several readers marked a picture, the noise loss of a sample is of one reader's mask, drawn at random, so the minimiser is
-the distribution of masks; the anchor and a plain U-Net learn the readers' share of each pixel.
+If several readers annotated an image, the noise loss of a sample uses the mask of one reader, chosen at random, so the
+model learns the distribution of masks; the anchor and a plain U-Net learn the share of readers at each pixel.
 
 A picture's loss is a mean over pixels, most of them easy, so large targets outweigh small ones. With `balance` p it is weighed by
 
@@ -39,7 +39,7 @@ __all__ = ["Loss", "Objective", "soft_dice_loss"]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The total of a batch and its parts, each a mean over samples; parts that do not apply are zero."""
+    """The total loss of a batch and its terms, each a mean over samples; terms that do not apply are zero."""
 
     total: Float[Tensor, ""]
     noise: Float[Tensor, ""]
@@ -58,15 +58,15 @@ def drawn_readers(
 
 
 class Objective(nn.Module):
-    """A network and how it is judged: one forward from a batch to its loss.
+    """A network with its loss; `forward` maps a batch to the loss.
 
     Arguments:
         model: the denoiser, or a plain U-Net.
         diffusion: schedule, scale and parametrisation.
         alpha: the anchor is supervised on samples whose t is a multiple of it.
         beta: weight of the anchor's cross-entropy.
-        dice: weight of soft Dice on x_0 beside the noise loss (F29); 0 is the papers.
-        anchor_dice: weight of L_dice; 0 leaves the anchor to the cross-entropy alone (F34).
+        dice: weight of soft Dice on x_0 beside the noise loss (F29); 0 as in the papers.
+        anchor_dice: weight of L_dice; 0 trains the anchor with cross-entropy only (F34).
         balance: p, of a picture's weight; 0 weighs all alike (F36).
     """
 
@@ -95,17 +95,16 @@ class Objective(nn.Module):
         eps: Float[Tensor, "b k h w"] | None = None,
         trajectory: Int[Tensor, "b n"] | None = None,
     ) -> Loss:
-        """Noise the masks, ask the network, judge the answer and the anchor.
+        """Noise the masks, run the network and compute the loss.
 
-        Each of the i images may be seen under several draws of noise, b = i * draws, consecutively; the condition
-        network still looks at it once. A sample with a walk, falling times above its t, is unrolled (F28): its x_t is where
-        the network itself gets to by DDIM from eps, and the truth only judges it. A row of -1 is no walk.
+        Each of the i images may have several samples of noise, b = i * draws, consecutively; the condition network runs once per
+        image. A sample with a row of descending times above its t is unrolled (F28): its x_t is reached by DDIM from eps with the
+        network itself, and the ground truth is used in the loss only. A row of -1 means no unrolling.
 
         With several readers, labels (i, r, h, w), draw j of a picture is of reader j mod r: batches bring the readers of each
         picture in an order drawn at random. The anchor learns their share.
 
-        Without t and eps the network is asked for its opinion of the image alone: a plain U-Net, which has no other, and
-        V2 while its anchor is learnt first (F30).
+        Without t and eps only the anchor is trained: for a plain U-Net, and for V2 while the anchor is trained first (F30).
         """
         condition = self.model.encode(image)
         if t is None or eps is None:
@@ -131,7 +130,7 @@ class Objective(nn.Module):
         return Loss(noise + variance + self.anchor_dice * dice + self.beta * ce, noise, dice, ce, variance)
 
     def _anchor(self, condition: Condition, labels: Tensor, due: Float[Tensor, " i"]) -> tuple[Tensor, Tensor]:
-        """Dice loss and cross-entropy of the condition network's own mask, each sample weighed by how often it is due."""
+        """Dice loss and cross-entropy of the condition network's own mask, weighted per sample."""
         (logits,) = condition.anchor_logits
         readers = labels.unsqueeze(1) if labels.ndim == 3 else labels
         each = [(soft_dice_loss(logits, one), self._cross_entropy(logits, one)) for one in readers.unbind(1)]

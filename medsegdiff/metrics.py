@@ -1,24 +1,25 @@
 """Overlap of a mask with its ground truth, and calibration of probabilities.
 
-Prediction A, truth B, one class at a time, in a picture or in a volume:
+For prediction A and ground truth B of one class, in an image or a volume:
 
     Dice  2 |A & B| / (|A| + |B|)
     IoU   |A & B| / |A | B|
     HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
 
-A class that the truth does not have cannot be overlapped: its three scores are nan, whatever the prediction says, and
-a prediction that finds it is a false positive, counted apart. A class that the truth has and the prediction misses
-scores 0, 0 and the longest distance the picture holds, its diagonal: an infinity would swallow every mean it enters.
+If a class is absent from the ground truth, its three scores are nan, and a prediction that has it counts as a false
+positive. If a
+class is present and the prediction misses it, Dice and IoU are 0 and HD95 is the diagonal of the image, so that means
+stay finite.
 
-Calibration asks whether pixels given probability p of a class are that class in a share p of cases. Over bins i of n_i
+Calibration compares the predicted probability of a class with its observed frequency. Over bins i of n_i
 of the n pixels, with mean probability p_i and observed share f_i,
 
     ECE    sum_i n_i / n |f_i - p_i|
 
-class by class over 1..K, then the mean. All pixels count, so the easy background pulls it towards zero: compare it
-between predictors on the same pictures, never between data sets.
+per class over 1..K, then the mean. All pixels count, so easy background lowers it: compare it between models on the same
+images, not between data sets.
 
-Members beside several readers: `multi_reader`.
+For ensembles and several readers see `multi_reader`.
 
 References:
     Distance maps (Maurer et al., 2003), https://doi.org/10.1109/TPAMI.2003.1177156, by SimpleITK
@@ -50,25 +51,25 @@ __all__ = [
 
 
 def mean(values: Sequence[float]) -> float:
-    """Average what is not nan; nan if nothing is left."""
+    """Return the mean of the values that are not nan; nan if there are none."""
     known = [v for v in values if not math.isnan(v)]
     return math.fsum(known) / len(known) if known else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """One case against its truth; every tuple has one entry per class 1..K."""
+    """Scores of one case; every tuple has one entry per class 1..K."""
 
     name: str
-    dice: tuple[float, ...]  # in [0, 1]; nan where the truth is empty, as in the next two
+    dice: tuple[float, ...]  # in [0, 1]; nan if the ground truth is empty, as in the next two
     iou: tuple[float, ...]  # in [0, 1]
-    hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal where the prediction is empty
-    empty_truth: tuple[bool, ...]  # the truth has no pixel of this class
+    hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal if the prediction is empty
+    empty_truth: tuple[bool, ...]  # the ground truth has no pixel of this class
     false_positive: tuple[bool, ...]  # ... and the prediction has one
 
 
 def dice(prediction: Integer[np.ndarray, "..."], truth: Integer[np.ndarray, "..."], classes: int) -> tuple[float, ...]:
-    """Compute the Dice of each class 1..K; nan where the truth has no pixel of the class, as in `score`."""
+    """Compute the Dice of each class 1..K; nan if the ground truth has no pixel of the class, as in `score`."""
     pairs = ((prediction == label, truth == label) for label in range(1, classes + 1))
     return tuple(binary_dice(a, b) if b.any() else math.nan for a, b in pairs)
 
@@ -95,13 +96,13 @@ def hd95(a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"], spacing: Se
 
 
 def _edge(mask: Bool[np.ndarray, "*size"]) -> Bool[np.ndarray, "*size"]:
-    """Find the pixels with a side neighbour outside the mask; nothing of the mask may touch the array's border."""
+    """Return the boundary pixels of a mask (6- or 4-neighbourhood); the mask must not touch the border of the array."""
     sides = [np.roll(mask, step, axis) for axis in range(mask.ndim) for step in (-1, 1)]
     return mask & ~np.logical_and.reduce(sides)
 
 
 def _distance_to(edge: Bool[np.ndarray, "*size"], spacing: Sequence[float]) -> Float[np.ndarray, "*size"]:
-    """Measure how far each pixel is from the nearest pixel of an edge."""
+    """Return the distance of each pixel to the nearest boundary pixel."""
     image = sitk.GetImageFromArray(edge.astype(np.uint8))
     image.SetSpacing(tuple(reversed(spacing)))
     return np.abs(
@@ -116,7 +117,7 @@ def score(
     classes: int,
     spacing: Sequence[float] | None = None,
 ) -> CaseScore:
-    """Score a label image (h, w) or volume (slices, h, w) against the truth.
+    """Score a label image (h, w) or volume (slices, h, w) against the ground truth.
 
     Arguments:
         name: of the case.
@@ -156,14 +157,14 @@ def _overlap(
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How often each class is there where it is given a probability: sums, so that pictures add up one by one.
+    """Histograms of predicted probability and observed frequency per class; results of several images can be added.
 
     Bin i of n holds the probabilities in [i / n, (i + 1) / n), the last one also 1.
     """
 
     count: Int64[np.ndarray, "classes bins"]  # pixels
-    probability: Float[np.ndarray, "classes bins"]  # sum over them of what was said
-    positive: Float[np.ndarray, "classes bins"]  # number of them that are the class, or sum of the readers' shares
+    probability: Float[np.ndarray, "classes bins"]  # sum of the predicted probabilities
+    positive: Float[np.ndarray, "classes bins"]  # number of pixels of the class, or sum of the readers' shares
 
     def __add__(self, other: "Reliability") -> "Reliability":
         return Reliability(
@@ -172,12 +173,12 @@ class Reliability:
 
     @property
     def confidence(self) -> Float[np.ndarray, "classes bins"]:
-        """Mean probability in each bin; nan where a bin is empty."""
+        """Mean probability in each bin; nan for empty bins."""
         return self._per_pixel(self.probability)
 
     @property
     def frequency(self) -> Float[np.ndarray, "classes bins"]:
-        """Share of the pixels in each bin that are the class; nan where a bin is empty."""
+        """Observed frequency in each bin; nan for empty bins."""
         return self._per_pixel(self.positive)
 
     @property
@@ -196,9 +197,9 @@ def reliability(
     truth: Integer[np.ndarray, "*size"] | Integer[np.ndarray, "r *size"],
     bins: int = 15,
 ) -> Reliability:
-    """Sort the probabilities (K + 1, ...) of one picture into bins, class by class, with what is true of them.
+    """Return the reliability of the probabilities (K + 1, ...) of one image.
 
-    Of several readers, a truth with one axis more, the share who marked the pixel is counted.
+    With several readers (a ground truth with one more axis) the share of readers counts.
     """
     shape = len(probability) - 1, bins
     readers = truth[None] if truth.ndim == probability.ndim - 1 else truth
@@ -214,7 +215,7 @@ def reliability(
 def expected_calibration_error(
     probability: Float[np.ndarray, "_ *size"], truth: Integer[np.ndarray, "*size"], bins: int = 15
 ) -> float:
-    """Measure how far the probabilities (K + 1, ...) of one picture are from the observed shares: mean ECE of 1..K."""
+    """Return the ECE of the probabilities (K + 1, ...) of one image, averaged over the classes 1..K."""
     return mean(reliability(probability, truth, bins).ece)
 
 
@@ -238,11 +239,11 @@ def bootstrap_interval(
     resamples: int = 1000,
     groups: Sequence[str] = (),
 ) -> tuple[float, float]:
-    """Bound the mean of what is not nan by the percentile bootstrap over cases; (nan, nan) below two cases.
+    """Return the percentile bootstrap interval, over cases, of the mean without nan; (nan, nan) below two cases.
 
-    A case may be one value or one per class; of several the mean is taken over cases first, then over classes. With
-    `groups`, one name per case, whole groups are drawn (the cluster bootstrap): pictures of one patient are no independent
-    cases.
+    A case may be one value or one per class; with several, the mean is taken over cases first, then over classes. With
+    `groups`, one name per case, whole groups are resampled (cluster bootstrap), because images of one patient are not
+    independent.
     """
     if groups:
         return _grouped_interval(np.array(values, float), groups, seed, level, resamples)
@@ -251,7 +252,7 @@ def bootstrap_interval(
     if len(known) < 2:
         return math.nan, math.nan
     generator = np.random.default_rng(seed)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be in no case of a resample
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be absent from a resample
         means = [
             np.nanmean(np.nanmean(known[generator.integers(0, len(known), len(known))], 0)) for _ in range(resamples)
         ]

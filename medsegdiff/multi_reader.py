@@ -1,4 +1,4 @@
-"""Compare the members of an ensemble with several readers' masks of one picture, as two sets of masks.
+"""Compare an ensemble with several readers' masks of one image, as two sets of masks.
 
 Members S_1 ... S_m, readers Y_1 ... Y_n, distance d(A, B) = 1 - IoU(A, B). Neither set is ordered, and two empty masks agree
 fully: IoU = Dice = 1, d = 0. Means over pairs include a mask with itself (V-statistics), as in the published code.
@@ -37,7 +37,7 @@ __all__ = ["ReaderScore", "diversity", "energy_distance", "hungarian_iou", "pair
 
 @dataclass(frozen=True, slots=True)
 class ReaderScore:
-    """One picture's members against its readers; nan where a value is not defined."""
+    """Scores of one image's members against its readers; nan if a value is not defined."""
 
     name: str
     members: int
@@ -111,10 +111,10 @@ def score_readers(
     readers: Integer[np.ndarray, "n h w"],
     majority: Integer[np.ndarray, "h w"],
 ) -> ReaderScore:
-    """Score one picture.
+    """Score one image.
 
     Arguments:
-        name: of the picture.
+        name: of the image.
         labels: the fused mask, 0 background, 1..K.
         probability: the members' mean, (K + 1, h, w), background first.
         members: their label images.

@@ -1,10 +1,10 @@
-"""A picture in, a mask at the picture's own size out.
+"""Segment an image: from a picture to a mask at the same size.
 
-    picture --squeeze--> image --encode once--> condition --denoise members x steps--> x_0 --fuse--> labels
+    picture --resize--> image --encode once--> condition --denoise members x steps--> x_0 --fuse--> labels
 
-`Segmenter.run` is the whole journey as an iterator: first a `Start` (the anchor is there before any denoising), then one
-`Step` per denoising step, last a `Segmentation`. Whoever holds the iterator may look, show, or stop. With 0 steps the anchor
-is the result, as the only member; a plain U-Net has nothing else.
+`Segmenter.run` is an iterator: it yields a `Start`, which has the anchor, then one `Step` per denoising step, and finally a
+`Segmentation`. The caller may stop at any time. With 0 steps the result is the anchor, as the only member; so it is for a plain
+U-Net.
 """
 
 import time
@@ -37,40 +37,40 @@ __all__ = ["Segmentation", "Segmenter", "Start", "versions"]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is known before the first denoising step."""
+    """The state before the first denoising step."""
 
-    image: Float[Tensor, "1 c s s"]  # what the network sees, in [-1, 1]
+    image: Float[Tensor, "1 c s s"]  # input of the network, in [-1, 1]
     geometry: Geometry
     condition: Condition
-    anchor: tuple[Float[Tensor, "1 _ s s"], ...]  # class probabilities by the condition network alone; V1 has none
-    times: tuple[int, ...]  # the training steps that will be visited, noisiest first; none without denoising
+    anchor: tuple[Float[Tensor, "1 _ s s"], ...]  # class probabilities of the condition network; V1 has none
+    times: tuple[int, ...]  # timesteps of the trajectory, descending; empty without denoising
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """The result of one run, at the size of the picture it came from."""
+    """The result of one run, at the size of the input."""
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
     probability: Float32[np.ndarray, "_ h w"]  # (K + 1, h, w), the members' mean, background first, in [0, 1]
-    disagreement: Float32[np.ndarray, "h w"]  # >= 0; how far members differ, which is not how wrong they are
+    disagreement: Float32[np.ndarray, "h w"]  # >= 0; variation between members, which is not the error
     members: UInt8[np.ndarray, "m h w"]  # each member's own label image
-    quality: tuple[MemberQuality, ...]  # STAPLE's estimate for each member, where it made one
+    quality: tuple[MemberQuality, ...]  # STAPLE's estimate for each member, if there is one
     anchor: tuple[UInt8[np.ndarray, "h w"], ...]  # the condition network's label image (V2, plain U-Net), else empty
     settings: RunSettings
     domain: Domain
     digest: str  # sha256 of the weights
-    dtype: str  # of the heavy arithmetic: "float32" or "bfloat16"
+    dtype: str  # of convolutions and matrix products: "float32" or "bfloat16"
     spacing_mm: tuple[float, float] | None  # (row, column)
-    ref: ImageRef  # which picture it was
+    ref: ImageRef  # identifies the input
     seconds: float
 
     @property
     def mask(self) -> np.ndarray:
-        """All foreground classes together: (h, w) bool."""
+        """The union of all foreground classes: (h, w) bool."""
         return self.labels > 0
 
     def areas(self) -> dict[str, dict[str, float]]:
-        """Area of each class in pixels, as a share of the picture and, where spacing is known, in mm^2."""
+        """Return the area of each class in pixels, as a share of the image and, if the spacing is known, in mm^2."""
         row, column = self.spacing_mm or (0.0, 0.0)
         return {
             name: {"pixels": int(n), "share": n / self.labels.size}
@@ -80,7 +80,7 @@ class Segmentation:
         }
 
     def sidecar(self) -> dict[str, Any]:
-        """All that is needed to obtain this mask again from the same picture, as plain JSON types."""
+        """Return everything needed to reproduce this mask from the same image, as plain JSON types."""
         return {
             "settings": asdict(self.settings),
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
@@ -95,18 +95,18 @@ class Segmentation:
 
 
 def versions() -> dict[str, str]:
-    """Name the versions of what computes."""
+    """Return the versions of the numerical libraries."""
     return {name: version(name) for name in ("torch", "numpy", "SimpleITK")}
 
 
 class Segmenter:
-    """A checkpoint ready to run. It has no mutable state: any number of runs may share one.
+    """Run a checkpoint. A segmenter has no mutable state and can be shared by any number of runs.
 
     Arguments:
         checkpoint: what `checkpoint.load` returns.
         device: "auto", "cpu", "cuda", "cuda:1" ...
-        dtype: of the heavy arithmetic; by default what the device multiplies fastest.
-        compile: let torch.compile fuse the network, which takes a minute at the first step of every shape.
+        dtype: of convolutions and matrix products; by default the fastest on the device.
+        compile: use torch.compile, which takes a minute at the first step of every shape.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class Segmenter:
         return cls(load(resolve(str(source), revision)), device)
 
     def resolve_settings(self, settings: RunSettings) -> RunSettings:
-        """Fill in what the checkpoint decides, and refuse what it cannot run.
+        """Complete and validate settings for this checkpoint.
 
-        A plain U-Net takes no steps, whatever is asked; without steps there is one member, since nothing is drawn. Where
-        nothing is denoised, or there is no anchor (V1), the anchor has no weight.
+        A plain U-Net always has 0 steps. Without steps there is one member, and the anchor weight is 0; so it is for V1,
+        which has no anchor.
 
         Raises:
-            ValueError: the size is no multiple of the network's stride, or too small to hold one token; no steps are
-                asked of a network without a condition network of its own (V1).
+            ValueError: the size is not a multiple of the network's stride, or too small; or 0 steps for a network without an
+                anchor (V1).
         """
         config = self.checkpoint.model_config
         if isinstance(config, UNetConfig) or settings.steps == 0:
@@ -152,8 +152,8 @@ class Segmenter:
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
         """Yield a `Start`, then every `Step`, then the `Segmentation`.
 
-        With a `tolerance` the walk ends early: once the steps that are left would change the members' mask by less than
-        that, in 1 - Dice, if each changed it as much as the last one did. A guess of what is left, and no bound.
+        With a `tolerance` the trajectory stops early, once the remaining steps would change the fused mask by less than that in
+        1 - Dice, if each changed it as much as the last one did. This is an estimate, not a bound.
         """
         settings = self.resolve_settings(settings or RunSettings())
         began = time.perf_counter()
@@ -212,10 +212,10 @@ class Segmenter:
         )
 
     def anchor(self, picture: Picture, settings: RunSettings | None = None) -> Segmentation:
-        """Return the condition network's own opinion, an ordinary U-Net's: a run of no steps.
+        """Return the condition network's mask, without diffusion: a run of 0 steps.
 
         Raises:
-            ValueError: the network has no condition network of its own (V1).
+            ValueError: the network has no anchor (V1).
         """
         return self(picture, replace(settings or RunSettings(), steps=0))
 
@@ -233,7 +233,7 @@ class Segmenter:
         )
 
     def __call__(self, picture: Picture | str | Path, settings: RunSettings | None = None) -> Segmentation:
-        """Segment a picture, or the file of one."""
+        """Segment a picture, or the image in a file."""
         picture = picture if isinstance(picture, Picture) else read(picture)
         *_, last = self.run(picture, settings)
         assert isinstance(last, Segmentation)

@@ -1,11 +1,10 @@
-"""Training as a generator: the caller holds the loop, and logs, previews, saves or stops as it likes.
+"""Training as a generator; the caller drives the loop, logs, previews, saves and stops.
 
     for step in train(run): ...
 
-Everything random at iteration i is drawn from (seed, i), so what has to be kept for `--resume` is the network, its moving
-average, the optimiser's moments and i itself; a resumed run is the same run bit for bit. A batch is the whole of what an
-iteration sees: several processes share it, and accumulation cuts it in pieces, so their number changes the order of sums
-and nothing else, also in the middle of a run.
+All randomness of iteration i depends on (seed, i) only, so the state for `--resume` is the network, its moving average, the
+optimiser's moments and i, and a resumed run is bit-identical. `batch` counts all images of an iteration: processes share it and
+gradient accumulation splits it, so their number only changes the order of summation, and may change when a run is resumed.
 """
 
 import json
@@ -41,11 +40,11 @@ __all__ = ["Run", "TrainStep", "moments", "noise_of", "set_moments", "train"]
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """One iteration, after it was taken."""
+    """The result of one iteration."""
 
-    index: int  # iterations taken so far
+    index: int  # iterations done so far
     loss: float
-    noise: float  # 0 for a plain U-Net; its mask is judged as an anchor is
+    noise: float  # 0 for a plain U-Net, whose loss is that of an anchor
     anchor_dice: float
     anchor_ce: float
     gradient: float  # norm before clipping
@@ -53,17 +52,16 @@ class TrainStep:
 
 
 class Run:
-    """What a training run is made of, and can be saved and resumed as.
+    """A training run that can be saved and resumed.
 
     Arguments:
         objective: the network and its loss.
-        draws: where pictures come from.
+        draws: the training data.
         config: the recipe.
         accelerator: device, precision, processes and gradient accumulation.
 
     Raises:
-        ValueError: the batch cannot be cut into as many equal pieces, or a network without an anchor is to learn it first, or
-            to keep it.
+        ValueError: the batch cannot be divided equally, or `anchor_first` or `frozen` for a network without an anchor.
     """
 
     def __init__(self, objective: Objective, draws: Draws, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -94,16 +92,16 @@ class Run:
 
     @property
     def model(self) -> Network:
-        """The network being trained, without its wrapping."""
+        """The network in training, unwrapped."""
         return self.accelerator.unwrap_model(self.wrapped).model
 
     @property
     def plain(self) -> bool:
-        """Whether it is a plain U-Net, which needs no noise."""
+        """Whether it is a plain U-Net, trained without noise."""
         return isinstance(self.ema, PlainUNet)
 
     def learning_rate(self, i: int) -> float:
-        """Warm-up, then constant or a cosine down to 1 %."""
+        """Return the learning rate factor: warm-up, then constant or cosine decay to 1 %."""
         c = self.config
         rise = min(1.0, (i + 1) / c.warmup) if c.warmup else 1.0
         if c.constant:
@@ -112,7 +110,7 @@ class Run:
         return c.learning_rate * rise * (0.01 + 0.99 * fall)
 
     def save(self, folder: Path) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state atomically."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= moments(self.optimizer)
@@ -126,7 +124,7 @@ class Run:
         partial.replace(folder / "state.safetensors")
 
     def resume(self, folder: Path) -> None:
-        """Continue from what `save` wrote.
+        """Continue from a saved state.
 
         Raises:
             ValueError: there is nothing to resume, or it belongs to another network.
@@ -154,12 +152,12 @@ class Run:
         self.done = done
 
     def _recipe(self) -> str:
-        """Write down what a resumed run must share with the one it continues: all but its length."""
+        """Return the settings that a resumed run must share with the original: all except its length."""
         return json.dumps({k: v for k, v in asdict(self.config).items() if k != "iterations"})
 
 
 def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Part the NBP-Filters, small functions of two coordinates that decay would flatten, from the other weights."""
+    """Return parameter groups: the NBP-Filters, without weight decay, and the other weights."""
     bands = {id(p) for m in objective.modules() if isinstance(m, NBPFilter) for p in m.parameters()}
     if config.band_rate == 1 or not bands:
         return [{"params": [p for p in objective.parameters() if p.requires_grad]}]
@@ -171,20 +169,20 @@ def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def moments(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Name what an optimizer remembers of every parameter, for a file."""
+    """Return the optimizer's moments by name, for a file."""
     remembered = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{k}": torch.as_tensor(v) for i, state in remembered.items() for k, v in state.items()}
 
 
 def set_moments(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Let an optimizer remember what `moments` named; other names are passed over."""
+    """Restore the moments of an optimizer; other names are ignored."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = optimizer.state_dict()
     state["state"] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, i, name = key.split(".")
-            # Moments lie in memory as their parameter does: the fused AdamW walks through both alike.
+            # Moments need the memory layout of their parameter, as the fused AdamW assumes.
             value = value if name == "step" else torch.empty_like(parameters[int(i)]).copy_(value)
             state["state"].setdefault(int(i), {})[name] = value
     optimizer.load_state_dict(state)
@@ -198,9 +196,9 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
 def noise_of(
     i: int, labels: Tensor, diffusion: Diffusion, config: TrainConfig, rank: int = 0, world: int = 1
 ) -> tuple[Tensor, ...]:
-    """Draw t (stratified over the batch) and eps of iteration i, and for unrolled samples the times they are walked over.
+    """Draw t (stratified over the batch) and eps of iteration i, and the unrolling times of unrolled samples.
 
-    What is drawn is the whole batch's, whatever the number of processes; each takes the rows of its own pictures.
+    Values are drawn for the whole batch, whatever the number of processes; each uses the rows of its own images.
     """
     seed = np.random.SeedSequence([config.seed, i, 0]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(seed))
@@ -220,7 +218,7 @@ def noise_of(
 
 
 def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
-    """Take the iterations that are still to be taken."""
+    """Run the remaining iterations."""
     config, accelerator = run.config, run.accelerator
     rank, world = accelerator.process_index, accelerator.num_processes
     source = batches(
@@ -249,19 +247,19 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
         run.optimizer.step()
         _average(run.ema, run.model, min(config.ema, (1 + i) / (10 + i)))
         run.done = i + 1
-        everyones: Any = accelerator.reduce(parts, "mean")  # accelerate does not say: a tensor for a tensor
+        everyones: Any = accelerator.reduce(parts, "mean")  # accelerate does not annotate it: a tensor
         total, noise, dice, ce = everyones.tolist()
         yield TrainStep(i + 1, total, noise, dice, ce, float(gradient), rate)
 
 
 def _gradients(run: Run, *batch: Tensor) -> Float[Tensor, "4"]:
-    """Run forward and backward, in as many pieces as gradients are accumulated over, and return the parts of the loss."""
+    """Run forward and backward with gradient accumulation, and return the terms of the loss."""
     accelerator, parts = run.accelerator, []
     pieces = zip(*(x.chunk(accelerator.gradient_accumulation_steps) for x in batch), strict=True)
     for left, piece in zip(reversed(range(accelerator.gradient_accumulation_steps)), pieces, strict=True):
-        with accelerator.no_sync(run.wrapped) if left else nullcontext():  # processes wait for each other once
+        with accelerator.no_sync(run.wrapped) if left else nullcontext():  # synchronise processes once
             with accelerator.autocast():
                 loss = run.wrapped(*piece)
-            accelerator.backward(loss.total)  # divides by the number of pieces
+            accelerator.backward(loss.total)  # divides by the accumulation steps
         parts.append(torch.stack([loss.total, loss.noise, loss.anchor_dice, loss.anchor_ce]).detach())
     return torch.stack(parts).mean(0)

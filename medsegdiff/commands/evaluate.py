@@ -1,4 +1,4 @@
-"""Score a checkpoint on pictures or volumes with masks: Dice, IoU, HD95 per class, calibration, seconds, worst cases by name."""
+"""Evaluate a checkpoint on images or volumes with masks: Dice, IoU, HD95 per class, calibration, seconds, worst cases."""
 
 import argparse
 import json
@@ -29,34 +29,34 @@ def add(verbs: argparse._SubParsersAction) -> None:
     """Add the `evaluate` command."""
     verb = verbs.add_parser(
         "evaluate",
-        help="score a checkpoint on pictures with masks",
-        description="Dice, IoU, HD95 per class, calibration and seconds per image.",
+        help="evaluate a checkpoint on images with masks",
+        description="Print Dice, IoU and HD95 per class, calibration error and seconds per image.",
         formatter_class=options.Help,
     )
     verb.add_argument(
-        "--data", type=Path, required=True, help="folder with images/ and masks/, or with such splits in it"
+        "--data", type=Path, required=True, help="folder with images/ and masks/, or with splits that have them"
     )
-    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="of the data folder")
-    verb.add_argument("--split", default="val", help="which split, where the folder has several")
+    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="layout of the data folder")
+    verb.add_argument("--split", default="val", help="split to evaluate, if the folder has several")
     verb.add_argument(
         "--cases",
         metavar="REGEX",
-        help="pool pictures of one case (first group, on the file name) before Dice; by default as the task wants; "
-        "slices of a volume always are",
+        help="compute Dice per case, the first group of this pattern in the file name (default: of the task); slices of a volume "
+        "always belong to one case",
     )
     verb.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), help="slice volumes along it; by default as the task wants"
+        "--axis", type=int, choices=(0, 1, 2), help="slice volumes along this axis (default: of the task)"
     )
-    verb.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
-    verb.add_argument("--anchor", action="store_true", help="score the condition network's own mask (V2), no denoising")
-    verb.add_argument("--json", type=Path, help="also write everything to this file")
-    verb.add_argument("--plot", type=Path, help="also draw how far probabilities can be believed, as SVG")
+    verb.add_argument("--limit", type=int, default=0, help="evaluate only so many images, evenly spaced; 0 is all")
+    verb.add_argument("--anchor", action="store_true", help="evaluate the anchor only (V2), without diffusion")
+    verb.add_argument("--json", type=Path, help="also write all results to this file")
+    verb.add_argument("--plot", type=Path, help="also write a reliability diagram to this SVG file")
     options.add_run_options(verb)
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score, print the table, write the JSON."""
+    """Evaluate, print the table and write the JSON file."""
     segmenter = options.segmenter(arguments)
     group = _pattern(arguments.cases or cases_of(segmenter.domain.task))
     settings = segmenter.resolve_settings(options.settings(arguments))
@@ -118,7 +118,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def _mine(found: list[Case], group: re.Pattern[str] | None, share: Share) -> list[Case]:
-    """Take this process's cases, whole ones."""
+    """Return the cases of this process."""
     names = [case.name if case.is_volume else case_of(case.name, group) for case in found]
     cases_of_all = list(dict.fromkeys(names))
     if len(cases_of_all) < share.world:
@@ -147,7 +147,7 @@ def _scored(
 
 
 def _readers(case: Case, sample: Sample, classes: int) -> UInt8[np.ndarray, "_ h w"] | None:
-    """Return the readers' masks of a picture, or those that the shares of experts stand for."""
+    """Return the readers' masks of an image, or those reconstructed from the shares of experts."""
     if sample.readers is not None or case.is_volume:
         return sample.readers
     return experts(case, classes)

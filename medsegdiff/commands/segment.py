@@ -1,12 +1,12 @@
-"""Segment pictures and volumes from files.
+"""Segment images and volumes from files.
 
 OUT/NAME_mask.png            label image, 0 background, 1..K       (NAME_mask.nii.gz with the input's geometry for a volume)
 OUT/NAME_probability.png     16-bit, probability of any foreground, 65535 is 1            (.nii.gz, float32, for a volume)
 OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1          (.nii.gz, float32, for a volume)
 OUT/NAME_mask.dcm            DICOM SEG, with --seg
-OUT/NAME.json                everything needed to obtain the mask again, and the areas
+OUT/NAME.json                everything needed to reproduce the mask, and the areas
 
-`--replay NAME.json` runs what a report says, on the same file, and tells whether the same mask came out.
+`--replay NAME.json` repeats the run of a report on the same file and checks that the mask is the same.
 """
 
 import argparse
@@ -47,30 +47,30 @@ def add(verbs: argparse._SubParsersAction) -> None:
     """Add the `segment` command."""
     verb = verbs.add_parser(
         "segment",
-        help="segment pictures and volumes",
-        description="Segment PNG, JPEG, TIFF and DICOM pictures, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
+        help="segment images and volumes",
+        description="Segment PNG, JPEG, TIFF and DICOM images, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
         formatter_class=options.Help,
     )
-    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image or volume file")
     verb.add_argument("--out", type=Path, required=True, help="folder for the results")
     verb.add_argument(
         "--axis",
         type=int,
         choices=(0, 1, 2),
-        help="volumes: 0 sagittal, 1 coronal, 2 axial slices; default the task's, and 2, the frames, of a DICOM file",
+        help="volumes: 0 sagittal, 1 coronal, 2 axial slices (default: of the task; for DICOM 2, its frames)",
     )
-    verb.add_argument("--index", type=int, help="volumes: this slice alone, counted from 0; default all")
+    verb.add_argument("--index", type=int, help="volumes: segment only this slice, counted from 0 (default: all)")
     verb.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="grey values shown as black and white"
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="grey values that become black and white"
     )
-    verb.add_argument("--seg", action="store_true", help="of DICOM files, write the mask as DICOM SEG too")
-    verb.add_argument("--replay", type=Path, metavar="REPORT", help="repeat the run of this .json on one IMAGE")
+    verb.add_argument("--seg", action="store_true", help="for DICOM inputs, also write the mask as DICOM SEG")
+    verb.add_argument("--replay", type=Path, metavar="REPORT", help="repeat the run of this JSON report on one IMAGE")
     options.add_run_options(verb, checkpoint=False)
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Segment every file, refusing before the first if two results would share a name."""
+    """Segment every file; fail before the first if two results would have the same name."""
     if arguments.replay:
         _replay(arguments)
         return
@@ -92,7 +92,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _segment(
     segmenter: Segmenter, settings: RunSettings, path: Path, arguments: argparse.Namespace
 ) -> Segmentation | VolumeSegmentation:
-    """Segment one slice of a file or all, and write the results."""
+    """Segment one slice of a file, or all, and write the results."""
     out = arguments.out / stem(path)
     window = tuple(arguments.window) if arguments.window else None
     if not holds_slices(path):
@@ -146,7 +146,7 @@ def _volume(
 
 
 def _replay(arguments: argparse.Namespace) -> None:
-    """Run what a report says, and compare the masks."""
+    """Repeat the run of a report and compare the masks."""
     report = Report.read(arguments.replay)
     if len(arguments.images) != 1:
         raise ValueError(

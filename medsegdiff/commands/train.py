@@ -1,12 +1,12 @@
-"""Train a network on a folder of pictures and masks, and leave a checkpoint that anything here can load.
+"""Train a network on a folder of images and masks.
 
-OUT/state.safetensors      what --resume continues from
-OUT/curve.jsonl            losses, and every few minutes Dice on a few validation pictures
-OUT/previews/NNNNNN.png    picture, truth, anchor, one-step mask, ten-step mask of those pictures; picture, truth and mask
-                           of a plain U-Net
+OUT/state.safetensors      state for --resume
+OUT/curve.jsonl            losses, and every few minutes Dice on a few validation images
+OUT/previews/NNNNNN.png    those images: input, ground truth, anchor, mask after one step, mask after ten; for a plain U-Net
+                           input, ground truth, mask
 OUT/checkpoint/            the moving average of the weights, as a checkpoint
-OUT/best/                  with --held: the state with the best score on the training pictures set aside: the least energy
-                           distance to several readers, else the most Dice of ten steps
+OUT/best/                  with --held: the state with the best score on the training images held out: the lowest energy
+                           distance to several readers, else the highest Dice of ten steps
 """
 
 import argparse
@@ -47,93 +47,118 @@ def add(verbs: argparse._SubParsersAction) -> None:
     """Add the `train` command."""
     verb = verbs.add_parser(
         "train",
-        help="train a network on images/ and masks/",
-        description="Train a network; also under `accelerate launch` for several processes.",
+        help="train a network on a folder of images and masks",
+        description="Train a network. For several processes, start it with `accelerate launch -m medsegdiff train`.",
         formatter_class=options.Help,
     )
-    verb.add_argument("--preset", choices=sorted(PRESETS), default="v2-tiny", help="network, diffusion and recipe")
+    verb.add_argument(
+        "--preset", choices=sorted(PRESETS), default="v2-tiny", help="network, diffusion and training recipe"
+    )
     verb.add_argument(
         "--data", type=Path, required=True, help="folder with train/ and val/, each with images/ and masks/"
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for state, curve, previews and checkpoint")
-    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="of the data folder")
-    verb.add_argument("--task", help="a known task; by default the layout's, or the data folder's name")
-    verb.add_argument("--size", type=int, help="training resolution in pixels; by default the preset's")
-    verb.add_argument("--iterations", type=int, help="by default the preset's")
-    verb.add_argument("--batch", type=int, help="pictures an iteration, over all processes; by default the preset's")
-    verb.add_argument("--accumulate", type=int, default=1, help="pieces that a process takes its share of a batch in")
+    verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="layout of the data folder")
     verb.add_argument(
-        "--draws", type=int, help="draws of t and noise for each picture of a batch; by default the preset's"
+        "--task",
+        help="a task of medsegdiff/data/tasks.py; by default that of the layout, or the name of the data folder",
     )
-    verb.add_argument("--learning-rate", type=float, help="by default the preset's")
-    verb.add_argument("--phantoms", type=float, help="share of drawn phantoms among the training pictures")
+    verb.add_argument("--size", type=int, help="training resolution in pixels (default: of the preset)")
+    verb.add_argument("--iterations", type=int, help="number of iterations (default: of the preset)")
+    verb.add_argument("--batch", type=int, help="images per iteration, over all processes (default: of the preset)")
     verb.add_argument(
-        "--empty", type=float, help="volumes: share of slices without a label among the training slices; default 0.2"
+        "--accumulate", type=int, default=1, help="gradient accumulation: parts of a process's share of a batch"
     )
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--draws", type=int, help="samples of t and noise per image (default: of the preset)")
+    verb.add_argument("--learning-rate", type=float, help="peak learning rate (default: of the preset)")
     verb.add_argument(
-        "--unroll", type=float, help="share of samples walked to by the network itself; default the preset's"
+        "--phantoms", type=float, help="share of synthetic images among the training images (default: of the preset)"
     )
-    verb.add_argument("--dice", type=float, help="weight of soft Dice on the predicted x_0; default the preset's")
+    verb.add_argument(
+        "--empty",
+        type=float,
+        help="volumes: share of slices without a label among the training slices (default: of the task)",
+    )
+    verb.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and noise")
+    verb.add_argument(
+        "--unroll",
+        type=float,
+        help="share of samples whose x_t comes from the network's own predictions (default: of the preset)",
+    )
+    verb.add_argument("--dice", type=float, help="weight of soft Dice on the predicted x_0 (default: of the preset)")
     verb.add_argument(
         "--init",
-        help="begin with the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
+        help="start from the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
     )
     verb.add_argument(
         "--anchor-first",
         type=int,
-        help="V2: iterations at the start in which the condition network learns alone; default the preset's",
+        help="V2: train the condition network alone for the first so many iterations (default: of the preset)",
     )
     verb.add_argument(
         "--frozen",
         action="store_true",
         default=None,
-        help="V2 with --init: keep the condition network as it is and train the denoiser alone, at half the cost",
+        help="V2 with --init: keep the condition network fixed and train the denoiser only, at half the cost",
     )
-    verb.add_argument("--anchor-dice", type=float, help="V2: weight of the anchor's soft Dice; default the preset's")
+    verb.add_argument("--anchor-dice", type=float, help="V2: weight of the anchor's soft Dice (default: of the preset)")
     verb.add_argument(
-        "--balance", type=float, help="pictures weigh (marked area)^-balance in the loss; default the preset's"
+        "--balance", type=float, help="weight images by (marked area)^-BALANCE in the loss (default: of the preset)"
     )
-    verb.add_argument("--beta", type=float, help="weight of the anchor's cross-entropy; default the preset's")
+    verb.add_argument("--beta", type=float, help="weight of the anchor's cross-entropy (default: of the preset)")
     verb.add_argument(
-        "--alpha", type=int, help="V2: the anchor is supervised where t is a multiple; default the preset's"
+        "--alpha", type=int, help="V2: supervise the anchor where t is a multiple of this (default: of the preset)"
     )
-    verb.add_argument("--ema", type=float, help="decay of the moving average of the weights; default the preset's")
-    verb.add_argument("--weight-decay", type=float, help="default the preset's")
-    verb.add_argument("--warmup", type=int, help="iterations of linear rise of the learning rate; default the preset's")
-    verb.add_argument("--stem", type=int, help="pixels folded into channels on each side; default the preset's")
-    verb.add_argument("--schedule", choices=("linear", "cosine"), help="of the noise; default the preset's")
-    verb.add_argument("--scale", type=float, help="signal scale of a mask; default the preset's")
-    verb.add_argument("--nbp-octaves", type=int, help="V2: Fourier features of the NBP-Filter's coordinates; 0 raw")
+    verb.add_argument("--ema", type=float, help="decay of the moving average of the weights (default: of the preset)")
+    verb.add_argument("--weight-decay", type=float, help="weight decay of AdamW (default: of the preset)")
     verb.add_argument(
-        "--band-rate", type=float, help="V2: learning rate of the NBP-Filters over that of the rest; default 1"
+        "--warmup", type=int, help="iterations of linear warm-up of the learning rate (default: of the preset)"
+    )
+    verb.add_argument("--stem", type=int, help="pixels folded into channels on each side (default: of the preset)")
+    verb.add_argument("--schedule", choices=("linear", "cosine"), help="noise schedule (default: of the preset)")
+    verb.add_argument("--scale", type=float, help="signal scale of masks (default: of the preset)")
+    verb.add_argument(
+        "--nbp-octaves",
+        type=int,
+        help="V2: octaves of Fourier features in the NBP-Filter; 0 for raw coordinates (default: of the preset)",
     )
     verb.add_argument(
-        "--field", type=float, help="share of a picture's sides that the network sees, about the middle; default 1"
+        "--band-rate",
+        type=float,
+        help="V2: learning rate of the NBP-Filters relative to the rest (default: of the preset)",
     )
     verb.add_argument(
-        "--held", type=int, help="training pictures, whole patients, to set aside and keep the best state by; default 0"
+        "--field",
+        type=float,
+        help="share of an image's sides, about its centre, that the network sees (default: of the preset)",
     )
-    verb.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
-    verb.add_argument("--every", type=float, default=4.0, help="minutes between saves, each with a validation preview")
-    verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
+    verb.add_argument(
+        "--held",
+        type=int,
+        help="number of training images (whole patients) to hold out for selecting the best state (default: of the preset)",
+    )
+    verb.add_argument("--resume", action="store_true", help="continue the run in --out, with bit-identical results")
+    verb.add_argument(
+        "--every", type=float, default=4.0, help="minutes between saves, each with a preview of validation images"
+    )
+    verb.add_argument("--workers", type=int, default=1, help="processes that load and augment images")
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Train, save every few minutes, leave a checkpoint."""
+    """Train, saving every few minutes, and write a checkpoint."""
     preset, domain = _recipe(arguments)
     accelerator = Accelerator(
         mixed_precision=_mixed_precision(),
         gradient_accumulation_steps=arguments.accumulate,
-        # A denoiser that waits for its anchor has no gradients for processes to share.
+        # While the anchor is trained alone, the denoiser has no gradients.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=preset.training.anchor_first > 0)],
     )
     torch.manual_seed(arguments.seed)
     model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
     recipe, side = preset.training, preset.model.image_size
-    size = round(side / recipe.field)  # of the whole picture
+    size = round(side / recipe.field)  # of the whole image
     objective = Objective(
         model,
         diffusion,
@@ -205,13 +230,13 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
 
 
 def _cpu_minutes() -> float:
-    """Processor time of this process and of the workers that prepare its pictures."""
+    """Return the CPU time of this process and its workers."""
     me = psutil.Process()
     return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children(recursive=True))) / 60
 
 
 def _spent(out: Path) -> float:
-    """Read what a run that is resumed had cost when it was saved."""
+    """Return the CPU time of a resumed run until it was saved."""
     return max((row.get("cpu_minutes", 0.0) for row in _rows(out)), default=0.0)
 
 
@@ -220,7 +245,7 @@ def _rows(out: Path) -> list[dict]:
 
 
 def _standing(row: dict) -> float:
-    """Order previews from worst to best, without nan."""
+    """Return a sort key of previews, without nan."""
     return -row["ged"] if "ged" in row else row.get("dice_steps_10", row.get("dice_mask", 0.0))
 
 
@@ -271,7 +296,7 @@ def _network(preset: Preset, init: str | None) -> Network:
             raise ValueError(
                 f"{init} holds another network or diffusion than this preset and task; choose those it began with"
             )
-        if {k: v.shape for k, v in weights.items()} != shapes:  # V1: the FF-Parser's filters belong to a size
+        if {k: v.shape for k, v in weights.items()} != shapes:  # V1: the FF-Parser's filters have a fixed size
             raise ValueError(
                 f"{init} was trained at {checkpoint.model_config.image_size} pixels, and weights of V1 belong to one size; "
                 f"begin with --size {checkpoint.model_config.image_size}"
@@ -291,7 +316,7 @@ def _note(out: Path, row: dict) -> None:
 
 @torch.no_grad()
 def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
-    """Draw and score the held pictures: anchor, one step, ten steps of one member; of a plain U-Net its mask."""
+    """Segment and score the validation images: anchor, one step, ten steps of one member; for a plain U-Net its mask."""
     device, diffusion = run.accelerator.device, run.objective.diffusion
     image = torch.from_numpy(held.pictures).to(device).movedim(-1, 1).float() / 127.5 - 1
     image = image.contiguous(memory_format=torch.channels_last)
@@ -324,7 +349,7 @@ def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
 
 
 def _against_readers(run: Run, held: Pool, image: torch.Tensor) -> dict[str, float]:
-    """Compare eight members of ten steps with the readers, picture by picture."""
+    """Compare eight members of ten steps with the readers, image by image."""
     diffusion, readers = run.objective.diffusion, held.readers
     assert readers is not None
     times, (h, w) = spaced(diffusion.schedule.timesteps, 10), image.shape[-2:]
@@ -339,7 +364,7 @@ def _against_readers(run: Run, held: Pool, image: torch.Tensor) -> dict[str, flo
 
 
 def _mean_dice(labels: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
-    """Average over all pictures and those of their classes that the truth has."""
+    """Average the Dice over all images and the classes that occur in their ground truth."""
     pairs = zip(labels.cpu().numpy(), truth.cpu().numpy(), strict=True)
     return mean([score for one, other in pairs for score in dice(one, other, classes)])
 
@@ -368,7 +393,7 @@ def _checkpoint(
 
 
 def _command(arguments: argparse.Namespace, task: str) -> str:
-    """Write the command that makes this checkpoint again; folders are the reader's own."""
+    """Return the command that reproduces this checkpoint, with placeholders for folders."""
     words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
     names = (
         "task size stem schedule scale nbp_octaves iterations batch draws learning_rate warmup weight_decay ema alpha beta "
