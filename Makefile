@@ -71,11 +71,10 @@ bench: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
 	@$(PY) -m benchmarks --readme docs/speed.md $(ARGS)
 
-BASELINES ?= unet@256 unet@128 condition@256 lucidrains@128 lucidrains@64
 compare: $(VENV)/dev.stamp
 	@$(LUCIDRAINS)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.compare $(TASK) --readme docs/results.md --overview docs/results.md $(if $(DATA),--data $(DATA)) \
-	    $(if $(MINUTES),--minutes $(MINUTES)) --baselines $(BASELINES) $(ARGS)
+	    $(if $(MINUTES),--minutes $(MINUTES)) $(if $(BASELINES),--baselines $(BASELINES)) $(ARGS)
 
 ablations: $(VENV)/dev.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.ablations $(TASK) $(if $(DATA),--data $(DATA)) \

@@ -11,7 +11,7 @@ Baselines that are done are not trained again. The table has every JSON of the t
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from benchmarks.compare.baselines import BASELINES, Baseline, named
@@ -20,10 +20,28 @@ from benchmarks.compare.report import overview, table
 from medsegdiff.commands.card import fill
 from medsegdiff.config import PRESETS
 from medsegdiff.data.tasks import TASKS
+from medsegdiff.ensemble import FUSIONS
 
 Entry = tuple[str, Callable[[int, int], Baseline], int, int]  # name, maker, size, seed
 
 DEFAULT = ("unet@256", "unet@128", "condition@256", "lucidrains@128", "lucidrains@64")
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a task is compared with where nothing else is said."""
+
+    baselines: tuple[str, ...] = DEFAULT
+    members: int = 5
+    field: float = 1.0
+    fuse: str = "staple"
+
+
+_OF_READERS = "unet unet-ce unet-dropout unet-five probabilistic stochastic lucidrains v2-readers"
+USUAL = {
+    # targets of a few pixels: networks see the middle of a crop, at its own resolution
+    "lung-nodule": Usual(tuple(f"{name}@64" for name in _OF_READERS.split()), members=16, field=0.5)
+}
 
 
 def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentParser:
@@ -34,10 +52,16 @@ def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentPa
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--data", type=Path, help="folder with train/ and val/; without it only the table is written")
     parser.add_argument("--minutes", type=float, default=60.0, help="processor time for each, over all its threads")
-    parser.add_argument("--members", type=int, default=5, help="masks drawn per picture, by those that draw")
+    parser.add_argument(
+        "--members", type=int, help="masks drawn per picture, by those that draw; 5, of several readers 16"
+    )
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of those that draw")
     parser.add_argument("--phantoms", type=float, default=PRESETS["v2-tiny"].training.phantoms, help="their share")
     parser.add_argument("--cases", metavar="REGEX", help="pool pictures of one case before Dice, as in evaluate")
+    parser.add_argument(
+        "--field", type=float, help="share of the sides that networks see, about the middle; as the task wants"
+    )
+    parser.add_argument("--fuse", choices=FUSIONS, help="how members become one mask; as the task wants")
     parser.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -53,7 +77,7 @@ def main(words: list[str] | None = None) -> int:
     """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
     parser = parser_of("python -m benchmarks.compare", (__doc__ or "").partition("\n")[0], Path("compare"))
     parser.add_argument(
-        "--baselines", nargs="*", default=DEFAULT, metavar="NAME@SIZE", help=f"NAME is one of {', '.join(BASELINES)}"
+        "--baselines", nargs="*", metavar="NAME@SIZE", help=f"as the task wants; NAME is one of {', '.join(BASELINES)}"
     )
     parser.add_argument(
         "--overview", type=Path, help="put V2 beside the plain U-Net on every task into this file's block `compare`"
@@ -61,7 +85,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
 
     def entries() -> list[Entry]:
-        return [(name, *named(name), arguments.seed) for name in arguments.baselines]
+        names = USUAL.get(arguments.task, Usual()).baselines if arguments.baselines is None else arguments.baselines
+        return [(name, *named(name), arguments.seed) for name in names]
 
     def tabulated() -> str:
         return table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
@@ -76,6 +101,10 @@ def hold(
     arguments: argparse.Namespace, entries: Callable[[], list[Entry]], tabulated: Callable[[], str], what: str
 ) -> int:
     """Train and score every entry in turn, then print the table and put it into its block."""
+    usual = USUAL.get(arguments.task, Usual())
+    for name in ("members", "field", "fuse"):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, getattr(usual, name))
     terms = Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
     try:
         for name, make, size, seed in (

@@ -6,25 +6,37 @@
     v1, v2      the tiny presets of this project
     v2-averaged   v2, its anchor learnt alone for half of the budget and given half of the say in every step (F31)
 
-All have 2.7 to 3.9 million parameters. A name carries the size a network is trained at: unet@256, lucidrains@64.
+Where several readers marked each picture, and a mask is to be drawn from the readers' distribution:
+
+    unet-ce        the plain U-Net by cross-entropy alone, whose minimiser is the readers' share of every pixel
+    unet-dropout   the same with dropout after every convolution, also when masks are drawn
+    unet-five      five U-Nets of a fifth of the size, trained in turn from different starts: five masks
+    probabilistic, stochastic   Probabilistic U-Net, Stochastic Segmentation Network (`probabilistic`)
+    v2-readers     v2 at cells of two pixels, four draws of noise per picture, a reader each; neither soft Dice nor unrolling
+
+The plain networks learn from all readers of a picture at once; the others from one, drawn at random.
+
+All have 2.7 to 4.2 million parameters. A name carries the size a network is trained at: unet@256, lucidrains@64.
 
 References:
     MONAI (Cardoso et al., 2022), https://arxiv.org/abs/2211.02701
     med-seg-diff-pytorch, https://github.com/lucidrains/med-seg-diff-pytorch
+    Dropout when predicting (Gal & Ghahramani, 2016), https://arxiv.org/abs/1506.02142
+    Deep ensembles (Lakshminarayanan et al., 2017), https://arxiv.org/abs/1612.01474
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Float, Integer
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
-from medsegdiff.config import PRESETS, ModelConfig, TrainConfig
+from benchmarks.compare.base import Baseline, Recipe, class_probability, every_reader, one_reader
+from benchmarks.compare.probabilistic import ProbabilisticUNet, StochasticSegmentation
+from medsegdiff.config import PRESETS, DiffusionConfig, ModelConfig, TrainConfig, V2Config
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.nn.unet import ConditionUNet
@@ -35,60 +47,17 @@ from medsegdiff.training import noise_of
 __all__ = ["BASELINES", "Baseline", "Ours", "Recipe", "named"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a network is optimised: AdamW, a moving average of the weights, and a rate that falls with the budget spent."""
-
-    batch: int = 16
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 1e-2
-    warmup: int = 200  # iterations
-    falling: bool = True  # cosine to 1 % over the budget, else constant
-    clip: float = 1.0
-    ema: float = 0.998
-
-
-class Baseline(nn.Module, ABC):
-    """A network with its loss; `forward` is what is minimised at iteration i."""
-
-    title: str
-    recipe = Recipe()
-    draws_members = True  # several noises give several masks
-
-    @abstractmethod
-    def forward(
-        self, image: Float[Tensor, "b 3 s s"], labels: Integer[Tensor, "b s s"], i: int, share: float
-    ) -> Float[Tensor, ""]:
-        """Return the loss when that share of the budget is spent; torch's generator is seeded anew before every call."""
-
-    @abstractmethod
-    def masks(
-        self, image: Float[Tensor, "1 3 s s"], *, members: int, steps: int, seed: int
-    ) -> Float[Tensor, "m _ s s"]:
-        """Return the class probabilities, background first, of that many masks."""
-
-
-def _probability(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
-    if logits.shape[1] > 1:
-        return logits.softmax(1)
-    p = logits.sigmoid()
-    return torch.cat([1 - p, p], 1)
-
-
 class Plain(Baseline):
     """A network that maps a picture to logits, and that is all."""
 
-    draws_members = False
-
-    def __init__(self, title: str, network: nn.Module, classes: int) -> None:
+    def __init__(self, title: str, network: nn.Module, classes: int, *, dice: float = 1.0) -> None:
         super().__init__()
         self.title = title
         self.network = network
-        binary = classes == 1
-        self.loss = DiceCELoss(
-            sigmoid=binary, softmax=not binary, to_onehot_y=not binary, include_background=binary, lambda_ce=1.0
-        )
+        self.loss = _loss(classes, dice)
+
+    def count(self, members: int) -> int:
+        return 1
 
     def logits(self, image: Tensor) -> Tensor:
         """Ask the network; a condition network answers with more than logits."""
@@ -96,16 +65,69 @@ class Plain(Baseline):
         return answer if isinstance(answer, Tensor) else answer.anchor_logits[0]
 
     def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
-        return self.loss(self.logits(image), labels[:, None].float())
+        return _over_readers(self.loss, self.logits(image), labels)
 
     def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
-        return _probability(self.logits(image))
+        return class_probability(self.logits(image))
+
+
+class Dropout(Plain):
+    """A network whose dropout stays on when masks are drawn."""
+
+    def count(self, members: int) -> int:
+        return members
+
+    def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
+        training = self.network.training
+        self.network.train()  # instance norms keep no statistics: only dropout notices
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return class_probability(self.logits(image.expand(members, -1, -1, -1).contiguous()))
+        finally:
+            self.network.train(training)
+
+
+class Five(Baseline):
+    """Several networks that learn in turn, each from its own start and its own batches, and give a mask each."""
+
+    def __init__(self, title: str, networks: list[nn.Module], classes: int) -> None:
+        super().__init__()
+        self.title = title
+        self.networks = nn.ModuleList(networks)
+        self.loss = _loss(classes, 0.0)
+
+    def count(self, members: int) -> int:
+        return len(self.networks)
+
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
+        return _over_readers(self.loss, self.networks[i % len(self.networks)](image), labels)
+
+    def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
+        return class_probability(torch.cat([network(image) for network in self.networks]))
+
+
+def _loss(classes: int, dice: float) -> DiceCELoss:
+    binary = classes == 1
+    return DiceCELoss(
+        sigmoid=binary,
+        softmax=not binary,
+        to_onehot_y=not binary,
+        include_background=binary,
+        lambda_dice=dice,
+        lambda_ce=1.0,
+    )
+
+
+def _over_readers(loss: DiceCELoss, logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.stack([loss(logits, one[:, None].float()) for one in every_reader(labels).unbind(1)]).mean(0)
 
 
 class Lucidrains(Baseline):
     """The package's `Unet` and `MedSegDiff` as they are; several classes are as many mask channels, background first."""
 
     title = "med-seg-diff-pytorch 0.3.3 (V1)"
+    denoises = True
     recipe = Recipe(
         batch=8, learning_rate=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=0, falling=False
     )  # its driver's
@@ -124,6 +146,7 @@ class Lucidrains(Baseline):
         self.diffusion = MedSegDiff(unet, timesteps=1000)
 
     def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
+        labels = one_reader(labels)
         if self.channels == 1:
             return self.diffusion((labels[:, None] > 0).float(), image)
         return self.diffusion(nn.functional.one_hot(labels.long(), self.channels).movedim(-1, 1).float(), image)
@@ -141,6 +164,8 @@ class Lucidrains(Baseline):
 class Ours(Baseline):
     """A tiny preset, trained by this project's loss and recipe."""
 
+    denoises = True
+
     def __init__(
         self,
         preset: str,
@@ -150,18 +175,25 @@ class Ours(Baseline):
         model: ModelConfig | None = None,
         anchor_first: float = 0.0,  # share of the budget in which V2's condition network learns alone
         anchor_weight: float = 0.0,  # the anchor's share in the mask of every step
+        recipe: TrainConfig | None = None,  # else as the first that were shipped
+        diffusion: DiffusionConfig | None = None,
     ) -> None:
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"
-        self.config: TrainConfig = replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)  # as those shipped
+        self.config = recipe or replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)
         self.anchor_first = anchor_first
         self.anchor_weight = anchor_weight
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
-        self.diffusion = Diffusion(chosen.diffusion, classes)
+        self.diffusion = Diffusion(diffusion or chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
         self.objective = Objective(
-            network, self.diffusion, alpha=self.config.alpha, beta=self.config.beta, dice=self.config.dice
+            network,
+            self.diffusion,
+            alpha=self.config.alpha,
+            beta=self.config.beta,
+            dice=self.config.dice,
+            anchor_dice=self.config.anchor_dice,
         )
 
     def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
@@ -183,15 +215,22 @@ class Ours(Baseline):
         return self.diffusion.probability(last.x_0)
 
 
-def _unet(size: int, classes: int) -> Baseline:
-    widths = (32, 64, 128, 256, 256)
-    out = 1 if classes == 1 else classes + 1
-    # Without a head the network ends in an instance norm over its answer: one channel of mean 0 and variance 1 in every
-    # picture, which can call no picture empty and is never sure of a background.
-    features = UNet(
-        spatial_dims=2, in_channels=3, out_channels=16, channels=widths, strides=(2, 2, 2, 2), num_res_units=2
-    )
-    return Plain("plain U-Net (MONAI)", nn.Sequential(features, nn.Conv2d(16, out, 1)), classes)
+_WIDE = (32, 64, 128, 256, 256)
+_HEAD = 16  # channels of a U-Net's last features
+
+
+def _features(widths: tuple[int, ...], dropout: float = 0.0) -> nn.Module:
+    """Build a U-Net without its head.
+
+    Without one it would end in an instance norm over its answer: one channel of mean 0 and variance 1 in every picture, which
+    can call no picture empty and is never sure of a background.
+    """
+    strides = (2,) * (len(widths) - 1)
+    return UNet(2, 3, _HEAD, channels=widths, strides=strides, num_res_units=2, dropout=dropout)
+
+
+def _network(classes: int, widths: tuple[int, ...] = _WIDE, dropout: float = 0.0) -> nn.Module:
+    return nn.Sequential(_features(widths, dropout), nn.Conv2d(_HEAD, 1 if classes == 1 else classes + 1, 1))
 
 
 def _condition(size: int, classes: int) -> Baseline:
@@ -199,8 +238,23 @@ def _condition(size: int, classes: int) -> Baseline:
     return Plain("condition network alone", ConditionUNet(3, out, (48, 96, 144, 192), 1, stem=4), classes)
 
 
+def _of_readers(size: int, classes: int) -> Baseline:
+    preset = PRESETS["v2-tiny"]
+    assert isinstance(preset.model, V2Config)
+    return Ours(
+        "v2-tiny",
+        size,
+        classes,
+        "this project's V2",
+        replace(preset.model, stem=2, nbp_octaves=4),
+        anchor_first=0.1,
+        recipe=replace(preset.training, batch=8, draws=4, beta=1.0, anchor_dice=0.0),
+        diffusion=replace(preset.diffusion, schedule="cosine"),
+    )
+
+
 BASELINES: dict[str, Callable[[int, int], Baseline]] = {
-    "unet": _unet,
+    "unet": lambda size, classes: Plain("plain U-Net (MONAI)", _network(classes), classes),
     "condition": _condition,
     "lucidrains": Lucidrains,
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
@@ -213,6 +267,18 @@ BASELINES: dict[str, Callable[[int, int], Baseline]] = {
         anchor_first=0.5,
         anchor_weight=0.5,
     ),
+    "unet-ce": lambda size, classes: Plain("plain U-Net, cross-entropy alone", _network(classes), classes, dice=0.0),
+    "unet-dropout": lambda size, classes: Dropout(
+        "U-Net, dropout 0.2 kept on", _network(classes, dropout=0.2), classes, dice=0.0
+    ),
+    "unet-five": lambda size, classes: Five(
+        "five U-Nets", [_network(classes, (16, 32, 64, 112, 112)) for _ in range(5)], classes
+    ),
+    "probabilistic": lambda size, classes: ProbabilisticUNet(
+        _features((28, 56, 112, 216, 216)), _HEAD, classes, encoder=(32, 64, 96, 128)
+    ),
+    "stochastic": lambda size, classes: StochasticSegmentation(_features(_WIDE), _HEAD, classes),
+    "v2-readers": _of_readers,
 }
 
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.compare.baselines import Baseline
+from benchmarks.compare.base import Baseline
 from medsegdiff.data.batches import Draws, batches
 from medsegdiff.training import moments, set_moments
 

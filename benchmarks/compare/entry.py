@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.compare.baselines import Baseline
+from benchmarks.compare.base import Baseline
 from benchmarks.compare.budgeted_training import BudgetedTraining, race
 from benchmarks.compare.judge import held_out, judged, preview
 from medsegdiff.data.adaptors import cases
@@ -33,6 +33,8 @@ class Terms:
     steps: int
     phantoms: float
     cases: str | None  # pattern that pools pictures of one case
+    field: float  # share of the pictures' sides that networks see, about the middle
+    fuse: str  # a rule of `ensemble`
     limit: int
     seed: int
     every: float  # minutes between saves
@@ -51,14 +53,15 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
     classes = len(TASKS[task].labels)
     torch.manual_seed(terms.seed)
     baseline = channels_last(make(size, classes))
-    found = tqdm(cases(terms.data, "train"), desc=f"{name}: reading", mininterval=5)
-    drawn = terms.phantoms if task in PAINTED else 0.0
-    pool = Pool.of(found, classes, size, task=task, phantoms=drawn, seed=terms.seed)
-    draws = Draws(pool, task=task, seed=terms.seed, augment=True)
+    found = cases(terms.data, "train")
+    drawn = terms.phantoms if task in PAINTED and not found[0].readers else 0.0
+    reading = tqdm(found, desc=f"{name}: reading", mininterval=5)
+    pool = Pool.of(reading, classes, round(size / terms.field), task=task, phantoms=drawn, seed=terms.seed)
+    draws = Draws(pool, task=task, seed=terms.seed, augment=True, crop=size)
     training = BudgetedTraining(baseline, draws, terms.minutes, terms.seed)
     if (run / "state.safetensors").exists():
         training.resume(run / "state.safetensors")
-    held = held_out(terms.data, classes, size, task)
+    held = held_out(terms.data, classes, size, task, terms.field)
     for row in _trained(training, run, name, held, terms):
         with (run / "curve.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -71,9 +74,11 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
         "minutes": round(training.spent / 60, 2),
         "iterations": training.done,
         "pictures": len(pool.pictures),
-        "members": terms.members if baseline.draws_members else 1,
-        "steps": terms.steps if baseline.draws_members else 0,
-        "fuse": "staple",
+        "members": baseline.count(terms.members),
+        "steps": terms.steps if baseline.denoises else 0,
+        "fuse": terms.fuse,
+        "field": terms.field,
+        "readers": 1 if pool.readers is None else pool.readers.shape[1],
         "phantoms": drawn,
         "seed": terms.seed,
         "data": terms.data.resolve().name,
@@ -109,9 +114,10 @@ def _trained(training: BudgetedTraining, run: Path, name: str, held: Pool, terms
             bar.set_postfix(iteration=step.iteration, loss=f"{row['loss']:.4f}")
             yield row
         if last or time.monotonic() - saved > 60 * terms.every:
-            dice = preview(training.ema, held, terms.steps)
-            bar.write(f"{name}: iteration {step.iteration}, {step.minutes:.1f} minutes, Dice of one mask {dice:.4f}")
-            yield {"iteration": step.iteration, "minutes": round(step.minutes, 3), "dice": dice}
+            score = preview(training.ema, held, terms.steps)
+            told = ", ".join(f"{key} {value:.4f}" for key, value in score.items())
+            bar.write(f"{name}: iteration {step.iteration}, {step.minutes:.1f} minutes, {told}")
+            yield {"iteration": step.iteration, "minutes": round(step.minutes, 3), **score}
             training.save(run / "state.safetensors")
             saved = time.monotonic()
     bar.close()

@@ -1,4 +1,4 @@
-"""Any baseline's masks, scored as `evaluate` scores ours: at the picture's own size, members fused by STAPLE."""
+"""Any baseline's masks, scored as `evaluate` scores ours: at the picture's own size, members fused by the same rule."""
 
 import re
 import time
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.compare.baselines import Baseline
+from benchmarks.compare.base import Baseline
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
@@ -19,25 +19,31 @@ from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
 from medsegdiff.image_ref import to_network, to_original
 from medsegdiff.metrics import dice, mean
+from medsegdiff.multi_reader import energy_distance
 
 __all__ = ["held_out", "judged", "preview"]
 
 
-def held_out(data: Path, classes: int, size: int, task: str) -> Pool:
-    """Read the 24 validation pictures that `train` watches its curve on."""
+def held_out(data: Path, classes: int, size: int, task: str, field: float = 1.0) -> Pool:
+    """Read 24 validation pictures to watch the curve on; nothing is chosen by them."""
     found = cases(data, "val")
-    return Pool.of(found[:: max(len(found) // 24, 1)][:24], classes, size, task=task).few(24)
+    pool = Pool.of(found[:: max(len(found) // 24, 1)][:24], classes, round(size / field), task=task)
+    return pool.few(24).middle(size)
 
 
 @torch.no_grad()
-def preview(baseline: Baseline, held: Pool, steps: int) -> float:
-    """Mean Dice of one mask for each of those pictures, at the network's size."""
-    classes, scores = int(held.labels.max()), []
-    for picture, truth in zip(held.pictures, held.labels, strict=True):
+def preview(baseline: Baseline, held: Pool, steps: int) -> dict[str, float]:
+    """Score those pictures at the network's size: mean Dice of one mask, or with several readers the GED of eight."""
+    classes, scores = max(int(held.labels.max()), 1), []
+    for i, (picture, truth) in enumerate(zip(held.pictures, held.labels, strict=True)):
         image = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 127.5 - 1
-        labels = baseline.masks(image, members=1, steps=steps, seed=0)[0].argmax(0).numpy().astype(np.uint8)
-        scores.append(mean(dice(labels, truth, classes)))
-    return mean(scores)
+        members = 1 if held.readers is None else baseline.count(8)
+        labels = baseline.masks(image, members=members, steps=steps, seed=0).argmax(1).numpy().astype(np.uint8)
+        if held.readers is None:
+            scores.append(mean(dice(labels[0], truth, classes)))
+        else:
+            scores.append(energy_distance(labels, held.readers[i]))
+    return {"dice" if held.readers is None else "ged": mean(scores)}
 
 
 def judged(
@@ -50,7 +56,7 @@ def judged(
     limit: int = 0,
     pattern: str | None = None,
 ) -> Evaluation:
-    """Score a trained baseline on the `val` split; `facts` are kept, and members and steps are read from them."""
+    """Score a trained baseline on the `val` split; `facts` are kept, and members, steps, field and fusion are read from them."""
     found = [case for case in cases(data, "val") if case.mask]
     volumes = any(case.is_volume for case in found)
     pattern = pattern or cases_of(task) or (SLICES if volumes else "")
@@ -69,14 +75,15 @@ def _scored(
     baseline: Baseline, size: int, found: Iterable[Case], task: str, facts: Mapping[str, object]
 ) -> Iterator[Scored]:
     members, steps = int(str(facts["members"])), int(str(facts["steps"]))
+    field, fuse_by = float(str(facts["field"])), str(facts["fuse"])
     for case in found:
         for sample in case.samples(len(TASKS[task].labels), axis_of(task)):
             began = time.perf_counter()
-            image, geometry = to_network(sample.picture, size)
+            image, geometry = to_network(sample.picture, size, field=field)
             with torch.no_grad():
                 masks = baseline.masks(image, members=members, steps=steps, seed=0)
             masks_home = to_original(masks, geometry).numpy()
-            fusion = fuse(masks_home, "staple")
+            fusion = fuse(masks_home, fuse_by)
             yield Scored(
                 name=sample.name,
                 labels=fusion.labels,

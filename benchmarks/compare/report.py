@@ -4,10 +4,14 @@ Two networks are held against each other on the same cases: their difference is 
 from cases, so what makes a picture hard for both does not widen it. Who was trained with several seeds has one row, the
 mean of them, and his interval is drawn from his seeds as well; two who share seeds are held against each other on those,
 for a seed was run for both on the same day and machine.
+
+Where several readers marked each picture, members are held against all of them: the table is by GED^2, and intervals are over
+patients.
 """
 
 import json
 import math
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,12 +22,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from medsegdiff.data.tasks import patients_of
+from medsegdiff.metrics import bootstrap_interval, mean
+
 __all__ = ["overview", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
     "5x10-half": "5 members, 10 steps, anchor weight 0.5",
     "1x10": "1 member, 10 steps",
+    "16x1": "16 members, 1 step",
+    "16x10": "16 members, 10 steps",
+    "16x25": "16 members, 25 steps",
+    "16x50": "16 members, 50 steps",
     "anchor": "anchor only",
     "1x0": "single forward pass",
 }
@@ -78,6 +89,8 @@ def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
     entries = _entries(baselines, results, checkpoints, task)
     if not entries:
         raise ValueError(f"{baselines} and {results}/{task}-* hold no results; measure something first, with --data")
+    if any(_readers(entry) for entry in entries):
+        return _reader_table([entry for entry in entries if "ged" in entry.results[0]], patients_of(task))
     plain = _plain(entries)
     heads = [
         "network",
@@ -100,7 +113,7 @@ def overview(compared: Path, results: Path, checkpoints: Path) -> str:
     for folder in sorted(path for path in compared.iterdir() if path.is_dir()):
         entries = _entries(folder, results, checkpoints, folder.name)
         plain = _plain(entries)
-        if plain is None:
+        if plain is None or _readers(plain):
             continue
         of = {entry.key: entry for entry in entries}
         ours = [of.get(key) for key in _OF_V2]
@@ -208,6 +221,64 @@ def _interval(
     drawn = (generator.integers(0, count, count) for _ in range(resamples))
     low, high = np.quantile([again(ours, cases) - again(theirs, cases) for cases in drawn], [0.025, 0.975])
     return float(low), float(high)
+
+
+def _readers(entry: _Entry) -> bool:
+    """Tell whether it learned from several readers' masks of each picture."""
+    return entry.results[0].get("settings", {}).get("readers", 1) > 1
+
+
+def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
+    """Lay out members beside readers, the least GED^2 first, and what ours is less or more than each of the others."""
+    ours = next((e for key in ("v2-readers", "v2/16x10") for e in entries if e.key == key), None)
+    heads = ["network", "parameters", "iterations", "CPU minutes", "members", "GED^2", "95 % interval", "HM-IoU"]
+    heads += ["Dice to the majority", "ECE", "diversity"]
+    if ours:
+        heads += ["V2 minus this: GED^2", "HM-IoU", "Dice points"]
+    rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
+    for entry in sorted(entries, key=lambda entry: entry.mean("ged")):
+        low, high = entry.results[0]["reader_intervals"]["ged"]
+        cells = [entry.what, f"{entry.parameters / 1e6:.1f} M", str(entry.iterations), _minutes(entry)]
+        cells += [str(entry.results[0]["members"]), f"{entry.mean('ged'):.3f}", f"{low:.3f} to {high:.3f}"]
+        cells += [f"{entry.mean('hm_iou'):.3f}", f"{entry.mean('dice_majority'):.3f}"]
+        cells += [f"{entry.mean('ece_share'):.4f}", f"{entry.mean('diversity'):.3f}"]
+        if ours:
+            measures = (("ged", 1, 3), ("hm_iou", 1, 3), ("dice_majority", 100, 1))
+            cells += ["" if entry is ours else _paired(ours, entry, *measure, patient) for measure in measures]
+        rows.append(f"| {' | '.join(cells)} |")
+    pictures = entries[0].results[0]["pictures"]
+    patients = {_patient(each["name"], patient) for each in pictures}
+    ours_is = f"V2 is {ours.what}. " if ours else ""
+    rows += [
+        "",
+        f"{ours_is}{len(pictures)} images of {len(patients)} patients; intervals are bootstrapped over patients. The readers' own "
+        f"diversity is {entries[0].mean('reader_diversity'):.3f}.",
+    ]
+    return "\n".join(rows)
+
+
+def _patient(name: str, pattern: str) -> str:
+    found = re.search(pattern, name) if pattern else None
+    return found[1] if found else name
+
+
+def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int, patient: str) -> str:
+    """Say by how much ours is above the other on the pictures both were scored on, with a 95 % interval over patients."""
+    one, two = (_by_picture(entry, measure) for entry in (ours, other))
+    names = sorted(one.keys() & two.keys())
+    difference = [times * (one[name] - two[name]) for name in names]
+    low, high = bootstrap_interval(difference, seed=0, groups=[_patient(name, patient) for name in names])
+    said = f"{mean(difference):+.{digits}f}"
+    return said if math.isnan(low) else f"{said} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _by_picture(entry: _Entry, measure: str) -> dict[str, float]:
+    """Average a measure of every picture over the seeds; nan where it is not defined."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for result in entry.results:
+        for each in result["pictures"]:
+            found[each["name"]].append(math.nan if each[measure] is None else each[measure])
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _row(entry: _Entry, plain: _Entry | None) -> str:

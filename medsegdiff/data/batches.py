@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medsegdiff.data.folders import Case, thinned
+from medsegdiff.data.folders import Case, majority, thinned
 from medsegdiff.data.synthetic import draw
 from medsegdiff.data.tasks import TASKS, axis_of
 
@@ -88,12 +88,14 @@ class Pool:
                     readers.append(np.stack([_squeezed(mask, size) for mask in sample.readers]))
         if readers:
             _check_readers(readers, names)
-            if phantoms:
-                raise ValueError("phantoms bring one mask each, these pictures several readers'; leave phantoms at 0")
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
-            phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=0)
+            phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=len(readers[0]) if readers else 0)
+            if readers and not phantom.disputed:
+                raise ValueError("phantoms bring one mask each, these pictures several readers'; leave phantoms at 0")
             pictures.append(phantom.image)
-            labels.append(phantom.labels)
+            labels.append(majority(np.stack(phantom.raters)) if readers else phantom.labels)
+            if readers:
+                readers.append(np.stack(phantom.raters))
         return cls(pictures, labels, readers, names)
 
     def only(self, chosen: np.ndarray) -> "Pool":

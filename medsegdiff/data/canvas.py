@@ -9,7 +9,7 @@ is a signed distance, negative inside,
 with R = 1 plus a few random harmonics. Its sign is exact, its value approximate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, pi, sin
 
@@ -33,6 +33,9 @@ class Scene:
     image: Float[ndarray, "h w 3"]  # in [0, 1]; what lies outside is clipped
     labels: UInt8[ndarray, "h w"]
     softness: float  # width of the transition at borders, as a share of the side; scales the variation between raters
+    # Label image of one reader, given a canvas with its own generator and the reader's number from 0, where readers disagree about
+    # more than the position of a border.
+    read: "Callable[[Canvas, int], UInt8[ndarray, 'h w']] | None" = None
 
 
 class Canvas:

@@ -1,4 +1,4 @@
-"""Synthetic images (phantoms) of nine medical tasks, generated from a seed, with exact masks.
+"""Synthetic images (phantoms) of ten medical tasks, generated from a seed, with exact masks.
 
 The image is drawn from known borders, so `labels` is the ground truth. Simulated raters add variation: the softer a border in the
 image, the farther they move it. With P_c the share of class c in the smoothed neighbourhood of a pixel, rater r assigns
@@ -6,6 +6,9 @@ image, the farther they move it. With P_c the share of class c in the smoothed n
     argmax_c  log P_c + a_rc + w_r [c > 0],
 
 with a_rc a constant bias for class c and w_r a smooth random field; borders shift by about 0.6 * blur * (a + w).
+
+Readers of lung nodules disagree about more than borders: the painter draws each reader's mask (`phantoms.lung`), and a prediction is
+compared with all of them.
 """
 
 from collections.abc import Callable
@@ -22,6 +25,7 @@ from medsegdiff.data.canvas import Canvas, Scene
 from medsegdiff.data.phantoms.abdomen import abdomen_ct, abdomen_mr
 from medsegdiff.data.phantoms.fundus import optic_disc, optic_disc_cup
 from medsegdiff.data.phantoms.head import brain_flair, hippocampus
+from medsegdiff.data.phantoms.lung import lung_nodule
 from medsegdiff.data.phantoms.skin import skin_lesion
 from medsegdiff.data.phantoms.ultrasound import breast_ultrasound, thyroid_nodule
 
@@ -37,7 +41,9 @@ _PAINTERS: dict[str, Callable[[Canvas], Scene]] = {
     "abdomen-ct": abdomen_ct,
     "abdomen-mr": abdomen_mr,
     "hippocampus": hippocampus,
+    "lung-nodule": lung_nodule,
 }
+_SIDES = {"lung-nodule": 128}  # of the pictures that the task's data has, where that is not 256
 
 TASKS: dict[str, tuple[str, ...]] = {task: tasks.TASKS[task].labels for task in _PAINTERS}
 """Names of the classes 1..K of every task."""
@@ -52,20 +58,32 @@ class Phantom:
     image: UInt8[ndarray, "h w 3"]
     labels: UInt8[ndarray, "h w"]  # 0 background, 1..K as in TASKS[task]
     raters: tuple[UInt8[ndarray, "h w"], ...]
+    disputed: bool = False  # whether raters disagree about more than borders
+
+    @property
+    def references(self) -> tuple[UInt8[ndarray, "h w"], ...]:
+        """Reference masks to compare a prediction with: the ground truth, or every reader's mask where readers disagree."""
+        return self.raters if self.disputed and self.raters else (self.labels,)
 
 
-def draw(task: str, seed: int, size: int = 256, *, raters: int = 4) -> Phantom:
+def draw(task: str, seed: int, size: int = 0, *, raters: int = 4) -> Phantom:
     """Generate the synthetic image of a seed; the scene does not depend on the size or the number of raters.
+
+    Size 0 is that of the task's own images: 128 for lung nodules, else 256.
 
     Raises:
         ValueError: the task is unknown.
     """
     if task not in _PAINTERS:
         raise ValueError(f"no phantom of task {task!r}; choose one of {', '.join(TASKS)}")
+    size = size or _SIDES.get(task, 256)
     root = (crc32(task.encode()), seed)
     scene = _PAINTERS[task](Canvas(size, np.random.default_rng(root)))
     image = (np.clip(scene.image, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Phantom(task, seed, image, scene.labels, _redraw(scene, root, raters))
+    if scene.read is None:
+        return Phantom(task, seed, image, scene.labels, _redraw(scene, root, raters))
+    readers = (scene.read(Canvas(size, np.random.default_rng((*root, r + 1))), r) for r in range(raters))
+    return Phantom(task, seed, image, scene.labels, tuple(readers), disputed=True)
 
 
 def _redraw(scene: Scene, seed: tuple[int, int], raters: int) -> tuple[UInt8[ndarray, "h w"], ...]:

@@ -1,0 +1,81 @@
+"""What every baseline is: a network with its loss, its recipe and its way from a picture to masks."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Baseline", "Recipe", "class_probability", "every_reader", "one_reader", "pixel_cross_entropy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is optimised: AdamW, a moving average of the weights, and a rate that falls with the budget spent."""
+
+    batch: int = 16
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 1e-2
+    warmup: int = 200  # iterations
+    falling: bool = True  # cosine to 1 % over the budget, else constant
+    clip: float = 1.0
+    ema: float = 0.998
+
+
+class Baseline(nn.Module, ABC):
+    """A network with its loss; `forward` is what is minimised at iteration i."""
+
+    title: str
+    recipe = Recipe()
+    denoises = False  # whether the number of steps matters
+
+    def count(self, members: int) -> int:
+        """Return how many masks it gives where so many are wanted: all of them, unless it has a fixed number."""
+        return members
+
+    @abstractmethod
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 s s"],
+        labels: Integer[Tensor, "b s s"] | Integer[Tensor, "b r s s"],
+        i: int,
+        share: float,
+    ) -> Float[Tensor, ""]:
+        """Return the loss when that share of the budget is spent; torch's generator is seeded anew before every call.
+
+        Where r readers marked every picture, their masks come in an order drawn at random: the first is one drawn reader's.
+        """
+
+    @abstractmethod
+    def masks(
+        self, image: Float[Tensor, "1 3 s s"], *, members: int, steps: int, seed: int
+    ) -> Float[Tensor, "m _ s s"]:
+        """Return the class probabilities, background first, of `count(members)` masks."""
+
+
+def one_reader(labels: Integer[Tensor, "b *r s s"]) -> Integer[Tensor, "b s s"]:
+    """Return the mask of one reader drawn at random, where there are several."""
+    return labels if labels.ndim == 3 else labels[:, 0]
+
+
+def every_reader(labels: Integer[Tensor, "b *r s s"]) -> Integer[Tensor, "b r s s"]:
+    """Return the masks of all readers, of whom there may be one."""
+    return labels[:, None] if labels.ndim == 3 else labels
+
+
+def class_probability(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
+    """Turn logits into class probabilities, background first; one channel is the foreground's."""
+    if logits.shape[1] > 1:
+        return logits.softmax(1)
+    p = logits.sigmoid()
+    return torch.cat([1 - p, p], 1)
+
+
+def pixel_cross_entropy(logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Return the cross-entropy of every pixel, in nats."""
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, labels.long(), reduction="none")
+    return F.binary_cross_entropy_with_logits(logits[:, 0], (labels > 0).float(), reduction="none")

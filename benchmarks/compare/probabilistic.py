@@ -1,0 +1,146 @@
+"""The two published segmenters, other than diffusion, whose answer is a distribution of whole masks.
+
+Both have a U-Net at their core and learn from one reader's mask, drawn at random, at every sight of a picture.
+
+References:
+    Probabilistic U-Net (Kohl et al., 2018), https://arxiv.org/abs/1806.05034
+    Stochastic Segmentation Networks (Monteiro et al., 2020), https://arxiv.org/abs/2006.06015
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.distributions import Independent, LowRankMultivariateNormal, Normal, kl_divergence
+from torch.nn import functional as F
+
+from benchmarks.compare.base import Baseline, class_probability, one_reader, pixel_cross_entropy
+
+__all__ = ["ProbabilisticUNet", "StochasticSegmentation"]
+
+_LATENT = 6
+_RANK, _MONTE_CARLO = 10, 20
+_LEAST_VARIANCE = 1e-5
+
+
+class _LatentEncoder(nn.Module):
+    """Convolutions and average pooling down to one axis-aligned normal distribution."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, width in enumerate(widths):
+            layers += [nn.AvgPool2d(2)] if i else []
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
+            layers += [nn.ReLU()]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, 2 * _LATENT)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Independent:
+        mean, log_sigma = self.head(self.layers(x).mean((2, 3))).chunk(2, 1)
+        return Independent(Normal(mean, log_sigma.exp()), 1)
+
+
+class ProbabilisticUNet(Baseline):
+    """A U-Net whose last features are combined with a latent vector z of six numbers.
+
+    Minimises the negative bound on the log-likelihood, per pixel,
+
+        E_{z ~ q(z | image, mask)} [ CE(mask, f(image, z)) ] + beta KL( q(z | image, mask) || p(z | image) ),
+
+    cross-entropy summed over pixels, with one z drawn from q; masks are drawn with z from the prior p. beta is 1, the bound
+    itself.
+
+    Arguments:
+        features: a network from the picture to `width` channels at its size.
+        width: their number.
+        classes: foreground classes.
+        encoder: widths of prior and posterior network, halving the sides between them.
+    """
+
+    title = "Probabilistic U-Net"
+
+    def __init__(
+        self, features: nn.Module, width: int, classes: int, *, encoder: tuple[int, ...], beta: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.channels, self.beta = 1 if classes == 1 else classes + 1, beta
+        self.features = features
+        self.prior = _LatentEncoder(3, encoder)
+        self.posterior = _LatentEncoder(3 + self.channels, encoder)
+        self.combine = nn.Sequential(
+            nn.Conv2d(width + _LATENT, 2 * width, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, self.channels, 1),
+        )
+
+    def _logits(self, features: Float[Tensor, "_ c h w"], z: Float[Tensor, "b z"]) -> Float[Tensor, "b k h w"]:
+        sides = features.shape[-2:]
+        features = features.expand(len(z), -1, -1, -1)
+        return self.combine(torch.cat([features, z[:, :, None, None].expand(-1, -1, *sides)], 1))
+
+    def _one_hot(self, labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+        if self.channels == 1:
+            return (labels[:, None] > 0).float()
+        return F.one_hot(labels.long(), self.channels).movedim(-1, 1).float()
+
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
+        mask = one_reader(labels)
+        prior, posterior = self.prior(image), self.posterior(torch.cat([image, self._one_hot(mask) - 0.5], 1))
+        z: Tensor = posterior.rsample()
+        fit = pixel_cross_entropy(self._logits(self.features(image), z), mask).mean()
+        return fit + self.beta * kl_divergence(posterior, prior).mean() / mask[0].numel()
+
+    def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            z = self.prior(image).sample((members,))[:, 0]
+        return class_probability(self._logits(self.features(image), z))
+
+
+class StochasticSegmentation(Baseline):
+    """A U-Net that gives a normal distribution over the logits of all pixels at once, its covariance P P^T + D of low rank.
+
+    Minimises, per pixel, -log 1/M sum_m p(mask | logits_m), M = 20 draws, rank 10, as published for lung nodules; masks are draws
+    of the logits.
+
+    Arguments:
+        features: a network from the picture to `width` channels at its size.
+        width: their number.
+        classes: foreground classes.
+    """
+
+    title = "Stochastic Segmentation Network"
+
+    def __init__(self, features: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.channels = 1 if classes == 1 else classes + 1
+        self.features = features
+        self.mean = nn.Conv2d(width, self.channels, 1)
+        self.log_variance = nn.Conv2d(width, self.channels, 1)
+        self.factor = nn.Conv2d(width, self.channels * _RANK, 1)
+
+    def _draw(self, image: Tensor, count: int) -> Float[Tensor, "m b k h w"]:
+        features = self.features(image)
+        mean = self.mean(features)
+        # Double precision, for a capacitance matrix of large factors and tiny variances is singular in single.
+        factor = self.factor(features).double().unflatten(1, (_RANK, -1)).flatten(2).transpose(1, 2)
+        variance = self.log_variance(features).double().exp().flatten(1) + _LEAST_VARIANCE
+        logits = LowRankMultivariateNormal(mean.double().flatten(1), factor, variance, validate_args=False)
+        return logits.rsample((count,)).float().unflatten(2, mean.shape[1:])
+
+    def forward(self, image: Tensor, labels: Tensor, i: int, share: float) -> Tensor:
+        mask = one_reader(labels)
+        logits = self._draw(image, _MONTE_CARLO)
+        entropy = pixel_cross_entropy(logits.flatten(0, 1), mask.repeat(_MONTE_CARLO, 1, 1))
+        likelihood = -entropy.flatten(1).sum(1).unflatten(0, (_MONTE_CARLO, -1))
+        return -(likelihood.logsumexp(0) - math.log(_MONTE_CARLO)).mean() / mask[0].numel()
+
+    def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return class_probability(self._draw(image, members)[:, 0])
