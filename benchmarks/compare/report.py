@@ -251,8 +251,8 @@ def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
     ours_is = f"V2 is {ours.what}. " if ours else ""
     rows += [
         "",
-        f"{ours_is}{len(pictures)} images of {len(patients)} patients; intervals are bootstrapped over patients. The readers' own "
-        f"diversity is {entries[0].mean('reader_diversity'):.3f}.",
+        f"{ours_is}{len(pictures)} images of {len(patients)} patients; intervals are bootstrapped over patients. The "
+        f"readers' own diversity is {entries[0].mean('reader_diversity'):.3f}.",
     ]
     return "\n".join(rows)
 
