@@ -74,8 +74,8 @@ def _vessels(canvas: Canvas, x: float, y: float, radius: float) -> Float[ndarray
         path = canvas.curve(*start, away + pi + canvas.rng.normal(0, 0.7), length, wobble=0.15)
         lines.append((path, width))
         for _ in range(canvas.whole(0, 4)):
-            fork = path[canvas.whole(4, len(path))]
-            twig = canvas.curve(*fork.tolist(), between(0, 2 * pi), length * between(0.2, 0.5), wobble=0.2)
+            px, py = map(float, path[canvas.whole(4, len(path))])
+            twig = canvas.curve(px, py, between(0, 2 * pi), length * between(0.2, 0.5), wobble=0.2)
             lines.append((twig, width * between(0.35, 0.7)))
     for _ in range(canvas.whole(12, 45)):
         px, py = between(0, 1), between(0, 1)
@@ -143,12 +143,12 @@ def _nodule(
     clear = between(0.0, 0.5) if faint else between(0.85, 1.0)
     solid = between(-560, -280) if faint else between(-120, 60)  # what is small fills no slice
     if canvas.chance(0.55):
-        ends = [[c + radius * k * f(away) for c, f in zip(place, (cos, sin), strict=True)] for k in (0.4, 1.6, 2.4)]
-        ends[2][0] += between(-0.4, 0.4) * radius
-        ends[2][1] += between(-0.4, 0.4) * radius
+        x, y = _off(place, 2.4 * radius, away)
+        end = x + between(-0.4, 0.4) * radius, y + between(-0.4, 0.4) * radius
+        ends = [_off(place, 0.4 * radius, away), _off(place, 1.6 * radius, away), end]
         width = min(max(0.2 * radius, 0.0065), 0.013)
         tail = canvas.tube(np.array(ends), width * np.array([1.8, 1.0, 0.7]))
-        far = canvas.curve(*ends[2], away, between(0.08, 0.3), wobble=0.2)
+        far = canvas.curve(*end, away, between(0.08, 0.3), wobble=0.2)
         _lay(hu, canvas.strokes([(far, 1.5 * width)]), between(-300, 0))
         _lay(hu, inside(tail, 0.006), between(-250, 20))
     core = body
@@ -163,14 +163,19 @@ def _nodule(
         _lay(hu, inside(body, between(0.012, 0.022)), glass + canvas.cloud(20, 3) * 45)
         if kind < 0.86:
             inner = radius * between(0.4, 0.62)
-            shift = [c + between(-0.25, 0.25) * radius for c in place]
-            core = canvas.blob(*shift, inner * 1.15, inner / 1.15, between(0, pi), rough=0.16, lobes=6)
+            shifted = place[0] + between(-0.25, 0.25) * radius, place[1] + between(-0.25, 0.25) * radius
+            core = canvas.blob(*shifted, inner * 1.15, inner / 1.15, between(0, pi), rough=0.16, lobes=6)
             _lay(hu, inside(core, 0.008), between(-180, 20))
     if rough > 0.16 and radius > 0.04:  # spicules
         spicules: list[Line] = []
         for _ in range(canvas.whole(4, 10)):
             turn = between(0, 2 * pi)
-            root = [c + 0.8 * radius * f(turn) for c, f in zip(place, (cos, sin), strict=True)]
+            root = _off(place, 0.8 * radius, turn)
             spicules.append((canvas.curve(*root, turn, radius * between(0.6, 1.5), wobble=0.15), between(0.004, 0.008)))
         _lay(hu, canvas.strokes(spicules) * 0.7, between(-350, -100))
     return body, core, tail, clear
+
+
+def _off(place: tuple[float, float], distance: float, angle: float) -> tuple[float, float]:
+    """Go so far from a place."""
+    return place[0] + distance * cos(angle), place[1] + distance * sin(angle)
