@@ -29,7 +29,7 @@ DEFAULT = ("unet@256", "unet@128", "condition@256", "lucidrains@128", "lucidrain
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """What a task is compared with where nothing else is said."""
+    """Default options of a task."""
 
     baselines: tuple[str, ...] = DEFAULT
     members: int = 5
@@ -39,7 +39,7 @@ class Usual:
 
 _OF_READERS = "unet unet-ce unet-dropout unet-five probabilistic stochastic lucidrains v2-readers"
 USUAL = {
-    # targets of a few pixels: networks see the middle of a crop, at its own resolution
+    # Nodules are a few pixels large: networks see the middle half of a crop, at its own resolution.
     "lung-nodule": Usual(tuple(f"{name}@64" for name in _OF_READERS.split()), members=16, field=0.5)
 }
 
@@ -52,16 +52,14 @@ def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentPa
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--data", type=Path, help="folder with train/ and val/; without it only the table is written")
     parser.add_argument("--minutes", type=float, default=60.0, help="processor time for each, over all its threads")
-    parser.add_argument(
-        "--members", type=int, help="masks drawn per picture, by those that draw; 5, of several readers 16"
-    )
+    parser.add_argument("--members", type=int, help="masks sampled per image; default 5, for lung-nodule 16")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of those that draw")
     parser.add_argument("--phantoms", type=float, default=PRESETS["v2-tiny"].training.phantoms, help="their share")
     parser.add_argument("--cases", metavar="REGEX", help="pool pictures of one case before Dice, as in evaluate")
     parser.add_argument(
-        "--field", type=float, help="share of the sides that networks see, about the middle; as the task wants"
+        "--field", type=float, help="share of the image sides that networks see; default 1, for lung-nodule 0.5"
     )
-    parser.add_argument("--fuse", choices=FUSIONS, help="how members become one mask; as the task wants")
+    parser.add_argument("--fuse", choices=FUSIONS, help="how members are fused; default staple")
     parser.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What every baseline is: a network with its loss, its recipe and its way from a picture to masks."""
+"""Interface of baselines: a network with its loss, optimiser settings and sampling of masks."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Baseline(nn.Module, ABC):
     denoises = False  # whether the number of steps matters
 
     def count(self, members: int) -> int:
-        """Return how many masks it gives where so many are wanted: all of them, unless it has a fixed number."""
+        """Return the number of masks that `masks` gives when asked for `members`; fewer where the number is fixed."""
         return members
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Baseline(nn.Module, ABC):
     ) -> Float[Tensor, ""]:
         """Return the loss when that share of the budget is spent; torch's generator is seeded anew before every call.
 
-        Where r readers marked every picture, their masks come in an order drawn at random: the first is one drawn reader's.
+        Masks of several readers (r) come in random order, so the first is that of a randomly drawn reader.
         """
 
     @abstractmethod
@@ -57,12 +57,12 @@ class Baseline(nn.Module, ABC):
 
 
 def one_reader(labels: Integer[Tensor, "b *r s s"]) -> Integer[Tensor, "b s s"]:
-    """Return the mask of one reader drawn at random, where there are several."""
+    """Return the mask of a randomly drawn reader."""
     return labels if labels.ndim == 3 else labels[:, 0]
 
 
 def every_reader(labels: Integer[Tensor, "b *r s s"]) -> Integer[Tensor, "b r s s"]:
-    """Return the masks of all readers, of whom there may be one."""
+    """Return the masks of all readers, with a reader axis even if there is only one."""
     return labels[:, None] if labels.ndim == 3 else labels
 
 

@@ -6,15 +6,15 @@
     v1, v2      the tiny presets of this project
     v2-averaged   v2, its anchor learnt alone for half of the budget and given half of the say in every step (F31)
 
-Where several readers marked each picture, and a mask is to be drawn from the readers' distribution:
+For images marked by several readers:
 
-    unet-ce        the plain U-Net by cross-entropy alone, whose minimiser is the readers' share of every pixel
-    unet-dropout   the same with dropout after every convolution, also when masks are drawn
-    unet-five      five U-Nets of a fifth of the size, trained in turn from different starts: five masks
-    probabilistic, stochastic   Probabilistic U-Net, Stochastic Segmentation Network (`probabilistic`)
-    v2-readers     v2 at cells of two pixels, four draws of noise per picture, a reader each; neither soft Dice nor unrolling
+    unet-ce        plain U-Net with cross-entropy alone; its minimiser is the readers' share of each pixel
+    unet-dropout   the same with dropout, which stays on at test time: as many masks as wanted
+    unet-five      ensemble of five U-Nets of a fifth of the size, trained alternately from different initialisations: five masks
+    probabilistic, stochastic   Probabilistic U-Net and Stochastic Segmentation Network (`probabilistic`)
+    v2-readers     V2 with a stem of 2 and four noise samples per image, one reader each; no soft Dice, no unrolling
 
-The plain networks learn from all readers of a picture at once; the others from one, drawn at random.
+The plain networks are trained on all readers' masks of an image, the others on that of one randomly drawn reader.
 
 All have 2.7 to 4.2 million parameters. A name carries the size a network is trained at: unet@256, lucidrains@64.
 
@@ -72,14 +72,14 @@ class Plain(Baseline):
 
 
 class Dropout(Plain):
-    """A network whose dropout stays on when masks are drawn."""
+    """Network whose dropout stays on at test time (Monte Carlo dropout)."""
 
     def count(self, members: int) -> int:
         return members
 
     def masks(self, image: Tensor, *, members: int, steps: int, seed: int) -> Tensor:
         training = self.network.training
-        self.network.train()  # instance norms keep no statistics: only dropout notices
+        self.network.train()  # instance norms have no running statistics, so this affects dropout only
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -89,7 +89,7 @@ class Dropout(Plain):
 
 
 class Five(Baseline):
-    """Several networks that learn in turn, each from its own start and its own batches, and give a mask each."""
+    """Ensemble of networks trained alternately, each from its own initialisation and batches; one mask each."""
 
     def __init__(self, title: str, networks: list[nn.Module], classes: int) -> None:
         super().__init__()
@@ -220,10 +220,10 @@ _HEAD = 16  # channels of a U-Net's last features
 
 
 def _features(widths: tuple[int, ...], dropout: float = 0.0) -> nn.Module:
-    """Build a U-Net without its head.
+    """Build a U-Net up to its last feature maps.
 
-    Without one it would end in an instance norm over its answer: one channel of mean 0 and variance 1 in every picture, which
-    can call no picture empty and is never sure of a background.
+    MONAI's U-Net ends in an instance norm; used for the logits it would give them mean 0 and variance 1 in every image, so
+    that no image could be predicted empty.
     """
     strides = (2,) * (len(widths) - 1)
     return UNet(2, 3, _HEAD, channels=widths, strides=strides, num_res_units=2, dropout=dropout)

@@ -1,6 +1,6 @@
-"""The two published segmenters, other than diffusion, whose answer is a distribution of whole masks.
+"""Published segmentation networks, other than diffusion models, that model a distribution of masks.
 
-Both have a U-Net at their core and learn from one reader's mask, drawn at random, at every sight of a picture.
+Both extend a U-Net and are trained on the mask of one randomly drawn reader per image and iteration.
 
 References:
     Probabilistic U-Net (Kohl et al., 2018), https://arxiv.org/abs/1806.05034
@@ -25,7 +25,7 @@ _LEAST_VARIANCE = 1e-5
 
 
 class _LatentEncoder(nn.Module):
-    """Convolutions and average pooling down to one axis-aligned normal distribution."""
+    """Map an image to an axis-aligned normal distribution over the latent vector."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -44,20 +44,20 @@ class _LatentEncoder(nn.Module):
 
 
 class ProbabilisticUNet(Baseline):
-    """A U-Net whose last features are combined with a latent vector z of six numbers.
+    """U-Net whose last feature maps are combined with a latent vector z of six dimensions.
 
-    Minimises the negative bound on the log-likelihood, per pixel,
+    Minimises the negative evidence lower bound, per pixel,
 
         E_{z ~ q(z | image, mask)} [ CE(mask, f(image, z)) ] + beta KL( q(z | image, mask) || p(z | image) ),
 
-    cross-entropy summed over pixels, with one z drawn from q; masks are drawn with z from the prior p. beta is 1, the bound
-    itself.
+    with cross-entropy summed over pixels and one sample of z from q. At test time z is sampled from the prior p.
 
     Arguments:
-        features: a network from the picture to `width` channels at its size.
-        width: their number.
+        features: network from the image to `width` feature maps of the same size.
+        width: number of feature maps.
         classes: foreground classes.
-        encoder: widths of prior and posterior network, halving the sides between them.
+        encoder: channels of the prior and posterior networks, which halve the resolution between them.
+        beta: weight of the KL divergence; 1 is the bound itself.
     """
 
     title = "Probabilistic U-Net"
@@ -103,14 +103,14 @@ class ProbabilisticUNet(Baseline):
 
 
 class StochasticSegmentation(Baseline):
-    """A U-Net that gives a normal distribution over the logits of all pixels at once, its covariance P P^T + D of low rank.
+    """U-Net that predicts a normal distribution over the logits of all pixels, with covariance P P^T + D of low rank.
 
-    Minimises, per pixel, -log 1/M sum_m p(mask | logits_m), M = 20 draws, rank 10, as published for lung nodules; masks are draws
-    of the logits.
+    Minimises, per pixel, -log 1/M sum_m p(mask | logits_m) over M = 20 samples of the logits; rank 10. At test time every mask is
+    a sample of the logits.
 
     Arguments:
-        features: a network from the picture to `width` channels at its size.
-        width: their number.
+        features: network from the image to `width` feature maps of the same size.
+        width: number of feature maps.
         classes: foreground classes.
     """
 
@@ -127,7 +127,7 @@ class StochasticSegmentation(Baseline):
     def _draw(self, image: Tensor, count: int) -> Float[Tensor, "m b k h w"]:
         features = self.features(image)
         mean = self.mean(features)
-        # Double precision, for a capacitance matrix of large factors and tiny variances is singular in single.
+        # Double precision: with large factors and small variances the capacitance matrix is singular in single precision.
         factor = self.factor(features).double().unflatten(1, (_RANK, -1)).flatten(2).transpose(1, 2)
         variance = self.log_variance(features).double().exp().flatten(1) + _LEAST_VARIANCE
         logits = LowRankMultivariateNormal(mean.double().flatten(1), factor, variance, validate_args=False)

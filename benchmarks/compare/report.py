@@ -5,8 +5,7 @@ from cases, so what makes a picture hard for both does not widen it. Who was tra
 mean of them, and his interval is drawn from his seeds as well; two who share seeds are held against each other on those,
 for a seed was run for both on the same day and machine.
 
-Where several readers marked each picture, members are held against all of them: the table is by GED^2, and intervals are over
-patients.
+For images marked by several readers the table is sorted by GED^2, and intervals are bootstrapped over patients.
 """
 
 import json
@@ -224,12 +223,12 @@ def _interval(
 
 
 def _readers(entry: _Entry) -> bool:
-    """Tell whether it learned from several readers' masks of each picture."""
+    """Return whether the images were marked by several readers."""
     return entry.results[0].get("settings", {}).get("readers", 1) > 1
 
 
 def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
-    """Lay out members beside readers, the least GED^2 first, and what ours is less or more than each of the others."""
+    """Lay out the multi-reader scores by GED^2, with the paired difference between V2 and every other network."""
     ours = next((e for key in ("v2-readers", "v2/16x10") for e in entries if e.key == key), None)
     heads = ["network", "parameters", "iterations", "CPU minutes", "members", "GED^2", "95 % interval", "HM-IoU"]
     heads += ["Dice to the majority", "ECE", "diversity"]
@@ -263,7 +262,7 @@ def _patient(name: str, pattern: str) -> str:
 
 
 def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int, patient: str) -> str:
-    """Say by how much ours is above the other on the pictures both were scored on, with a 95 % interval over patients."""
+    """Format the mean difference, ours minus other, over the images of both, with a 95 % interval over patients."""
     one, two = (_by_picture(entry, measure) for entry in (ours, other))
     names = sorted(one.keys() & two.keys())
     difference = [times * (one[name] - two[name]) for name in names]
@@ -273,7 +272,7 @@ def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int
 
 
 def _by_picture(entry: _Entry, measure: str) -> dict[str, float]:
-    """Average a measure of every picture over the seeds; nan where it is not defined."""
+    """Average a measure of every image over the seeds; nan where it is not defined."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for result in entry.results:
         for each in result["pictures"]:

@@ -33,8 +33,8 @@ class Scene:
     image: Float[ndarray, "h w 3"]  # in [0, 1]; what lies outside is clipped
     labels: UInt8[ndarray, "h w"]
     softness: float  # width of the transition at borders, as a share of the side; scales the variation between raters
-    # Label image of one reader, given a canvas with its own generator and the reader's number from 0, where readers disagree about
-    # more than the position of a border.
+    # Label image of one reader, given a canvas with its own generator and the reader's number from 0, where readers disagree
+    # about more than the position of a border.
     read: "Callable[[Canvas, int], UInt8[ndarray, 'h w']] | None" = None
 
 

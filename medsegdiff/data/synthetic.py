@@ -7,8 +7,8 @@ image, the farther they move it. With P_c the share of class c in the smoothed n
 
 with a_rc a constant bias for class c and w_r a smooth random field; borders shift by about 0.6 * blur * (a + w).
 
-Readers of lung nodules disagree about more than borders: the painter draws each reader's mask (`phantoms.lung`), and a prediction is
-compared with all of them.
+Readers of lung nodules disagree about more than borders: the painter draws each reader's mask (`phantoms.lung`), and a prediction
+is compared with all of them.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,11 @@
-"""A crop of chest CT around a lung nodule, and four readers who do not agree about it.
+"""Chest CT crops around a lung nodule, with readers who disagree.
 
-Painted in Hounsfield units: lung at about -870, the chest wall or the mediastinum beside it, vessels along and across the slice,
-and in the middle a nodule, solid, ground-glass or both. As in the published crops, grey values are stretched to each crop's own
-range, so bone in view leaves soft tissue darker.
+The image is computed in Hounsfield units: lung at about -870, chest wall or mediastinum, vessels along and across the slice, and
+in the middle a solid, ground-glass or part-solid nodule. Grey values are stretched to each crop's range, as in published crops,
+so soft tissue is darker where bone is in view.
 
-Readers differ in what cannot be settled by looking longer: whether the spot is a nodule at all (the smaller and fainter, the more
-often not), whether an attached vessel or a spicule belongs to it, whether ground glass around a solid core does, and how far a
-blurred border reaches.
+Readers differ in whether they mark a nodule at all (fainter ones less often), in whether they include an attached vessel or the
+ground glass around a solid core, and in the position of the border.
 """
 
 from math import cos, pi, sin
@@ -25,27 +24,27 @@ _READERS = 4
 
 
 def lung_nodule(canvas: Canvas) -> Scene:
-    """Paint a nodule in the middle of a lung: label 1, ground glass included, attached vessels not."""
+    """Generate a nodule (label 1: with its ground glass, without attached vessels) and the readers' masks of it."""
     between = canvas.between
     x, y = canvas.rng.normal(0.5, 0.014), canvas.rng.normal(0.5, 0.014)
     radius = float(np.interp(between(0, 1), *_RADIUS))
     hu = np.full(canvas.x.shape, _LUNG, np.float32) + canvas.cloud(5, 3) * between(6, 16)
-    hu += (canvas.y - 0.5) * between(0, 70)  # lungs are denser where one lies on them
+    hu += (canvas.y - 0.5) * between(0, 70)  # dependent density
     bright = between(20, 110)
     _lay(hu, _vessels(canvas, x, y, radius), bright)
-    hu += np.maximum(canvas.cloud(24, 2) - 0.8, 0) * between(20, 110)  # vessels too thin to be seen one by one
+    hu += np.maximum(canvas.cloud(24, 2) - 0.8, 0) * between(20, 110)  # unresolved vessels
     ceiling = _walls(canvas, hu, (x, y), radius)
     body, core, tail, clear = _nodule(canvas, hu, (x, y), radius)
-    # Reconstruction noise: grain about two pixels wide, and streaks across the widest part of the body.
+    # Reconstruction noise: grain of one and two pixels, and horizontal streaks.
     hu += canvas.field(64) * between(6, 28) + canvas.field(128) * between(4, 26)
     hu += canvas.field(128, 10) * between(0, 12)
     floor = _AIR - between(0, 40)
     grey = (hu - floor) / (ceiling - floor)
 
-    sure = canvas.whole(0, _READERS)  # whoever else does, one reader marks it
+    sure = canvas.whole(0, _READERS)  # this reader always marks it
 
     def read(own: Canvas, reader: int) -> UInt8[ndarray, "h w"]:
-        """Outline it as one reader does."""
+        """Return one reader's mask."""
         marks = own.chance(clear) or reader % _READERS == sure
         extent = core if own.chance(0.35) else body
         reach = own.rng.normal(0.0, 0.12) * radius + own.field(14) * (0.05 * radius)
@@ -58,12 +57,12 @@ def lung_nodule(canvas: Canvas) -> Scene:
 
 
 def _lay(hu: Float[ndarray, "h w"], share: Float[ndarray, "h w"], value: Float[ndarray, "h w"] | float) -> None:
-    """Mix a tissue in, in place."""
+    """Blend a tissue in, in place."""
     hu += share * (value - hu)
 
 
 def _vessels(canvas: Canvas, x: float, y: float, radius: float) -> Float[ndarray, "h w"]:
-    """Cover what vessels cover: trees that lie in the slice, and dots where they cross it, none through the nodule."""
+    """Return the coverage of vessels: branches in the slice and cross-sections, none touching the nodule."""
     between = canvas.between
     lines: list[Line] = []
     root = between(0, 2 * pi)
@@ -86,7 +85,7 @@ def _vessels(canvas: Canvas, x: float, y: float, radius: float) -> Float[ndarray
 
 
 def _walls(canvas: Canvas, hu: Float[ndarray, "h w"], nodule: tuple[float, float], radius: float) -> float:
-    """Put the chest wall, the mediastinum or neither beside the lung, in place; return what is shown as white."""
+    """Add chest wall, mediastinum or neither, in place; return the value that is displayed white."""
     between = canvas.between
     ceiling = between(90, 260)
     towards = between(0, 2 * pi)
@@ -131,7 +130,10 @@ def _walls(canvas: Canvas, hu: Float[ndarray, "h w"], nodule: tuple[float, float
 def _nodule(
     canvas: Canvas, hu: Float[ndarray, "h w"], place: tuple[float, float], radius: float
 ) -> tuple[Float[ndarray, "h w"], Float[ndarray, "h w"], Float[ndarray, "h w"], float]:
-    """Paint it, in place; return its distance, that of its core and of what is attached, and how likely a reader marks it."""
+    """Add the nodule, in place.
+
+    Returns the signed distances to the nodule, its core and an attached vessel, and the probability that a reader marks it.
+    """
     between = canvas.between
     rough = between(0.06, 0.15) if canvas.chance(0.6) else between(0.16, 0.28)
     ratio = between(1.0, 1.5) ** 0.5
@@ -141,7 +143,7 @@ def _nodule(
     tail = np.full_like(body, 1.0)
     faint = radius < 0.05 and canvas.chance(0.6)
     clear = between(0.0, 0.5) if faint else between(0.85, 1.0)
-    solid = between(-560, -280) if faint else between(-120, 60)  # what is small fills no slice
+    solid = between(-560, -280) if faint else between(-120, 60)  # partial volume
     if canvas.chance(0.55):
         x, y = _off(place, 2.4 * radius, away)
         end = x + between(-0.4, 0.4) * radius, y + between(-0.4, 0.4) * radius
@@ -177,5 +179,5 @@ def _nodule(
 
 
 def _off(place: tuple[float, float], distance: float, angle: float) -> tuple[float, float]:
-    """Go so far from a place."""
+    """Return the point at a distance and angle from a place."""
     return place[0] + distance * cos(angle), place[1] + distance * sin(angle)
