@@ -1,4 +1,4 @@
-"""Variants differ in the one part they are named after, and the table subtracts seed from seed."""
+"""Ablation variants, and the table of differences per seed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The harness measures what it says and shows what it measured; how fast anything is, no test asks."""
+"""The benchmark harness: counts, statistics and output files; no test depends on speed."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_spread_is_the_median_between_its_quartiles():
     assert spread([2.0])["low"] == spread([2.0])["median"] == 2
 
 
-def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_quick_benchmark_writes_json_figure_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture):
     readme = tmp_path / "speed.md"
     readme.write_text("before\n<!-- bench -->\nold\n<!-- end -->\nafter\n<!-- visitors -->\nold\n<!-- end -->\n")
     files = {"--json": tmp_path / "a" / "bench.json", "--figure": tmp_path / "bench.svg", "--readme": readme}
@@ -43,7 +43,7 @@ def test_a_trial_of_the_harness_writes_figures_a_figure_and_a_table(tmp_path: Pa
         assert row["name"] in "".join(ElementTree.parse(files["--figure"]).getroot().itertext())
 
 
-def test_what_is_not_there_is_said_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_an_unknown_baseline_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["--only", "nobody", "--json", str(tmp_path / "x.json")]) == 2
     assert "'nobody'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Baselines on phantoms: what is spent, continued, scored and tabled."""
+"""Baselines on phantoms: CPU budget, resuming, scores and tables."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def training(minutes: float, name: str = "condition") -> BudgetedTraining:
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
 @pytest.mark.parametrize("classes", [1, 2])
-def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: int) -> None:
+def test_baselines_have_similar_sizes_and_return_probabilities(name: str, classes: int) -> None:
     if name == "lucidrains":
         pytest.importorskip("med_seg_diff_pytorch")
     torch.manual_seed(0)
@@ -64,13 +64,13 @@ def test_every_peer_is_of_one_size_and_gives_probabilities(name: str, classes: i
 
 
 @pytest.mark.parametrize("name", ["condition", "unet"])
-def test_a_plain_network_becomes_sure_of_four_pictures(name: str) -> None:
+def test_a_plain_network_overfits_four_images(name: str) -> None:
     walk = race(training(minutes=100, name=name))
     *_, last = (next(walk) for _ in range(60))
     assert last.loss < 0.9  # Dice and cross-entropy: 0.75 and 0.68; 1.25 for a U-Net that ends in an instance norm
 
 
-def test_a_contestant_learns_until_its_processor_time_is_spent_and_then_stops() -> None:
+def test_a_baseline_trains_until_its_cpu_time_is_spent() -> None:
     run = training(minutes=0.05)
     steps = list(race(run))
     assert run.spent >= 3 > 60 * steps[-2].minutes  # it stops at the first iteration that ends beyond the budget
@@ -79,7 +79,7 @@ def test_a_contestant_learns_until_its_processor_time_is_spent_and_then_stops() 
     assert run.learning_rate() <= 0.011 * run.baseline.recipe.learning_rate  # all is spent, the rate has fallen
 
 
-def test_a_stopped_contestant_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_baseline_resumes(tmp_path: Path) -> None:
     first = training(minutes=100)
     walk = race(first)
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_the_command_trains_scores_and_fills_the_readme(
 
 
 @pytest.mark.parametrize("name", ["unet", "unet@100", "resnet@256", "unet@0", "unet@big"])
-def test_a_name_that_is_no_peer_is_refused_in_a_sentence(name: str) -> None:
+def test_an_unknown_baseline_is_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=r"is no baseline; write unet, .* as in condition@256"):
         named(name)
 
@@ -170,7 +170,7 @@ def measured(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(measured: Path) -> None:
+def test_the_table_is_sorted_and_has_the_shipped_checkpoints(measured: Path) -> None:
     places = (measured / "results", measured / "checkpoints")
     assert table(measured / "compare" / "lung", *places, "lung").splitlines()[2:] == [
         "| **`lung-v2`** as shipped, at 256; 5 members, 10 steps | 3.9 M | 5 |  | 0.620 | 0.520 to 0.720 "
@@ -181,7 +181,7 @@ def test_the_best_stands_first_and_shipped_checkpoints_beside_the_peers(measured
         table(measured / "nothing", *places, "heart")
 
 
-def test_two_networks_are_held_against_each_other_on_the_same_cases(measured: Path) -> None:
+def test_networks_are_compared_on_the_cases_they_share(measured: Path) -> None:
     path = measured / "results" / "lung-v2" / "5x10.json"
     result = json.loads(path.read_text())
     result["cases"][3:] = [{"name": "another picture", "dice": [0.0]}]  # scored on fewer, and on another
@@ -190,7 +190,7 @@ def test_two_networks_are_held_against_each_other_on_the_same_cases(measured: Pa
     assert row == "| lung | 6 | +2.0 |  |  |  | 0.0100, 0.0100, -, -, - | 60, not recorded |"  # no interval of three
 
 
-def test_seeds_are_one_row_and_their_luck_widens_the_interval(measured: Path) -> None:
+def test_seeds_share_a_row_and_widen_its_interval(measured: Path) -> None:
     folder = measured / "compare" / "lung"
     result = json.loads((folder / "unet.json").read_text())
 

@@ -1,4 +1,4 @@
-"""The check of fast arithmetic: passes where masks agree, fails where they do not, says what it cannot read."""
+"""The precision check passes if masks agree, and fails if they differ or cannot be read."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were, and every kind of damage is refused by name."""
+"""Checkpoints load as they were saved, and damage is refused with its location."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The command line on real files: what is written, what is said, what is refused."""
+"""The command line on real files: outputs and errors."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What the machine is asked for, where it cannot give it; and the compiled network, without the compiler."""
+"""Device selection, and the compiled network (without a compiler)."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from medsegdiff.device import best_device, precision
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_gpu_that_is_not_there_is_said_not_to_be(monkeypatch):
+def test_a_missing_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert best_device("auto") == torch.device("cpu")
     with pytest.raises(ValueError, match="use cpu or auto"):
@@ -25,7 +25,7 @@ def test_a_gpu_computes_in_bfloat16_where_it_can(monkeypatch):
         assert precision(torch.device("cuda")) == dtype
 
 
-def test_the_compiled_network_answers_alike():
+def test_the_compiled_network_gives_the_same_output():
     # In a process of its own: the shapes that tests check on every call are nothing a compiler can trace.
     script = """if True:
         import torch

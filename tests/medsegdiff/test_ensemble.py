@@ -1,4 +1,4 @@
-"""Fusion: raters of known quality, members without news, and the cases where EM has nothing to hold on to."""
+"""Fusion: raters of known quality, identical members, and degenerate cases of EM."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def raters(generator, truth, classes, right):
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_staple_is_as_good_as_knowing_each_rater_where_the_good_ones_are_outnumbered(classes):
+def test_staple_matches_fusion_with_known_rater_quality(classes):
     right = np.array([0.97, 0.93, 0.6, 0.6, 0.6])
     truth = stripes(classes)
     members = raters(np.random.default_rng(0), truth, classes, right)
@@ -40,7 +40,7 @@ def test_staple_is_as_good_as_knowing_each_rater_where_the_good_ones_are_outnumb
     assert vote > 2 * best
 
 
-def test_staple_tells_how_good_each_rater_is():
+def test_staple_estimates_each_raters_sensitivity_and_specificity():
     right = [0.97, 0.93, 0.6, 0.6, 0.6]
     fused = fuse(probabilities(raters(np.random.default_rng(0), stripes(1), 1, right)), "staple")
     # 6000 pixels on either side: a standard error of at most 0.0063.
@@ -72,7 +72,7 @@ def test_members_that_are_all_empty_or_all_full_stay_so(rule, value):
     assert (fused.disagreement > 0).all()
 
 
-def test_staple_lets_the_mean_decide_where_it_cannot():
+def test_ties_of_staple_are_resolved_by_the_mean():
     # One member finds a lesion, the other nothing: EM ends at one half and a few units of rounding.
     blank, found = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
     found[2:5, 2:5] = 1
@@ -83,7 +83,7 @@ def test_staple_lets_the_mean_decide_where_it_cannot():
         assert all(np.isfinite([q.sensitivity, q.specificity]).all() for q in fused.quality)
 
 
-def test_a_tied_vote_goes_to_the_likelier_of_the_tied():
+def test_ties_of_vote_are_resolved_by_the_mean():
     p = np.array([[0.1, 0.5, 0.4], [0.1, 0.4, 0.5], [0.1, 0.7, 0.2], [0.6, 0.0, 0.4], [0.1, 0.3, 0.6]])
     fused = fuse(p[..., None, None], "vote")  # two for class 1, two for class 2, one for the background
     assert fused.labels == p.mean(0)[1:].argmax() + 1
@@ -116,7 +116,7 @@ def test_bad_input_gets_one_clear_sentence():
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 5), (4, 6, 5), (3, 2, 6, 5), (3, 5, 6, 5)])
-def test_the_likeliest_class_is_the_argmax_and_of_equals_the_first(shape):
+def test_argmax_labels_is_the_argmax_and_the_first_in_a_tie(shape):
     p = np.random.default_rng(0).integers(0, 4, shape) / 4  # many ties
     np.testing.assert_array_equal(argmax_labels(p), p.argmax(-3))
 

@@ -1,4 +1,4 @@
-"""Evaluation: slices that make a volume, cases that count and cases that do not, and the JSON of it all."""
+"""Evaluation: volumes from slices, means over cases and classes, JSON."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def slices(case, labels, truth, spacing_mm=None):
         yield sample(f"{case}_slice{i}.png", one, other, spacing_mm=spacing_mm)
 
 
-def test_a_grouped_case_is_scored_as_the_volume_it_is():
+def test_grouped_slices_are_scored_as_a_volume():
     labels, truth = volume(0), volume(1)
     truth[3] = 0  # a slice without anything counts through its false positives
     shuffled = sorted(slices("case7", labels, truth, (0.8, 0.5)), key=lambda s: s.name)  # slice10 before slice2
@@ -67,7 +67,7 @@ def test_means_are_taken_over_cases_that_have_the_class_and_then_over_classes():
     assert result.worst == ("b.png",)
 
 
-def test_the_json_has_what_it_promises_and_nothing_that_json_lacks():
+def test_the_json_has_all_keys_and_only_json_values():
     labels, truth = volume(0)[0] % 2, volume(1)[0] % 2  # no spleen anywhere: nan inside, null outside
     result = evaluate([sample("a.png", labels, truth)], NAMES, settings={"steps": 10, "fuse": "staple"})
     told = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -80,7 +80,7 @@ def test_the_json_has_what_it_promises_and_nothing_that_json_lacks():
     assert told["seconds_per_image"] == 0.5
 
 
-def test_evaluations_of_two_shares_add_up_to_that_of_both():
+def test_evaluations_of_disjoint_data_can_be_joined():
     samples = [sample(f"{i}.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
     whole, shares = evaluate(samples, NAMES), (evaluate(samples[:5], NAMES), evaluate(samples[5:], NAMES))
     assert (shares[0] + shares[1]).to_json() == whole.to_json()

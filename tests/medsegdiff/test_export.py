@@ -1,4 +1,4 @@
-"""What is exported computes what the checkpoint computes: PyTorch is the oracle, onnxruntime runs the files."""
+"""Exported networks give the outputs of the checkpoint: onnxruntime against PyTorch."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Fetching and publishing with the real Hub client, against a Hub of our own on the loopback."""
+"""Download and upload with the real Hub client, against a local server."""
 
 import socket
 import time
@@ -66,7 +66,7 @@ def test_a_folder_and_a_shipped_name_need_no_hub(folder, monkeypatch):
         ("a/b@main", "main", "already names a revision"),
     ],
 )
-def test_a_source_that_means_nothing_is_refused(source, revision, sentence):
+def test_an_invalid_source_is_refused(source, revision, sentence):
     with pytest.raises(CheckpointError, match=sentence):
         resolve(source, revision)
 
@@ -140,7 +140,7 @@ def test_weights_damaged_before_they_were_published_are_refused_when_loaded(hub,
         load(fetched)
 
 
-def test_a_hub_that_refuses_the_connection_is_given_up_at_once(hub, cache):
+def test_a_refused_connection_fails_at_once(hub, cache):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     began = time.monotonic()
@@ -151,7 +151,7 @@ def test_a_hub_that_refuses_the_connection_is_given_up_at_once(hub, cache):
     assert time.monotonic() - began < 10  # at once, but on a busy machine; the client's own downloads retry for 23 s
 
 
-def test_a_hub_that_stays_silent_is_given_up_in_time(hub, cache):
+def test_a_silent_hub_times_out(hub, cache):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(CheckpointError, match="did not answer"):
@@ -169,7 +169,7 @@ def test_offline_mode_is_respected(hub, cache, monkeypatch):
     assert not hub.requests
 
 
-def test_what_is_pushed_comes_back(hub, cache, folder):
+def test_an_uploaded_checkpoint_can_be_loaded(hub, cache, folder):
     commit = push(folder, "me/mine", private=True, endpoint=hub.url)
     assert set(hub.commits["me/mine"][commit]) == {WEIGHTS, CONFIG, CARD}  # and no pickle
     fetched = load(resolve(f"me/mine@{commit}", cache=cache, endpoint=hub.url))
@@ -218,7 +218,7 @@ def test_what_is_too_large_is_refused_before_it_is_fetched(hub, cache):
     assert resolve(NAME, cache=cache, endpoint=hub.url, most=100_000_000)
 
 
-def test_a_download_that_does_not_end_is_left_behind(hub, cache):
+def test_an_endless_download_is_abandoned(hub, cache):
     hub.slow = 4.0
     began = time.monotonic()
     with pytest.raises(HubError, match="takes longer than 0 s; it goes on arriving") as refused:
@@ -241,7 +241,7 @@ def test_every_refusal_has_its_state(hub, cache, held, state):
     assert refused.value.state == state
 
 
-def test_nobody_there_is_the_state_offline(cache):
+def test_an_unreachable_hub_has_the_state_offline(cache):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HubError) as refused:
         resolve(NAME, cache=cache, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.2)
     assert refused.value.state == "offline"

@@ -1,4 +1,4 @@
-"""Pictures come in as they are, go out as they came, and nothing else gets in."""
+"""Reading and writing images and volumes, resizing, and malformed files."""
 
 import contextlib
 import gzip
@@ -131,7 +131,7 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_turned_camera_is_turned_back(tmp_path, orientation, kind):
+def test_exif_orientation_is_applied(tmp_path, orientation, kind):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 17, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -334,7 +334,7 @@ def test_a_flat_nifti_is_a_volume_of_one_slice(tmp_path):
 
 @settings(max_examples=10, deadline=None)
 @given(height=st.integers(8, 200), width=st.integers(8, 200), level=st.integers(0, 255))
-def test_a_constant_goes_to_the_network_and_home_unchanged(height, width, level):
+def test_resizing_there_and_back_keeps_a_constant(height, width, level):
     picture = Picture(np.full((height, width, 3), level, np.uint8))
     for channels in (1, 3):
         image, geometry = to_network(picture, 64, channels)
@@ -376,7 +376,7 @@ def test_outside_the_field_that_the_network_saw_all_is_background():
     torch.testing.assert_close(home.sum(1), torch.ones(3, 128, 96))
 
 
-def test_a_border_comes_home_where_it_was():
+def test_resizing_there_and_back_keeps_a_border_in_place():
     pixels = np.zeros((90, 300, 3), np.uint8)
     pixels[:, 100:] = 255
     image, geometry = to_network(Picture(pixels), 64, 1)
@@ -478,7 +478,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_gets_one_sentence_and_nothing_else(tmp_path, capfd, name):
+def test_a_bad_file_is_one_sentence(tmp_path, capfd, name):
     content, reason = BAD[name]
     (tmp_path / f"Jane Doe {name}").write_bytes(content)
     with pytest.raises(PictureError, match=reason) as refused:
@@ -541,7 +541,7 @@ def test_a_dicom_that_promises_more_than_it_holds_is_refused_before_a_decoder_ma
         check_elements(many, 2**20)
 
 
-def test_a_whole_dicom_passes_however_it_is_written(tmp_path):
+def test_valid_dicom_is_accepted_in_every_encoding(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(RAMP[None]), str(tmp_path / "plain.dcm"))
     for compressor in ("JPEG2000", "JPEG"):
         writer = sitk.ImageFileWriter()
@@ -556,7 +556,7 @@ def test_a_whole_dicom_passes_however_it_is_written(tmp_path):
         assert read(path).height in (16, 256)
 
 
-def test_what_a_volume_may_take_is_the_readers_choice(tmp_path):
+def test_the_memory_limit_of_a_volume_can_be_chosen(tmp_path):
     path = volume_file(tmp_path / "a.nii.gz", np.zeros((9, 10, 11), np.float32))
     assert read_stack(path, most=9 * 10 * 11 * 4).array.shape == (9, 10, 11)
     for reads in (read_stack, read_volume, read):
@@ -596,7 +596,7 @@ def test_a_series_and_complex_voxels_are_refused_by_name(tmp_path):
 
 @settings(max_examples=70, deadline=None)
 @given(kind=st.sampled_from(["a.png", "a.jpg", "a.tiff", "a.dcm", "a.nii", "a.nrrd", "a.mha"]), data=st.data())
-def test_a_few_wrong_bytes_give_a_picture_or_a_sentence(tmp_path_factory, kind, data):
+def test_corrupted_bytes_give_a_picture_or_a_picture_error(tmp_path_factory, kind, data):
     path = tmp_path_factory.mktemp("wrong") / kind
     if kind == "a.dcm":
         dicom_file(path, np.zeros((16, 12), np.uint8))

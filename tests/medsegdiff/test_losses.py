@@ -1,4 +1,4 @@
-"""Losses against their formulas, and against networks whose best answer is known."""
+"""Losses against their formulas, and against networks with a known minimum."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_the_soft_dice_loss_is_that_of_monai(generator, classes):
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_the_anchor_is_judged_where_t_is_a_multiple_of_alpha(generator, classes):
+def test_the_anchor_loss_applies_where_t_is_a_multiple_of_alpha(generator, classes):
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0"), classes)
     shape = (4, diffusion.channels, 4, 4)
     output, anchor, eps = torch.randn(3, *shape, generator=generator)
@@ -111,7 +111,7 @@ def test_the_anchor_is_judged_where_t_is_a_multiple_of_alpha(generator, classes)
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
 @pytest.mark.parametrize("classes", [1, 3])
-def test_who_knows_the_mask_has_nothing_to_learn(generator, parametrization, classes):
+def test_a_network_that_returns_the_true_mask_has_no_loss(generator, parametrization, classes):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization, scale=0.5), classes)
     labels = LABELS % (classes + 1)
     eps = torch.randn(5, diffusion.channels, 4, 4, generator=generator)
@@ -122,7 +122,7 @@ def test_who_knows_the_mask_has_nothing_to_learn(generator, parametrization, cla
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
 @pytest.mark.parametrize("classes", [1, 3])
-def test_the_best_answer_to_two_raters_is_the_posterior_mean(generator, parametrization, classes):
+def test_the_minimiser_for_two_raters_is_the_posterior_mean(generator, parametrization, classes):
     # Whoever sees x_t cannot tell whose mask lies underneath; the loss, weighted by the odds, must be stationary (it is
     # convex) exactly at the mean of what may lie there, for cross-entropy of logits no less than for squared error.
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization, scale=0.2), classes)
@@ -150,7 +150,7 @@ def test_the_best_answer_to_two_raters_is_the_posterior_mean(generator, parametr
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("scale", [1.0, 0.2])
-def test_the_variance_is_judged_by_the_variational_bound(generator, schedule, scale):
+def test_the_variance_loss_is_the_variational_bound(generator, schedule, scale):
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", schedule=schedule, scale=scale, learned_variance=True))
     times = [0, 1, 500, 990]
     labels = torch.randint(2, (4, 4, 4), generator=generator)
@@ -178,7 +178,7 @@ def test_the_variance_is_judged_by_the_variational_bound(generator, schedule, sc
     assert_close(found.double(), bits, rtol=1e-3, atol=0)  # betas of 1e-4 are differences of float32 numbers near one
 
 
-def test_a_belief_and_a_variance_that_are_right_cost_nothing(generator):
+def test_correct_mean_and_variance_have_no_loss(generator):
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0"))
     labels = LABELS % 2
     sure = 100 * diffusion.from_labels(labels)
@@ -188,7 +188,7 @@ def test_a_belief_and_a_variance_that_are_right_cost_nothing(generator):
 
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
-def test_the_bound_teaches_the_variance_and_never_the_mean(generator, parametrization):
+def test_the_variational_bound_has_no_gradient_to_the_mean(generator, parametrization):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization, learned_variance=True))
     output, variance, eps = torch.randn(3, 2, 1, 4, 4, generator=generator)
     output.requires_grad_()
@@ -198,7 +198,7 @@ def test_the_bound_teaches_the_variance_and_never_the_mean(generator, parametriz
     assert variance.grad.abs().min() > 0
 
 
-def test_at_the_first_step_both_bounds_are_one_so_the_variance_has_nothing_to_choose(generator):
+def test_at_t_0_both_variance_bounds_coincide(generator):
     diffusion = Diffusion(DiffusionConfig(learned_variance=True))
     output, eps = torch.randn(2, 1, 1, 4, 4, generator=generator)
     low, high = (
@@ -209,7 +209,7 @@ def test_at_the_first_step_both_bounds_are_one_so_the_variance_has_nothing_to_ch
 
 
 @pytest.mark.parametrize("alpha", [1, 5])
-def test_several_draws_of_noise_share_one_look_at_the_picture(tiny_config, generator, alpha):
+def test_several_noise_samples_share_one_run_of_the_condition_network(tiny_config, generator, alpha):
     diffusion = Diffusion(DiffusionConfig())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -245,7 +245,7 @@ def test_each_draw_has_one_readers_mask_and_the_anchor_the_share_of_all(tiny_con
 
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v"])
-def test_an_unrolled_sample_is_where_ddim_gets_to_and_is_judged_by_the_truth(generator, parametrization):
+def test_an_unrolled_sample_is_reached_by_ddim_and_compared_with_the_ground_truth(generator, parametrization):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization))
     labels, eps = torch.randint(2, (2, 4, 4), generator=generator), torch.randn(2, 1, 4, 4, generator=generator)
     oracle = Gaussian(diffusion, mean=torch.linspace(-0.1, 0.1, 16).reshape(1, 1, 4, 4), std=0.05)

@@ -59,7 +59,7 @@ def test_overlap_and_distance_are_their_definitions(seed, shape, classes, spacin
             assert scored.hd95[c] == pytest.approx(hd95_by_hand(a, b, spacing or (1,) * len(shape)), rel=1e-6)
 
 
-def test_what_is_missed_scores_nothing_and_what_is_not_there_scores_nan():
+def test_a_missed_class_scores_zero_and_an_absent_class_nan():
     blank, found = np.zeros((31, 41), np.uint8), np.zeros((31, 41), np.uint8)
     found[4:9, 5:9] = 1
     missed = score("missed", blank, found, 1)

@@ -1,4 +1,4 @@
-"""Members beside readers: hand-made cases, an independent implementation, and bounds that hold for any masks."""
+"""Members against readers: known cases, an independent implementation, and general bounds."""
 
 import itertools
 

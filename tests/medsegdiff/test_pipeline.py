@@ -1,4 +1,4 @@
-"""The whole journey on a small untrained network: order of events, geometry, reproducibility, independence."""
+"""The pipeline with a small untrained network: order of events, geometry, reproducibility, independence."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -46,7 +46,7 @@ def test_the_same_settings_give_the_same_mask_and_another_seed_another(segmenter
     assert not np.array_equal(first.probability, segmenter(picture, replace(SETTINGS, seed=8)).probability)
 
 
-def test_runs_that_take_turns_do_not_disturb_each_other(segmenter: Segmenter, picture: Picture) -> None:
+def test_interleaved_runs_are_independent(segmenter: Segmenter, picture: Picture) -> None:
     other = Picture(255 - picture.pixels)
     alone = [segmenter(p, SETTINGS).probability for p in (picture, other)]
     *_, (one, two) = zip(segmenter.run(picture, SETTINGS), segmenter.run(other, SETTINGS), strict=True)
@@ -77,7 +77,7 @@ def test_the_anchor_alone_is_the_condition_networks_mask(segmenter: Segmenter, p
     assert np.array_equal(segmenter(picture, alone.settings).probability, alone.probability)
 
 
-def test_a_run_that_leaves_all_to_the_anchor_ends_at_it(segmenter: Segmenter, picture: Picture) -> None:
+def test_an_anchor_weight_of_one_returns_the_anchor(segmenter: Segmenter, picture: Picture) -> None:
     alone = segmenter.anchor(picture, SETTINGS)
     told = segmenter(picture, replace(SETTINGS, anchor_weight=1.0))
     np.testing.assert_allclose(told.probability, alone.probability, atol=1e-6)  # float32, by way of x_0 and back
@@ -92,9 +92,7 @@ def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: 
     assert segmenter(picture, replace(SETTINGS, size=48)).labels.shape == (50, 70)
 
 
-def test_a_tolerance_ends_the_walk_where_the_steps_left_would_change_the_mask_by_less(
-    segmenter: Segmenter, picture: Picture
-) -> None:
+def test_a_tolerance_stops_the_trajectory_early(segmenter: Segmenter, picture: Picture) -> None:
     whole = [step for step in segmenter.run(picture, SETTINGS) if isinstance(step, Step)]
     probability = [segmenter.diffusion.probability(step.x_0).numpy() for step in whole]
     drifts = [left * change(*pair) for left, pair in zip((2, 1, 0), pairwise(probability), strict=True)]

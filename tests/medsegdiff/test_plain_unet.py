@@ -1,4 +1,4 @@
-"""A plain U-Net is trained, kept, run and scored as the denoisers are, and never pretends to take a step."""
+"""A plain U-Net: training, checkpoints, runs and evaluation, without diffusion."""
 
 import json
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_its_loss_is_dice_and_cross_entropy_of_its_logits(classes, generator):
     assert found.noise == found.variance == 0
 
 
-def test_phantoms_can_be_learnt_by_heart_without_a_draw_of_noise():
+def test_training_overfits_phantoms_without_noise():
     phantoms = [draw(TASK, seed, size=32) for seed in range(4)]
     pool = Pool([p.image for p in phantoms], [p.labels for p in phantoms])
     recipe = TrainConfig(iterations=60, batch=4, learning_rate=1e-2, warmup=10, beta=1.0, augment=False)

@@ -1,4 +1,4 @@
-"""Two processes do what one does: on CPUs over gloo, with real launches of the command line."""
+"""Two processes give the result of one: on CPUs over gloo, launched by the real command line."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def test_the_noise_of_a_batch_does_not_depend_on_how_many_share_it():
             assert torch.equal(part, of_all[rank::2].flatten(0, 1))
 
 
-def test_a_batch_in_pieces_teaches_what_it_teaches_as_a_whole(v2_config):
+def test_gradient_accumulation_equals_the_whole_batch(v2_config):
     whole, pieces = run_with(1, v2_config), run_with(2, v2_config)
     losses = [[step.loss for step in train(run, workers=0)] for run in (whole, pieces)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -64,7 +64,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(v1_config):
         run_with(2, v1_config, replace(RECIPE, batch=5))
 
 
-def test_every_piece_of_work_is_somebodys_and_nobodys_twice():
+def test_every_item_belongs_to_exactly_one_process():
     work = list(range(7))
     assert sorted(Share(0, 3).of(work) + Share(1, 3).of(work) + Share(2, 3).of(work)) == work
     assert Share().gathered("found") == ["found"]

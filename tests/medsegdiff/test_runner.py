@@ -1,4 +1,4 @@
-"""The same answers however a batch is shared out, and nothing left behind in the threads that asked."""
+"""Dividing batches among cores changes neither results nor the state of threads."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def masks(members: int, generator: torch.Generator) -> Tensor:
 
 @pytest.mark.parametrize("members", [1, 2, 5])
 @pytest.mark.parametrize("images", ["one for all", "one each"])
-def test_cores_answer_together_as_one_does_alone(network, generator, members, images):
+def test_dividing_a_batch_among_cores_does_not_change_the_result(network, generator, members, images):
     alone, together = (Runner(network, CPU, torch.float32, cores) for cores in (1, 3))
     x_t = masks(members, generator)
     image = torch.rand(1 if images == "one for all" else members, 3, 32, 32, generator=generator)
@@ -38,7 +38,7 @@ def test_cores_answer_together_as_one_does_alone(network, generator, members, im
 
 
 @pytest.mark.parametrize("images", [1, 4])
-def test_a_trace_tells_of_every_sample_and_changes_no_answer(network, generator, images):
+def test_a_trace_covers_every_sample_and_does_not_change_the_result(network, generator, images):
     alone, together = (Runner(network, CPU, torch.float32, cores) for cores in (1, 2))
     x_t, condition = masks(4, generator), alone.encode(torch.rand(images, 3, 32, 32, generator=generator))
     expected, found = (runner(x_t, T, condition, trace=True) for runner in (alone, together))
@@ -50,7 +50,7 @@ def test_a_trace_tells_of_every_sample_and_changes_no_answer(network, generator,
                 torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-3, atol=1e-3)
 
 
-def test_workers_compute_alone_and_everybody_else_as_before():
+def test_worker_threads_use_one_core_and_other_threads_are_unaffected():
     before = torch.get_num_threads()
     inside = list(workers(2).map(lambda _: torch.get_num_threads(), range(8)))
     assert set(inside) == {1}
@@ -58,7 +58,7 @@ def test_workers_compute_alone_and_everybody_else_as_before():
     assert workers(2) is workers(2)
 
 
-def test_what_a_sample_raises_is_raised_to_whoever_asked(generator):
+def test_errors_in_worker_threads_reach_the_caller(generator):
     class Broken:
         def encode(self, image: Tensor) -> Condition:
             return Condition((image,))

@@ -1,4 +1,4 @@
-"""Identities of the forward process, and the ways from labels to masks and back."""
+"""Identities of the forward process, and conversions between labels and masks."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def drawn(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(KINDS), st.integers(21, 1500), st.data())
-def test_x_0_eps_and_v_are_three_names_of_one_thing(kind, timesteps, data):
+def test_x_0_eps_and_v_convert_into_each_other(kind, timesteps, data):
     schedule = NoiseSchedule(kind, timesteps)
     t = torch.tensor(data.draw(st.lists(st.integers(0, timesteps - 1), min_size=3, max_size=3)))
     x_0, eps = drawn()
@@ -56,7 +56,7 @@ def test_the_schedule_is_that_of_diffusers(kind, theirs, timesteps):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_step_of_the_posterior_is_the_textbooks(kind):
+def test_one_posterior_step_matches_ddpm(kind):
     schedule = NoiseSchedule(kind)
     alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), schedule.alpha_bar])
     alpha = alpha_bar[1:] / alpha_bar[:-1]
@@ -75,7 +75,7 @@ def test_one_step_of_the_posterior_is_the_textbooks(kind):
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(KINDS), st.integers(-1, 998), st.data())
-def test_two_strides_back_scatter_as_one(kind, s, data):
+def test_two_posterior_steps_compose_to_one(kind, s, data):
     # q(x_s | x_t, x_0) must be what q(x_s | x_u, x_0) makes of q(x_u | x_t, x_0), for any u between.
     schedule = NoiseSchedule(kind)
     t = data.draw(st.integers(s + 1, 999))
@@ -106,7 +106,7 @@ def test_an_unknown_schedule_is_refused():
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 @pytest.mark.parametrize("scale", [1.0, 0.3])
-def test_labels_become_masks_and_masks_probabilities_of_the_same_labels(classes, scale):
+def test_labels_masks_and_probabilities_are_consistent(classes, scale):
     diffusion = Diffusion(DiffusionConfig(scale=scale), classes)
     labels = torch.arange(48).reshape(3, 4, 4) % (classes + 1)
     x_0 = diffusion.from_labels(labels)
@@ -119,7 +119,7 @@ def test_labels_become_masks_and_masks_probabilities_of_the_same_labels(classes,
 
 
 @pytest.mark.parametrize("classes", [1, 4])
-def test_logits_name_the_same_probabilities_as_mask_or_as_anchor(classes):
+def test_logits_give_the_same_probabilities_as_mask_and_as_anchor(classes):
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.3), classes)
     logits = 3 * drawn()[1].repeat(1, 3, 1, 1)[:, : diffusion.channels]
     x_0 = diffusion.x_0(logits, torch.zeros_like(logits), 0)
@@ -128,7 +128,7 @@ def test_logits_name_the_same_probabilities_as_mask_or_as_anchor(classes):
 
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v"])
-def test_a_belief_beyond_the_scale_is_kept_within(parametrization):
+def test_predictions_are_clipped_to_the_scale(parametrization):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization, scale=0.3))
     x_t = torch.full((1, 1, 2, 2), 5.0)
     assert torch.equal(diffusion.x_0(-x_t, x_t, 500), torch.full_like(x_t, 0.3))

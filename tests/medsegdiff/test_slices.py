@@ -1,4 +1,4 @@
-"""A volume is its slices: segmented together as alone, laid back where they were, stoppable at every step."""
+"""Volumes: slices segmented together or alone, reassembly, early stopping."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_a_volume_is_measured_in_voxels_and_cubic_millimetres(segmenter, volume)
     assert told["volume"] == {"axis": 2, "slices": 9, "window": (-2.0, 2.0), "sha256": volume.digest}
 
 
-def test_a_volume_can_be_left_at_any_step(segmenter, volume):
+def test_a_volume_run_can_be_abandoned_at_any_step(segmenter, volume):
     events = segment_volume(segmenter, volume, SETTINGS)
     assert isinstance(next(events), Progress)
     events.close()

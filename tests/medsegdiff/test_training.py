@@ -1,4 +1,4 @@
-"""Training learns, and nothing about a run is left to chance: neither its draws, nor where it was interrupted."""
+"""Training: learning, reproducibility, resuming, data and the command line."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def state(run: Run) -> dict[str, Tensor]:
     )
 
 
-def test_four_pictures_can_be_learnt_by_heart(begun, tiny_config):
+def test_training_overfits_four_images(begun, tiny_config):
     recipe = TrainConfig(iterations=80, batch=4, learning_rate=1e-2, warmup=10, alpha=1, beta=1.0, augment=False)
     losses = [step.loss for step in train(begun(tiny_config, recipe), workers=0)]
     assert np.mean(losses[-5:]) < losses[0] / 10
@@ -93,7 +93,7 @@ def test_four_iterations_move_every_parameter(begun, tiny_config):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, workers):
+def test_a_resumed_run_is_bit_identical(begun, tiny_config, tmp_path, workers):
     whole = begun(tiny_config)
     steps = list(train(whole, workers=workers))
 
@@ -111,9 +111,7 @@ def test_an_interrupted_run_is_the_same_run(begun, tiny_config, tmp_path, worker
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
-def test_the_anchor_is_learnt_first_and_then_everything_and_an_interrupted_run_is_the_same_run(
-    begun, v2_config, tmp_path
-):
+def test_the_anchor_is_trained_first_and_a_resumed_run_is_bit_identical(begun, v2_config, tmp_path):
     recipe = replace(RECIPE, anchor_first=2, alpha=1)
     run = begun(v2_config, recipe)
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
@@ -154,7 +152,7 @@ def test_the_seed_decides_everything(begun, tiny_config):
     assert once[1] != other[1]
 
 
-def test_the_moving_average_begins_quickly_and_then_forgets_slowly(begun, v1_config):
+def test_the_ema_decay_is_warmed_up(begun, v1_config):
     run = begun(v1_config, replace(RECIPE, ema=0.2))
     average = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     for i, _ in enumerate(train(run, workers=0)):
@@ -165,7 +163,7 @@ def test_the_moving_average_begins_quickly_and_then_forgets_slowly(begun, v1_con
         assert_close(p, average[name], rtol=1e-5, atol=1e-7)
 
 
-def test_the_rate_rises_and_then_falls_to_a_hundredth_or_stays(begun, v1_config):
+def test_the_learning_rate_warms_up_then_decays_or_stays(begun, v1_config):
     falling = begun(v1_config, TrainConfig(iterations=1000, learning_rate=1.0, warmup=10, constant=False))
     rates = [falling.learning_rate(i) for i in range(1001)]
     assert rates[0] == pytest.approx(0.1)
@@ -212,7 +210,7 @@ def _bytes(image: Tensor) -> np.ndarray:
     return ((image + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
 
 
-def test_picture_and_mask_are_bent_together():
+def test_image_and_mask_are_augmented_together():
     y, x = np.mgrid[:64, :64]
     shape = ((x - 26) ** 2 + (y - 36) ** 2 < 150) | (
         (x > 30) & (x < 50) & (y > 10) & (y < 20)
@@ -254,7 +252,7 @@ def test_workers_resuming_and_several_processes_show_the_same_draws(pool):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_pool_squeezes_pictures_to_its_size_and_adds_the_share_of_phantoms(tmp_path):
+def test_a_pool_resizes_images_and_adds_the_share_of_phantoms(tmp_path):
     data = folder_of_phantoms(tmp_path / "data", {"train": 6})
     pool = Pool.of(cases(data, "train"), 1, 32, task=TASK, phantoms=0.25, seed=0)
     assert pool.pictures.shape == (8, 32, 32, 3)  # six, and two phantoms that make a quarter
@@ -371,7 +369,7 @@ def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(
         ),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_one_sentence_and_status_2(tmp_path, capsys, options, words):
+def test_invalid_options_are_one_sentence_and_status_2(tmp_path, capsys, options, words):
     data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
     assert main(command(data, tmp_path / "run", **{"iterations": "1"} | options)) == 2
     *_, sentence = capsys.readouterr().err.strip().splitlines()

@@ -1,7 +1,7 @@
-"""Our samplers against those of diffusers, from the same noise, with the same network; and theirs in place of ours.
+"""Our samplers against those of diffusers with the same noise and network, and their schedulers as samplers.
 
-Theirs find the step after t in three ways: DDIM takes t - T // n, DDPM the next of its list, DPM-Solver++ the next
-noise level. Ours is always the next of the list. Compared is what is meant to agree; the rest is said beside it.
+In diffusers the step after t is t - T // n (DDIM), the next of the list (DDPM) or the next noise level (DPM-Solver++);
+here it is always the next of the list. Comments mark where the two are not meant to agree.
 """
 
 from collections.abc import Iterator
@@ -171,7 +171,7 @@ def test_dpm_solver(schedule, steps):
         ("dpm-solver++", DPMSolverMultistepScheduler),
     ],
 )
-def test_theirs_in_place_of_ours_arrives_at_the_same_masks(sampler, scheduler, prediction_type):
+def test_their_schedulers_give_the_same_masks(sampler, scheduler, prediction_type):
     oracle = gaussian(diffusion_in("v"))  # what the network speaks need not be what the scheduler speaks
     clip = {} if sampler == "dpm-solver++" else {"clip_sample": False}
     borrowed = from_diffusers(scheduler(timestep_spacing="trailing", prediction_type=prediction_type, **clip))
@@ -193,7 +193,7 @@ def test_theirs_in_place_of_ours_arrives_at_the_same_masks(sampler, scheduler, p
     ],
     ids=lambda scheduler: type(scheduler).__name__,
 )
-def test_any_scheduler_of_theirs_reaches_one_truth(scheduler):
+def test_any_scheduler_reaches_a_single_mask(scheduler):
     diffusion = diffusion_in()
     truth = diffusion.from_labels(torch.arange(16).reshape(1, 4, 4) % 2)
     borrowed = from_diffusers(scheduler)
@@ -202,7 +202,7 @@ def test_any_scheduler_of_theirs_reaches_one_truth(scheduler):
     assert torch.equal(first.x_s, second.x_s)  # members' streams feed it, and no run leaves a trace on the next
 
 
-def test_runs_of_one_borrowed_scheduler_may_be_interleaved():
+def test_runs_with_one_scheduler_can_be_interleaved():
     oracle = gaussian(diffusion_in())
     borrowed = from_diffusers(DPMSolverMultistepScheduler(timestep_spacing="trailing"))
 

@@ -1,4 +1,4 @@
-"""Published data sets, written here in small as their archives unpack: what belongs together, and what is said if it does not."""
+"""Published data sets, written here in miniature in their original layout."""
 
 import json
 from pathlib import Path

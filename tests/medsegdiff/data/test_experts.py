@@ -1,4 +1,4 @@
-"""Experts' masks out of the share of them who marked each pixel."""
+"""Experts' masks reconstructed from the share of experts per pixel."""
 
 from pathlib import Path
 

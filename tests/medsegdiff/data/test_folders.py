@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: who belongs to whom, and one sentence that names the file for whatever is wrong."""
+"""Data folders: matching images and masks, and errors that name the file."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_pictures_find_their_masks_by_name_whatever_the_endings(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["case.left", "scan[1]", "what?", "été 1"])
-def test_a_name_is_a_name_and_no_pattern(tmp_path, name):
+def test_special_characters_in_names_are_not_patterns(tmp_path, name):
     for stem in ("case", name):
         picture(tmp_path / "images" / f"{stem}.png")
         labels(tmp_path / "masks" / f"{stem}.png", 1)

@@ -1,4 +1,4 @@
-"""Phantoms are the same for a seed at every size, and their masks say where the picture changes."""
+"""Phantoms: reproducible at every size, with masks that match the image."""
 
 from functools import cache
 

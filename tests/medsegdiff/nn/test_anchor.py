@@ -59,7 +59,7 @@ def test_it_is_still_a_gaussian_after_a_step_of_training(attention, generator):
 
 
 @pytest.mark.parametrize(("mean", "peak"), [((1.0, 0.0), (4, 3)), ((0.0, 1.0), (3, 4)), ((-1.0, 1.0), (3, 5))])
-def test_a_mean_right_of_the_middle_looks_to_the_right_and_one_below_looks_down(mean, peak):
+def test_the_mean_shifts_the_kernel(mean, peak):
     module = GaussianSpatialAttention(1, WINDOW).requires_grad_(False)
     module.mean.copy_(torch.tensor([mean]))
     point = torch.zeros(1, 1, 9, 9)

@@ -1,4 +1,4 @@
-"""Residual blocks, the ways between resolutions, and time as a vector."""
+"""Residual blocks, resampling and the time embedding."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_the_time_is_added_after_the_first_convolution(generator):
     assert not torch.allclose(block(x, time), block(x, time + 1))
 
 
-def test_an_untrained_block_is_its_shortcut_and_an_untrained_head_says_zero(generator):
+def test_an_untrained_block_is_its_shortcut_and_an_untrained_head_returns_zero(generator):
     x = torch.randn(2, 8, 4, 4, generator=generator)
     assert torch.equal(ResBlock(8, 8)(x), x)
     assert torch.equal(Head(8, 3, 4)(x), torch.zeros(2, 3, 16, 16))
@@ -43,7 +43,7 @@ def test_one_transposed_convolution_enlarges_and_smooths(generator, layout):
     assert_close(*(torch.autograd.grad(y.square().sum(), (x, up.conv.weight, up.conv.bias)) for y in answers))
 
 
-def test_a_block_answers_alike_with_gradients_and_in_place_without_and_leaves_its_input_alone(generator):
+def test_a_block_is_the_same_with_and_without_gradients_and_keeps_its_input(generator):
     block = ResBlock(8, 16, time=6)
     x, time = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(1, 6, generator=generator)
     torch.nn.init.normal_(block.conv_2.weight, generator=generator)
@@ -59,7 +59,7 @@ def test_a_group_is_eight_channels_or_as_near_as_the_width_divides(channels, gro
     assert norm(channels).num_groups == groups
 
 
-def test_times_are_told_apart_by_sinusoids_of_geometric_wavelengths():
+def test_the_time_embedding_has_geometric_wavelengths():
     embedding = TimeEmbedding(8).requires_grad_(False)
     for layer in (embedding[0], embedding[2]):
         layer.weight.copy_(torch.eye(8))

@@ -1,4 +1,4 @@
-"""What takes the place of a learned quantity while a network runs, and that nothing else moves."""
+"""Replacements of learned quantities affect only what they replace."""
 
 import math
 from dataclasses import asdict, replace
@@ -71,7 +71,7 @@ def test_the_trace_tells_of_the_substitute_and_an_identity_is_the_parser_switche
     assert (forward(v1_config, *pair, Switches()).output - off.output).abs().max() > 1e-3
 
 
-def test_a_substitute_that_a_network_has_no_use_for_changes_nothing(v1_config, v2_config, pair):
+def test_a_replacement_for_a_missing_component_is_ignored(v1_config, v2_config, pair):
     for config, foreign in ((v1_config, {"sigma": 3.0}), (v2_config, {"profile": (0.0, 0.0)})):
         plain = forward(config, *pair, Switches()).output
         assert torch.equal(forward(config, *pair, Interventions(**foreign)).output, plain)

@@ -1,4 +1,4 @@
-"""What must hold of both versions, with every part they can be made of."""
+"""Properties of both networks in every configuration."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def same(found: Prediction, expected: Prediction) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if not isinstance(PRESETS[name].model, UNetConfig)])
-def test_every_preset_answers_a_mask_with_a_mask_of_its_size(name):
+def test_every_preset_returns_a_mask_of_the_input_size(name):
     config = replace(PRESETS[name].model, classes=3, learned_variance=True)
     size = config.image_size
     with torch.device("meta"):
@@ -120,7 +120,7 @@ def test_v2_is_wired_as_its_figure(v2_config, generator):
 
 
 @torch.no_grad()
-def test_the_answer_hears_the_mask_the_time_and_the_picture(config, generator):
+def test_the_output_depends_on_mask_time_and_image(config, generator):
     model = network(config)
     x_t, image = inputs(config, generator)
     answers = [
@@ -181,7 +181,7 @@ def test_a_network_runs_at_other_sizes_and_shapes(config, generator, size):
 
 
 @torch.no_grad()
-def test_looking_changes_nothing_and_nothing_is_told_unasked(config, generator):
+def test_a_trace_does_not_change_the_output_and_is_empty_by_default(config, generator):
     model = network(config)
     x_t, image = inputs(config, generator)
     condition = model.encode(image)
@@ -198,7 +198,7 @@ def test_looking_changes_nothing_and_nothing_is_told_unasked(config, generator):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("variant", "part"), PARTS)
-def test_a_part_can_be_bypassed_and_then_was_never_there(variant, part, request, generator):
+def test_bypassing_a_component_equals_a_network_without_it(variant, part, request, generator):
     config = config_of(variant, request)
     model, off = network(config), Switches(**{part: False})
     x_t, image = inputs(config, generator)
@@ -250,7 +250,7 @@ def test_the_layout_of_memory_does_not_matter(config, generator):
 
 
 @torch.no_grad()
-def test_in_bfloat16_the_answer_is_much_the_same_and_still_float32(config, generator):
+def test_in_bfloat16_the_output_is_close_and_in_float32(config, generator):
     model = network(config)
     x_t, image = inputs(config, generator)
     expected = model(x_t, T, model.encode(image)).output

@@ -1,4 +1,4 @@
-"""The filters of frequency space against the discrete Fourier transform's own laws."""
+"""Filters in the frequency domain, against properties of the discrete Fourier transform."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_multiplying_spectra_is_circular_convolution(generator, size, full):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (6, 5), (5, 6)])
-def test_half_a_spectrum_does_what_the_full_one_does(generator, size):
+def test_the_one_sided_filter_equals_the_two_sided_one(generator, size):
     gain = hermitian_gain(generator, 3, *size)
     m = torch.randn(2, 3, *size, generator=generator)
     assert_close(parser(gain, full=False)(m), parser(gain, full=True)(m), **ROUNDING)
@@ -87,7 +87,7 @@ def test_a_smooth_filter_is_the_same_filter_at_another_size(size, full):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 12), (7, 9)])
-def test_half_a_spectrum_does_so_at_other_sizes_too(generator, size):
+def test_the_one_sided_filter_equals_the_two_sided_one_at_other_sizes(generator, size):
     gain = hermitian_gain(generator, 2, 8, 8)
     m = torch.randn(1, 2, *size, generator=generator)
     assert_close(parser(gain, full=False)(m), parser(gain, full=True)(m), **ROUNDING)
@@ -95,7 +95,7 @@ def test_half_a_spectrum_does_so_at_other_sizes_too(generator, size):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (12, 10)])
-def test_what_the_parser_tells_is_what_it_does(generator, size, full):
+def test_the_parsers_trace_matches_its_output(generator, size, full):
     module = parser(hermitian_gain(generator, 3, 8, 8), full)
     m = torch.randn(2, 3, *size, generator=generator)
     told = module.explain(m, "here")
@@ -128,13 +128,13 @@ def test_the_band_is_a_surface_between_zero_and_one_that_moves_with_time(band, g
 
 
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 64), (8, 16), (5, 15)])
-def test_the_band_has_no_size(band, generator, coarse, fine):
+def test_the_band_is_the_same_function_at_every_size(band, generator, coarse, fine):
     time = torch.randn(1, 8, generator=generator)
     index = torch.fft.fftfreq(coarse, d=1 / coarse).long() * (fine // coarse)  # the same frequencies in the finer grid
     assert_close(band(coarse, time)[0, 0], band(fine, time)[0, 0][index][:, index], **ROUNDING)
 
 
-def test_an_untrained_band_lets_nearly_everything_pass(generator):
+def test_an_untrained_band_is_nearly_all_pass(generator):
     surface = NBPFilter(time=8, width=16, blocks=6).requires_grad_(False)(32, torch.randn(3, 8, generator=generator))
     assert float(surface.min()) > 0.7
 

@@ -1,4 +1,4 @@
-"""The SS-Former against V2's figure, written out with explicit Fourier matrices in numpy."""
+"""The SS-Former against V2's figure, computed with explicit Fourier matrices in numpy."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_with_real_weights_and_all_frequencies_let_through_it_is_attention_in_pl
     assert_close(made(query, key, time), x + made.mlp(made.norm_mlp(x)), **CLOSE)
 
 
-def test_twice_the_tokens_do_not_double_the_answer(generator):
+def test_the_output_does_not_scale_with_the_number_of_tokens(generator):
     made = module("none", generator)
     query, key, time = streams(generator)
     once, twice = made(query, key, time), made(query.repeat(1, 2, 1), key.repeat(1, 2, 1), time)
@@ -82,7 +82,7 @@ def test_twice_the_tokens_do_not_double_the_answer(generator):
 
 
 @pytest.mark.parametrize("band", ["nbp", "sine"])
-def test_bypassing_the_band_is_never_having_had_one(generator, band):
+def test_bypassing_the_band_equals_a_module_without_it(generator, band):
     made = module(band, generator)
     plain = module("none", generator)
     plain.load_state_dict({k: v for k, v in made.state_dict().items() if not k.startswith(("band.", "modulate."))})
@@ -111,7 +111,7 @@ def test_rows_of_the_affinity_are_frequencies_of_the_query_and_columns_of_the_ke
     assert columns.affinity[:, :, outside].max().item() < 1e-5 < columns.affinity[:, :, N // 2].min().item()
 
 
-def test_the_surface_it_tells_is_the_one_it_uses(generator):
+def test_the_traced_surface_is_the_one_used(generator):
     made = module("nbp", generator)
     query, key, time = streams(generator)
     _, (told,) = made.explain(query, key, time, "here")
@@ -126,7 +126,7 @@ def former(blocks: int = 2, patch: int = 1, band: str = "nbp") -> SSFormer:
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_a_cell_goes_back_where_it_came_from(generator, patch):
+def test_unpatching_inverts_patching(generator, patch):
     made = former(patch=patch)
     for part in (*made.modules_1, *made.modules_2):  # silence all that a module adds to its query
         for layer in (part.value, part.mlp[-1]):
@@ -138,7 +138,7 @@ def test_a_cell_goes_back_where_it_came_from(generator, patch):
     assert (affinities, bands) == ((), ())
 
 
-def test_noise_asks_semantics_and_the_answer_asks_noise_in_every_block(generator):
+def test_every_block_has_two_symmetric_cross_attentions(generator):
     made = former()
     e, c = torch.randn(2, 4, 2, 3, generator=generator), torch.randn(1, 3, 2, 3, generator=generator)
     time = torch.randn(1, TIME, generator=generator)

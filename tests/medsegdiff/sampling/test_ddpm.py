@@ -1,4 +1,4 @@
-"""The variance DDPM draws with."""
+"""The variance of DDPM."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_a_learned_variance_runs_from_the_posteriors_to_betas_geometrically():
     assert spread(0.0) == pytest.approx(math.sqrt(smallest * beta), rel=1e-10)
 
 
-def test_the_step_to_clean_draws_nothing():
+def test_the_last_step_adds_no_noise():
     noise = MemberNoise(0, 1)
     x_s = DDPM(NoiseSchedule(), [T]).step(X_T, X_0, torch.ones_like(X_T), T, -1, noise)
     assert torch.equal(x_s, X_0)

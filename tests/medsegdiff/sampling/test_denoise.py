@@ -1,4 +1,4 @@
-"""The walk itself: what it yields, that runs keep to themselves, and that gradients stay out."""
+"""The sampling loop: yielded steps, independence of runs, no gradients."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def test_no_graph_grows_on_alternating_threads_and_the_caller_keeps_its_gradient
             assert not any(tensor.requires_grad for tensor in (step.x_s, step.x_0))
 
 
-def test_a_run_can_be_left_early():
+def test_a_run_can_be_stopped_early():
     steps = walk(RATERS)
     next(steps)
     steps.close()
@@ -104,7 +104,7 @@ def test_trace_and_switches_reach_the_network_and_its_answer_comes_back():
 
 @every_sampler
 @pytest.mark.parametrize("classes", [1, 3])
-def test_two_who_are_sure_and_disagree_are_heard_by_their_weights(sampler, classes):
+def test_conflicting_anchor_and_prediction_are_averaged_by_weight(sampler, classes):
     diffusion = Diffusion(DiffusionConfig(scale=0.5), classes)
     network, anchor = (diffusion.from_labels(torch.full((1, 4, 4), label)) for label in (0, 1))
     oracle = OneTruth(diffusion, network)
@@ -118,7 +118,7 @@ def test_two_who_are_sure_and_disagree_are_heard_by_their_weights(sampler, class
         torch.testing.assert_close(foreground, torch.full_like(foreground, weight), rtol=0, atol=1e-6)  # float32
 
 
-def test_raters_come_round_to_an_anchor_that_sides_with_one_of_them():
+def test_an_anchor_shifts_samples_towards_its_mode():
     def sides(weight: float) -> float:
         condition = Condition((IMAGE,), (100 * RATERS.masks[:1],))
         noise = MemberNoise(0, 400)

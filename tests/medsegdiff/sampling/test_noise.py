@@ -1,4 +1,4 @@
-"""One stream per member."""
+"""Random streams per ensemble member."""
 
 import torch
 
@@ -8,7 +8,7 @@ SHAPE = (2, 8, 8)
 LIKE = torch.empty(0)
 
 
-def test_member_three_is_member_three_among_five_or_fifty_or_alone():
+def test_a_members_noise_does_not_depend_on_the_number_of_members():
     five, fifty, alone = MemberNoise(7, 5), MemberNoise(7, 50), MemberNoise(7, 1, first=3)
     for _ in range(3):  # the streams stay together draw after draw
         few, many, one = (noise.draw(SHAPE, LIKE) for noise in (five, fifty, alone))

@@ -1,4 +1,4 @@
-"""What every sampler must do with a perfect network: three distributions whose answer is known."""
+"""Every sampler with an exact denoiser, on three distributions with known solutions."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def last_step(oracle: Oracle, times: list[int], sampler: str, eta: float = 0.0, 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("ddpm", 0.0), ("dpm-solver++", 0.0)])
-def test_one_truth_is_reached_in_any_number_of_steps(parametrization, classes, sampler, eta):
+def test_a_single_mask_is_reached_in_any_number_of_steps(parametrization, classes, sampler, eta):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization, scale=0.5), classes)
     labels = torch.arange(16).reshape(1, 4, 4) % (classes + 1)
     truth = diffusion.from_labels(labels).double()
@@ -65,7 +65,7 @@ def test_the_flow_of_a_gaussian_is_followed_at_the_order_of_the_method(sampler, 
         ("dpm-solver++", 0.0, "epsilon"),
     ],
 )
-def test_two_raters_are_heard_in_proportion(sampler, eta, parametrization):
+def test_samples_follow_the_proportions_of_two_raters(sampler, eta, parametrization):
     diffusion = Diffusion(DiffusionConfig(parametrization=parametrization))
     labels = torch.zeros(2, 4, 4, dtype=torch.long)
     labels[0, 1:3, 1:3] = labels[1, 1:, 1:] = 1  # a careful and a generous outline

@@ -1,4 +1,4 @@
-"""Which steps are visited."""
+"""Timesteps of the sampling trajectory."""
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +9,7 @@ from medsegdiff.sampling import SPACINGS, spaced
 
 @settings(deadline=None)
 @given(st.sampled_from(SPACINGS), st.integers(1, 1200), st.data())
-def test_a_walk_descends_within_the_schedule_and_visits_nothing_twice(spacing, timesteps, data):
+def test_times_descend_within_the_schedule_without_repetition(spacing, timesteps, data):
     steps = data.draw(st.integers(1, timesteps))
     times = spaced(timesteps, steps, spacing)
     assert len(set(times)) == steps
