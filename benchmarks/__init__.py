@@ -1,3 +1,3 @@
-"""Speed on this very machine: the shipped checkpoints beside what else one would pick. `python -m benchmarks --help`."""
+"""Measure speed and memory of the shipped checkpoints and comparable networks: `python -m benchmarks --help`."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks`: measure, and write JSON, figure and table."""
+"""Measure speed and memory, and write JSON, figure and tables (`make bench`)."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as the page and the command line do
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported, as in the page and the command line
 
 import torch
 
@@ -23,16 +23,16 @@ _CROWDS = (1, 4, 16)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure what is installed, on this machine as it is."""
+    """Measure all installed baselines on this machine."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9, help="times that every baseline takes its turn")
-    parser.add_argument("--only", default="", help="baselines whose name contains this")
+    parser.add_argument("--rounds", type=int, default=9, help="number of interleaved rounds")
+    parser.add_argument("--only", default="", help="only baselines whose name contains this")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--threads", type=int, default=0, help="of one operation; 0: as torch finds right")
+    parser.add_argument("--threads", type=int, default=0, help="threads per operation; 0 is torch's default")
     parser.add_argument(
-        "--quick", action="store_true", help="one round at 64 x 64, no fresh processes: a trial of the harness"
+        "--quick", action="store_true", help="one round at 64 x 64 without fresh processes, to try the harness"
     )
     parser.add_argument("--json", type=Path, default=Path("results/bench/DEVICE.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/bench-DEVICE.svg"))
@@ -78,14 +78,14 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
         chosen = [replace(one, size=64, members=min(one.members, 2), steps=min(one.steps, 2)) for one in chosen]
     absent = [one.name for one in wanted if not measure.available(one)]
     if absent:
-        _told(f"not installed, and left out: {', '.join(absent)}")
+        _told(f"not installed, left out: {', '.join(absent)}")
 
     found = {"machine": measure.machine(device), "rounds": rounds, "left_out": absent}
     found |= measure.compare(chosen, device, rounds, _told)
     if quick:
         return found
     for row in found["baselines"]:
-        _told(f"{row['name']}, alone")
+        _told(f"{row['name']} in a fresh process")
         row["alone"] = measure.fresh("serve", row["name"], device)
     found["training"] = []
     for name, size, batch in alone.TRAINED:
@@ -93,7 +93,7 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
             _told(f"{name}, training at {size}")
             found["training"].append({"name": name} | measure.fresh("train", name, size, batch, device))
     if arguments.only in BASELINES[0].name:
-        _told("many visitors")
+        _told("simultaneous visitors")
         found["visitors"] = _crowds(device)
         sizes = {5 * n: replace(BASELINES[0], members=5 * n) for n in _CROWDS[:2]}
         loaded = {n: one.load(one, device) for n, one in sizes.items()}
@@ -102,7 +102,7 @@ def _measured(arguments: argparse.Namespace, device: torch.device) -> dict[str, 
 
 
 def _crowds(device: torch.device) -> list[dict[str, Any]]:
-    """Let crowds of several sizes come, with one thread an operation and with all."""
+    """Measure simultaneous visitors, with one thread per operation and with all."""
     most, rows = torch.get_num_threads(), []
     for threads in sorted({1, most}):
         torch.set_num_threads(threads)

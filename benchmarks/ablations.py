@@ -1,10 +1,10 @@
-"""Leave one part out at a time, train each variant with several seeds on one budget, and say what each part gave.
+"""Train networks without one component at a time, with several seeds on equal budgets, and tabulate the differences.
 
     python -m benchmarks.ablations skin-lesion --data DATA/skin-lesion --minutes 30 --size 128
 
-OUT/TASK/VARIANT-SIZE[-seedN].json and RUNS as in `benchmarks.compare`, resumable in the same way. The difference to the
-whole network is taken seed by seed, and stands with its standard error over the seeds: three seeds tell a large effect
-from none, and no more. The budget is processor time, so a part that costs time has to earn it.
+OUT/TASK/VARIANT-SIZE[-seedN].json and RUNS as in `benchmarks.compare`, resumable in the same way. Differences to the full network
+are per seed, with their standard error over seeds; three seeds can only distinguish a large effect from none. The budget is CPU
+time, so a component has to be worth the time that it takes.
 """
 
 import json
@@ -57,10 +57,10 @@ VARIANTS |= {name: partial(_v2, *parts) for name, parts in _V2.items()}
 
 
 def table(folder: Path, size: int) -> str:
-    """Lay out what has been measured at a size, each variant beside its whole network.
+    """Return a markdown table of all variants measured at a size, compared with their full network.
 
     Raises:
-        ValueError: nothing has been.
+        ValueError: nothing has been measured.
     """
     measured = {name: _seeds(folder, f"{name}-{size}") for name in VARIANTS}
     rows = [
@@ -87,7 +87,7 @@ def table(folder: Path, size: int) -> str:
 
 
 def _seeds(folder: Path, name: str) -> dict[int, dict]:
-    """Read what was measured of one variant, by seed."""
+    """Read the results of one variant, by seed."""
     paths = [path for path in (folder / f"{name}.json", *folder.glob(f"{name}-seed*.json")) if path.exists()]
     results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return {result["settings"]["seed"]: result for result in results}
@@ -99,15 +99,15 @@ def _with_error(values: np.ndarray) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Train, score and tabulate; a bad input is one sentence on standard error and exit status 2."""
+    """Train, evaluate and tabulate; bad input gives one sentence on standard error and exit status 2."""
     parser = parser_of("python -m benchmarks.ablations", (__doc__ or "").partition("\n")[0], Path("ablations"))
     parser.add_argument("--variants", nargs="*", choices=sorted(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, starting with --seed")
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args(words)
 
     def entries() -> list[Entry]:
-        """All variants, then the next seed."""
+        """Yield all variants for each seed in turn."""
         seeds, size = range(arguments.seed, arguments.seed + arguments.seeds), arguments.size
         return [(f"{name}@{size}", VARIANTS[name], size, seed) for seed in seeds for name in arguments.variants]
 

@@ -1,10 +1,10 @@
-"""One measurement in a process of its own; prints one line of JSON.
+"""Run one measurement in a fresh process and print one line of JSON.
 
     python -m benchmarks.alone serve NAME DEVICE             NAME of a baseline
     python -m benchmarks.alone train NAME SIZE BATCH DEVICE  NAME, SIZE, BATCH: a row of TRAINED
 
-serve    seconds to import and to load, until the first mask (our own) or step, and the largest memory
-train    seconds of an iteration (the least of three after one) and the largest memory
+serve    seconds to import and load, seconds until the first mask (ours) or step, and peak memory
+train    seconds per iteration (minimum of three after a warm-up) and peak memory
 """
 
 import json
@@ -27,7 +27,7 @@ TRAINED = (  # name, size in pixels, batch
 
 
 def main(*words: str) -> dict[str, float]:
-    """Measure."""
+    """Run the measurement named on the command line."""
     began = time.perf_counter()
     import torch
 
@@ -42,7 +42,7 @@ def main(*words: str) -> dict[str, float]:
 
 
 def _peak() -> int:
-    """Most memory this program ever held. Linux's own ru_maxrss begins with what the parent held when it forked."""
+    """Return the peak memory of this program; on Linux, ru_maxrss would include the parent's memory at the fork."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())

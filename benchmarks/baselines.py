@@ -1,11 +1,11 @@
-"""Who is measured: the shipped checkpoints, and networks that do the same work, each as one evaluation for all members.
+"""The networks whose speed is measured: shipped checkpoints and comparable networks, one evaluation for all members.
 
-Baselines are untrained, for arithmetic does not care what weights say, and only their network is timed: what they spend between
-two evaluations is counted as nothing. A baseline that is not installed is left out and named.
+Other networks are untrained, since speed does not depend on the weights, and only their forward pass is timed, not their
+sampler. A baseline that is not installed is left out and reported.
 
 References:
     med-seg-diff-pytorch (P. Wang), https://github.com/lucidrains/med-seg-diff-pytorch
-    MONAI, https://docs.monai.io; the size of its diffusion network is that of its own segmentation tutorial
+    MONAI, https://docs.monai.io; its diffusion network has the size of its segmentation tutorial
 """
 
 from collections.abc import Callable
@@ -27,30 +27,27 @@ class Loaded:
     """A baseline ready to run."""
 
     step: Callable[[], object]  # one evaluation of the network for all members
-    work: Callable[[], object]  # the same on the thread that asks, where its operations can be counted
+    work: Callable[[], object]  # the same on the calling thread, where operations can be counted
     network: nn.Module
-    mask: Callable[[], object] | None = None  # the whole journey of one picture, where it is ours to make
-    first: Callable[[], object] | None = None  # until the first thing to show, where there is one
+    mask: Callable[[], object] | None = None  # one whole run, for our own checkpoints
+    first: Callable[[], object] | None = None  # until the first output, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """One row of the table.
-
-    A finished mask costs `steps` evaluations for `members` members, however they are batched.
-    """
+    """One row of the table; a finished mask takes `steps` evaluations for `members` members."""
 
     name: str
     load: Callable[["Baseline", torch.device], Loaded] = field(repr=False)
-    packages: tuple[str, ...] = ()  # imported to load it
+    packages: tuple[str, ...] = ()  # packages that it needs
     size: int = 256
     members: int = 5
     steps: int = 10
-    heavy: bool = False  # measured in one round only
+    heavy: bool = False  # slow: measured in one round only
 
 
 def _in_precision(network: nn.Module, device: torch.device) -> Callable[..., object]:
-    """Lay out a network as ours are, and run it in the precision that ours run in."""
+    """Convert a network to our memory layout and precision."""
     dtype = precision(device)
     network = channels_last(network.to(device)).eval()
 

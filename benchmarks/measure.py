@@ -1,11 +1,11 @@
-"""How it is measured: in turn, many times, medians with their quartiles; memory and loading in a fresh process each.
+"""Measurement: interleaved rounds, medians with quartiles; memory and loading in a fresh process.
 
-A machine drifts, so baselines take turns within a round and share whatever disturbs it. Work is counted, not timed:
+Baselines take turns within a round, so that slow changes of the machine affect all alike. The efficiency is
 
-    share of the ceiling = FLOP of a step / its time / the machine's own convolution rate
+    share of the ceiling = FLOP of a step / its time / convolution throughput of the machine
 
-with FLOP as torch counts them (two for a multiplication and an addition; convolutions and matrix products, not FFTs), and
-the rate that of the fastest of a few 3 x 3 convolutions in the precision and layout that the baselines run in.
+with FLOP as counted by torch (two per multiply-add; convolutions and matrix products, not FFTs), and the throughput of
+the fastest of a few 3 x 3 convolutions in the same precision and memory layout.
 """
 
 import json
@@ -31,12 +31,12 @@ _SHAPES = ((64, 64), (128, 32), (256, 32))  # channels, side; 5 samples
 
 
 def available(baseline: Baseline) -> bool:
-    """Whether all that a baseline needs is installed."""
+    """Whether the packages of a baseline are installed."""
     return all(find_spec(package) for package in baseline.packages)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Say where the numbers come from."""
+    """Return a description of the machine."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": name,
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Time one call, to the end of what it started on the device."""
+    """Return the seconds of a call, including its work on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -64,13 +64,13 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def spread(samples: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Return median and quartiles."""
     low, median, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
     return {"median": median, "low": low, "high": high, "least": min(samples), "n": len(samples)}
 
 
 def flops(call: Callable[[], object]) -> int:
-    """Count the floating-point operations of a call on this thread."""
+    """Return the number of floating-point operations of a call on this thread."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
@@ -78,7 +78,7 @@ def flops(call: Callable[[], object]) -> int:
 
 @torch.no_grad()
 def ceiling(device: torch.device) -> Callable[[], float]:
-    """Return a probe of the machine's convolution rate in FLOP/s; each call is one sample."""
+    """Return a function that samples the machine's convolution throughput in FLOP/s."""
     dtype = precision(device)
     calls: list[tuple[Callable[[], object], int]] = []
     for channels, side in _SHAPES:
@@ -100,13 +100,13 @@ def ceiling(device: torch.device) -> Callable[[], float]:
 def compare(
     baselines: list[Baseline], device: torch.device, rounds: int, told: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure baselines in turn: milliseconds of a step, seconds to a first picture and to a finished mask."""
+    """Measure baselines in interleaved rounds: time per step, to the first output and to a finished mask."""
     told(f"loading {len(baselines)} baselines")
     loaded = [baseline.load(baseline, device) for baseline in baselines]
     work = [flops(one.work) for one in loaded]
     rate, rates = ceiling(device), []
     for one in loaded:
-        one.step()  # a first call, that no clock sees
+        one.step()  # warm-up
     samples: list[dict[str, list[float]]] = [{"step": [], "mask": [], "first": []} for _ in baselines]
     for i in range(rounds):
         told(f"round {i + 1} of {rounds}")
@@ -139,12 +139,12 @@ def compare(
 
 
 def fresh(*words: object) -> dict[str, float]:
-    """Measure in a process of its own, so that memory and loading are this baseline's alone (see `benchmarks.alone`)."""
+    """Run a measurement in a fresh process (see `benchmarks.alone`)."""
     command = [sys.executable, "-m", "benchmarks.alone", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def baseline(name: str) -> Baseline:
-    """Find a baseline by name."""
+    """Return a baseline by name."""
     return next(one for one in BASELINES if one.name == name)

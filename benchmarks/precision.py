@@ -1,9 +1,9 @@
-"""Does fast arithmetic change the finished masks? Each picture twice, same noise: in float32 and in what is asked about.
+"""Measure how much a lower precision changes masks: each image is run twice with the same noise, also in float32.
 
     python -m benchmarks.precision --data DATA/skin-lesion --checkpoint skin-lesion-v2 --dtype bfloat16
 
-A precision is good enough to be a device's own (`medsegdiff.device.precision`) where the Dice between the two masks is
-0.995 or more in the mean; else the exit status is 1. It says nothing of speed, and asks nothing of the truth.
+A precision is acceptable as default (`medsegdiff.device.precision`) if the mean Dice between the two masks is at least
+0.995; otherwise the exit status is 1. Ground truth is not used.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ENOUGH = 0.995  # mean Dice between the two masks
 
 
 def main(words: list[str] | None = None) -> int:
-    """Compare, print, and judge; a bad input is one sentence on standard error and exit status 2."""
+    """Compare both precisions and print the result; bad input gives one sentence on standard error and exit status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.precision", description=(__doc__ or "").partition("\n")[0]
     )
@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _agreement(arguments: argparse.Namespace) -> list[float]:
-    """Mean Dice over classes between the two masks of each picture; float32's is the truth, so empty ones are left out."""
+    """Return the Dice (mean over classes) between the two masks of each image; empty float32 masks are left out."""
     folder, settings = resolve(arguments.checkpoint), options.settings(arguments)
     exact, fast = (
         Segmenter(load(folder), arguments.device, dtype) for dtype in (torch.float32, getattr(torch, arguments.dtype))

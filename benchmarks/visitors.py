@@ -1,7 +1,7 @@
-"""Many visitors on one worker: simultaneous runs as threads that share a model, and whether batching their steps would pay.
+"""Measure simultaneous visitors: runs in threads that share a model, and the effect of batching their steps.
 
-Batching pays if a step of 5 n samples costs less than n steps of 5. On a GPU that is far from full it does; on a processor
-whose caches five samples already fill it does not.
+Batching helps if a step of 5 n samples takes less time than n steps of 5 samples, as on a GPU that is not fully used; on
+a CPU five samples already fill the caches.
 """
 
 import threading
@@ -18,7 +18,7 @@ __all__ = ["batching", "simultaneous"]
 
 
 def simultaneous(loaded: Loaded, visitors: int) -> dict[str, Any]:
-    """Let `visitors` ask for a mask at the same moment, and time each until it has one."""
+    """Start `visitors` runs at the same time and return the latency of each."""
     assert loaded.mask is not None, "only our own baselines make masks"
     make = loaded.mask
     together, latencies = threading.Barrier(visitors + 1), []
@@ -48,7 +48,7 @@ def simultaneous(loaded: Loaded, visitors: int) -> dict[str, Any]:
 
 
 def batching(loaded: dict[int, Loaded], device: torch.device, rounds: int) -> list[dict[str, float]]:
-    """Time a step of each number of samples in turn, and give the milliseconds of one sample in it."""
+    """Return the time per sample of a step, for several numbers of samples."""
     samples: dict[int, list[float]] = {n: [] for n in loaded}
     for one in loaded.values():
         one.step()

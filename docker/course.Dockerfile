@@ -3,9 +3,9 @@
 #   docker build -f docker/course.Dockerfile -t medsegdiff-course .
 #   docker run --rm -p 8501:8501 medsegdiff-course
 #
-# As a Space: copy this file to Dockerfile, and let the README's front matter say `sdk: docker` and `app_port: 8501`. There
-# the page stands in a frame that blocks the cookie against forged requests, so uploads there need `ENV STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION=false`.
-# -e MEDSEGDIFF_RECORDINGS=1 computes nothing and replays recordings only.
+# As a Space: copy this file to Dockerfile, and set `sdk: docker` and `app_port: 8501` in the README's front matter. A Space embeds the
+# page in a frame, where browsers block the XSRF cookie, so uploads need `ENV STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION=false`.
+# -e MEDSEGDIFF_RECORDINGS=1 replays recordings and computes nothing.
 FROM python:3.12-slim
 
 RUN useradd --create-home --uid 1000 user

@@ -56,7 +56,7 @@ def record(session: Session, row: _Row, settings: RunSettings) -> Recording:
 
 
 def film(runs: list[tuple[str, Recording]], language: str, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
-    """Lay several runs of the same number of steps out as the frames of a film.
+    """Return the frames of a film of several runs with the same number of steps.
 
     Arguments:
         runs: (checkpoint name, run), from top to bottom.
