@@ -1,8 +1,8 @@
-"""DICOM files: what a header may make a decoder do, and what it says about the grey values.
+"""DICOM files: validate the structure before decoding, and read grey scale, window and spacing from the header.
 
-A DICOM file is a list of elements, each with its own length, and a decoder makes room for whatever length it is told. So
-the list is walked first: no element may be longer than the file it lies in, no compressed frame larger than the header's
-rows and columns, and there are as many frames as it says. Only then is the file given to ITK.
+A DICOM file is a list of elements with a length each, and decoders allocate memory for the stated lengths. The list is
+therefore parsed first: no element may be longer than the file, no compressed frame larger than the header's rows and
+columns, and the number of frames must match. Only then is the file decoded by ITK.
 
 References:
     DICOM PS3.5 sections 7 (elements) and A.4 (compressed frames),
@@ -34,32 +34,32 @@ _NESTED = b"\xfe\xff\x00\xe0"  # an item's tag: how a sequence of implicit kind 
 _UNDEFINED = 0xFFFFFFFF  # a length that ends with a delimiter
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")  # 32-bit lengths
 _IMPLICIT, _BIG, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-_HEAD = 4096  # bytes in which a compressed frame must tell its size
-_NO_SIZE = (0xC4, 0xC8, 0xCC)  # JPEG markers between SOF0 and SOF15 that are no frame header
+_HEAD = 4096  # bytes within which a compressed frame must state its size
+_NO_SIZE = (0xC4, 0xC8, 0xCC)  # JPEG markers between SOF0 and SOF15 that are not frame headers
 
 
 def check_elements(path: Path, most: int) -> None:
-    """Refuse a file whose elements promise more than it holds, before any decoder believes them.
+    """Raise PictureError for a file whose elements exceed its content, before it is decoded.
 
     Arguments:
-        path: of a file known to be DICOM.
-        most: bytes that its pixels may take as float32.
+        path: of a DICOM file.
+        most: limit in bytes of its pixels as float32.
 
     Raises:
-        PictureError: an element, a frame or their number is larger than it can be, or the whole file is deflated.
+        PictureError: an element, a frame or their number is too large, or the file is deflated.
     """
     sides: dict[_Tag, int] = {}
     frames, held = 0, None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             for tag, length, value in _elements(data):
-                if tag in _COUNTS:  # the picture's own come before an icon's
+                if tag in _COUNTS:  # those of the image precede those of an icon
                     text = tag == _FRAMES
                     sides.setdefault(tag, int(value) if text else int.from_bytes(value[:2], "little"))
                 elif tag == _PIXELS:
-                    held = length  # the last is the picture's, after an icon's
+                    held = length  # the last belongs to the image, after that of an icon
                 elif tag == _ITEM:
-                    frames += 1  # and one for the table of their places, which comes first
+                    frames += 1  # including the offset table, which comes first
                     size = _frame_size(value)
                     _require(size is None or size == (sides.get(_ROWS), sides.get(_COLUMNS)))
         except PictureError:
@@ -72,7 +72,7 @@ def check_elements(path: Path, most: int) -> None:
 
 
 def _pixels(sides: dict[_Tag, int], most: int) -> int:
-    """Count the numbers that all frames hold together."""
+    """Return the number of samples of all frames."""
     rows, columns, frames = sides.get(_ROWS, 0), sides.get(_COLUMNS, 0), sides.get(_FRAMES, 1)
     check_sides(rows, columns, least=1)
     count = rows * columns * frames * sides.get(_SAMPLES, 1)
@@ -90,16 +90,18 @@ def _require(holds: bool) -> None:
 def _elements(data: mmap.mmap) -> Iterator[tuple[_Tag, int, bytes]]:
     """Yield tag, length and first bytes of every element, nested ones too; ITEM stands for a compressed frame."""
     at, explicit, order, syntax = 132, True, "<", ""
-    outer: list[tuple[bool, bool]] = []  # what held before each sequence that ends with a delimiter
+    outer: list[tuple[bool, bool]] = []  # state before each sequence of undefined length
     frames = False  # inside compressed pixels
     while at < len(data):
         group, number = struct.unpack_from(order + "HH", data, at)
         if (group, number) == (0, 0) and not data[at:].strip(b"\0"):
             return  # padding
-        if group != 2 and syntax:  # the file's own header, always explicit and little endian, is over
+        if group != 2 and syntax:  # after the file meta header, which is always explicit little endian
             if syntax == _DEFLATED:
                 raise PictureError("this DICOM file is deflated as a whole; export it uncompressed, or as JPEG")
-            explicit = syntax != _IMPLICIT and data[at + 4 : at + 6].isalpha()  # some files claim to be, and are not
+            explicit = (
+                syntax != _IMPLICIT and data[at + 4 : at + 6].isalpha()
+            )  # some files wrongly claim to be explicit
             order, syntax = ">" if syntax == _BIG else "<", ""
             group, number = struct.unpack_from(order + "HH", data, at)
         tag, kind, length, at = (group, number), *_length(data, at + 4, explicit and group != 0xFFFE, order)
@@ -109,7 +111,7 @@ def _elements(data: mmap.mmap) -> Iterator[tuple[_Tag, int, bytes]]:
         elif length == _UNDEFINED:
             if tag != _ITEM:
                 outer.append((explicit, frames))
-                explicit, frames = explicit and kind != b"UN", tag == _PIXELS  # what has no kind is implicit within
+                explicit, frames = explicit and kind != b"UN", tag == _PIXELS  # sequences of unknown VR are implicit
         else:
             _require(length <= len(data) - at)
             if frames or not (
@@ -119,11 +121,11 @@ def _elements(data: mmap.mmap) -> Iterator[tuple[_Tag, int, bytes]]:
                 if tag == _SYNTAX:
                     syntax = value.decode("ascii", "replace").strip(" \0")
                 yield tag, length, value[::-1] if order == ">" and kind == b"US" else value
-                at += length  # of what is nested, the elements are walked instead
+                at += length  # nested elements are parsed instead
 
 
 def _length(data: mmap.mmap, at: int, explicit: bool, order: str) -> tuple[bytes, int, int]:
-    """Read an element's kind (empty where it is implicit) and length, and say where its value begins."""
+    """Return an element's VR (empty if implicit), its length, and the offset of its value."""
     if not explicit:
         return b"", struct.unpack_from(order + "I", data, at)[0], at + 4
     kind = data[at : at + 2]
@@ -134,7 +136,7 @@ def _length(data: mmap.mmap, at: int, explicit: bool, order: str) -> tuple[bytes
 
 
 def _frame_size(head: bytes) -> tuple[int, int] | None:
-    """Read rows and columns off the beginning of a compressed frame; None where it is no JPEG of any kind."""
+    """Return rows and columns from the start of a compressed frame; None if it is no kind of JPEG."""
     if (siz := head.find(b"\xff\x4f\xff\x51")) >= 0 and (siz == 0 or head[4:8] == b"jP  "):
         width, height, left, top = struct.unpack_from(">4I", head, siz + 8)
         return height - top, width - left
@@ -153,7 +155,7 @@ def _frame_size(head: bytes) -> tuple[int, int] | None:
 
 
 def as_header_means(volume: Volume, reader: sitk.ImageFileReader) -> Volume:
-    """Apply a DICOM header's grey scale, window and sampling to what ITK made of its pixels."""
+    """Apply a DICOM header's grey scale, window and spacing to a volume decoded by ITK."""
 
     def text(tag: str) -> str:
         return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
@@ -167,7 +169,7 @@ def as_header_means(volume: Volume, reader: sitk.ImageFileReader) -> Volume:
     array, window = volume.array, volume.window
     grey = array.ndim == 3
     inverted = grey and text("0028|0004") == "MONOCHROME1"
-    if inverted:  # ITK has turned the stored numbers over, before rescaling them; turn them back
+    if inverted:  # ITK inverts stored values before rescaling; undo it
         highest = -1 if number("0028|0103") == 1 else 2 ** number("0028|0101") - 1
         array = np.float32(number("0028|1053", 1) * highest + 2 * number("0028|1052", 0)) - array
     centre, width = number("0028|1050"), number("0028|1051")
@@ -177,7 +179,9 @@ def as_header_means(volume: Volume, reader: sitk.ImageFileReader) -> Volume:
     elif grey and reader.GetPixelID() != sitk.sitkUInt8:
         window = robust_window(array)
     modality = text("0008|0060")
-    unsure = text("0018|1164") or text("0028|0034")  # a detector's spacing is not the body's; a ratio is no length
+    unsure = text("0018|1164") or text(
+        "0028|0034"
+    )  # spacing at the detector, or an aspect ratio, is not the spacing in the body
     return replace(
         volume,
         array=array,

@@ -1,8 +1,8 @@
-"""Write a checkpoint as ONNX, for the browser and for any other runtime, and run what was written.
+"""Export a checkpoint to ONNX, and run exported networks with onnxruntime.
 
     condition.onnx    image (1, c, s, s) in [-1, 1]         ->  feature_i, and anchor_logits where there is an anchor
     denoiser.onnx     x_t (members, k, s, s), t, feature_i   ->  output, variance where it is learned, and traces
-    model.json        all else that a run needs: schedule, scale, labels, window, normalisation, digests of the files
+    model.json        everything else that a run needs: schedule, scale, labels, window, normalisation, digests of the files
 
 The number of members is dynamic, the size s is the checkpoint's. Transforms are real matrix products (`nn.real_dft`).
 Traces are further outputs of the denoiser, the tensors of `records.Trace` that depend on the run; model.json says which
@@ -51,7 +51,7 @@ OPSET = 18
 _FORMAT = 1
 _TABLE = 1024  # bytes from which a constant is stored once, however often it is used
 _ALL = Switches()
-_FIXED = ("gain", "phase", "mean", "sigma")  # fields of traces that the weights alone decide
+_FIXED = ("gain", "phase", "mean", "sigma")  # fields of traces that depend on the weights only
 
 
 def export(checkpoint: Checkpoint, folder: Path | str, *, float16: bool = False) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def export(checkpoint: Checkpoint, folder: Path | str, *, float16: bool = False)
 
     Arguments:
         checkpoint: on the CPU.
-        folder: made if need be; files of an earlier export are replaced.
+        folder: created if necessary; files of an earlier export are replaced.
         float16: store weights in half precision, rounding each once.
     """
     folder = Path(folder)
@@ -234,7 +234,7 @@ def _traced(
             file,  # pyright: ignore[reportArgumentType]  a file object serves as well as a path
             dynamo=False,
             opset_version=OPSET,
-            do_constant_folding=False,  # weights keep their names and sizes; a runtime folds when it loads
+            do_constant_folding=False,  # weights keep their names and sizes; the runtime folds constants on loading
             input_names=inputs,
             output_names=outputs,
             dynamic_axes={name: {0: "members"} for name in dynamic},
@@ -246,7 +246,7 @@ def _traced(
 
 
 def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> None:
-    """Drop the outputs that nobody reads; the nodes that made them are dropped by the runtime."""
+    """Remove unused outputs; the runtime removes the nodes that compute them."""
     kept = [entry for entry in model.graph.output if entry.name in names]
     del model.graph.output[:]
     model.graph.output.extend(kept)

@@ -1,1 +1,1 @@
-"""Other networks on the same pictures, with the same budget, judged by the same scores."""
+"""Compare networks on the same data, with the same CPU time and the same metrics."""

@@ -1,11 +1,11 @@
-"""Train baselines on a task with one budget of processor time each, score them on its `val` split, write the table.
+"""Train baselines on a task, each for the same CPU time, evaluate them on its `val` split and write the table.
 
     python -m benchmarks.compare skin-lesion --data DATA/skin-lesion --minutes 60 --readme docs/results.md
 
-OUT/TASK/BASELINE.json          everything `evaluate` gives, and what the network and its training were
-RUNS/TASK/BASELINE/             state and curve; the same command again continues where it stopped
+OUT/TASK/BASELINE.json          results of `evaluate`, with facts about the network and its training
+RUNS/TASK/BASELINE/             state and curve; running the command again continues
 
-Baselines that are done are not trained again. The table has every JSON of the task, and the shipped checkpoints' own.
+Finished baselines are not trained again. The table has all results of the task and those of the shipped checkpoints.
 """
 
 import argparse
@@ -45,40 +45,47 @@ USUAL = {
 
 
 def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentParser:
-    """Describe what every comparison takes; results and runs lie in folders of its own."""
+    """Return a parser with the options of all comparisons; results and runs have their own folders."""
     parser = argparse.ArgumentParser(
         prog=program, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--data", type=Path, help="folder with train/ and val/; without it only the table is written")
-    parser.add_argument("--minutes", type=float, default=60.0, help="processor time for each, over all its threads")
+    parser.add_argument("--minutes", type=float, default=60.0, help="CPU time for each, summed over threads")
     parser.add_argument("--members", type=int, help="masks sampled per image; default 5, for lung-nodule 16")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps of those that draw")
-    parser.add_argument("--phantoms", type=float, default=PRESETS["v2-tiny"].training.phantoms, help="their share")
-    parser.add_argument("--cases", metavar="REGEX", help="pool pictures of one case before Dice, as in evaluate")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps, for diffusion models")
+    parser.add_argument(
+        "--phantoms",
+        type=float,
+        default=PRESETS["v2-tiny"].training.phantoms,
+        help="share of synthetic images among the training images",
+    )
+    parser.add_argument("--cases", metavar="REGEX", help="pattern of the case in file names, as in evaluate")
     parser.add_argument(
         "--field", type=float, help="share of the image sides that networks see; default 1, for lung-nodule 0.5"
     )
     parser.add_argument("--fuse", choices=FUSIONS, help="how members are fused; default staple")
-    parser.add_argument("--limit", type=int, default=0, help="score only so many pictures, evenly chosen; 0 is all")
+    parser.add_argument("--limit", type=int, default=0, help="evaluate only so many images, evenly spaced; 0 is all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--every", type=float, default=4.0, help="minutes between saves, each with a validation preview"
+        "--every", type=float, default=4.0, help="minutes between saves, each with scores on validation images"
     )
     parser.add_argument("--out", type=Path, default="results" / what)
     parser.add_argument("--runs", type=Path, default="runs" / what)
-    parser.add_argument("--readme", type=Path, help=f"put the table into this file's block `{what} TASK`")
+    parser.add_argument("--readme", type=Path, help=f"write the table into this file's block `{what} TASK`")
     return parser
 
 
 def main(words: list[str] | None = None) -> int:
-    """Do what the arguments say; a bad input is one sentence on standard error and exit status 2."""
+    """Run the comparison; bad input gives one sentence on standard error and exit status 2."""
     parser = parser_of("python -m benchmarks.compare", (__doc__ or "").partition("\n")[0], Path("compare"))
     parser.add_argument(
         "--baselines", nargs="*", metavar="NAME@SIZE", help=f"as the task wants; NAME is one of {', '.join(BASELINES)}"
     )
     parser.add_argument(
-        "--overview", type=Path, help="put V2 beside the plain U-Net on every task into this file's block `compare`"
+        "--overview",
+        type=Path,
+        help="write the comparison of V2 with the plain U-Net on every task into this file's block `compare`",
     )
     arguments = parser.parse_args(words)
 
@@ -98,16 +105,14 @@ def main(words: list[str] | None = None) -> int:
 def hold(
     arguments: argparse.Namespace, entries: Callable[[], list[Entry]], tabulated: Callable[[], str], what: str
 ) -> int:
-    """Train and score every entry in turn, then print the table and put it into its block."""
+    """Train and evaluate every entry, then print the table and write it into its block."""
     usual = USUAL.get(arguments.task, Usual())
     for name in ("members", "field", "fuse"):
         if getattr(arguments, name) is None:
             setattr(arguments, name, getattr(usual, name))
     terms = Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
     try:
-        for name, make, size, seed in (
-            entries() if arguments.data else []
-        ):  # a wrong name is refused before the first hour
+        for name, make, size, seed in entries() if arguments.data else []:  # an unknown name fails before any training
             for line in enter(name, make, size, replace(terms, seed=seed)):
                 print(line)
         text = tabulated()

@@ -13,7 +13,7 @@ __all__ = ["Baseline", "Recipe", "class_probability", "every_reader", "one_reade
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is optimised: AdamW, a moving average of the weights, and a rate that falls with the budget spent."""
+    """Optimisation settings: AdamW, weight averaging, and a learning rate that decays over the budget."""
 
     batch: int = 16
     learning_rate: float = 1e-3
@@ -26,7 +26,7 @@ class Recipe:
 
 
 class Baseline(nn.Module, ABC):
-    """A network with its loss; `forward` is what is minimised at iteration i."""
+    """A network with its loss; `forward` returns the loss of iteration i."""
 
     title: str
     recipe = Recipe()
@@ -44,7 +44,7 @@ class Baseline(nn.Module, ABC):
         i: int,
         share: float,
     ) -> Float[Tensor, ""]:
-        """Return the loss when that share of the budget is spent; torch's generator is seeded anew before every call.
+        """Return the loss, given the share of the budget that is spent; torch's generator is seeded before every call.
 
         Masks of several readers (r) come in random order, so the first is that of a randomly drawn reader.
         """
@@ -67,7 +67,7 @@ def every_reader(labels: Integer[Tensor, "b *r s s"]) -> Integer[Tensor, "b r s 
 
 
 def class_probability(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
-    """Turn logits into class probabilities, background first; one channel is the foreground's."""
+    """Convert logits to class probabilities, background first; one channel is the foreground's."""
     if logits.shape[1] > 1:
         return logits.softmax(1)
     p = logits.sigmoid()

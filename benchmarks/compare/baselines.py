@@ -1,10 +1,10 @@
-"""Who is compared, each with its own loss, its own recipe and its own way from a picture to masks.
+"""The networks that are compared, each with its own loss, recipe and sampling of masks.
 
     unet        MONAI's plain residual U-Net and a 1 x 1 convolution to logits, Dice and cross-entropy
     condition   the condition network of our V2, alone, widened to the size of the others; the same loss
     lucidrains  V1 as in the package med-seg-diff-pytorch: noise loss, cosine schedule, its driver's optimiser
     v1, v2      the tiny presets of this project
-    v2-averaged   v2, its anchor learnt alone for half of the budget and given half of the say in every step (F31)
+    v2-averaged   v2 with its anchor trained alone for half of the budget, and anchor weight 0.5 in sampling (F31)
 
 For images marked by several readers:
 
@@ -16,7 +16,7 @@ For images marked by several readers:
 
 The plain networks are trained on all readers' masks of an image, the others on that of one randomly drawn reader.
 
-All have 2.7 to 4.2 million parameters. A name carries the size a network is trained at: unet@256, lucidrains@64.
+All have 2.7 to 4.2 million parameters. Names include the training size: unet@256, lucidrains@64.
 
 References:
     MONAI (Cardoso et al., 2022), https://arxiv.org/abs/2211.02701
@@ -48,7 +48,7 @@ __all__ = ["BASELINES", "Baseline", "Ours", "Recipe", "named"]
 
 
 class Plain(Baseline):
-    """A network that maps a picture to logits, and that is all."""
+    """A network that maps an image to logits, without sampling."""
 
     def __init__(self, title: str, network: nn.Module, classes: int, *, dice: float = 1.0) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Plain(Baseline):
         return 1
 
     def logits(self, image: Tensor) -> Tensor:
-        """Ask the network; a condition network answers with more than logits."""
+        """Return the logits of the network, or of the anchor of a condition network."""
         answer = self.network(image)
         return answer if isinstance(answer, Tensor) else answer.anchor_logits[0]
 
@@ -124,13 +124,13 @@ def _over_readers(loss: DiceCELoss, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Lucidrains(Baseline):
-    """The package's `Unet` and `MedSegDiff` as they are; several classes are as many mask channels, background first."""
+    """The package's `Unet` and `MedSegDiff` as they are; several classes are separate mask channels, background first."""
 
     title = "med-seg-diff-pytorch 0.3.3 (V1)"
     denoises = True
     recipe = Recipe(
         batch=8, learning_rate=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=0, falling=False
-    )  # its driver's
+    )  # as in its training driver
 
     def __init__(self, size: int, classes: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Lucidrains(Baseline):
             raise ValueError(
                 f"{error.name} is not installed; pip install --no-deps med-seg-diff-pytorch==0.3.3 einops"
             ) from error
-        med_seg_diff_pytorch.tqdm = lambda steps, **_: steps  # else it shows a bar for every picture
+        med_seg_diff_pytorch.tqdm = lambda steps, **_: steps  # disables its progress bar per image
         self.channels = 1 if classes == 1 else classes + 1
         unet = Unet(dim=16, image_size=size, mask_channels=self.channels, input_img_channels=3)
         self.diffusion = MedSegDiff(unet, timesteps=1000)
@@ -162,7 +162,7 @@ class Lucidrains(Baseline):
 
 
 class Ours(Baseline):
-    """A tiny preset, trained by this project's loss and recipe."""
+    """A tiny preset with this project's loss and recipe."""
 
     denoises = True
 
@@ -173,9 +173,9 @@ class Ours(Baseline):
         classes: int,
         title: str = "",
         model: ModelConfig | None = None,
-        anchor_first: float = 0.0,  # share of the budget in which V2's condition network learns alone
-        anchor_weight: float = 0.0,  # the anchor's share in the mask of every step
-        recipe: TrainConfig | None = None,  # else as the first that were shipped
+        anchor_first: float = 0.0,  # share of the budget in which V2's condition network is trained alone
+        anchor_weight: float = 0.0,  # weight of the anchor at every step
+        recipe: TrainConfig | None = None,  # default: that of the first shipped checkpoints
         diffusion: DiffusionConfig | None = None,
     ) -> None:
         super().__init__()
@@ -285,10 +285,10 @@ BASELINES: dict[str, Callable[[int, int], Baseline]] = {
 def named(
     name: str, known: Mapping[str, Callable[[int, int], Baseline]] = MappingProxyType(BASELINES)
 ) -> tuple[Callable[[int, int], Baseline], int]:
-    """Read NAME@SIZE, NAME being one that is known.
+    """Parse NAME@SIZE with the name of a baseline.
 
     Raises:
-        ValueError: it is no such pair.
+        ValueError: the name or the size is invalid.
     """
     kind, _, size = name.partition("@")
     if kind not in known or not size.isdecimal() or int(size) % 32 or not int(size):

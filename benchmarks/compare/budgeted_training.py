@@ -1,8 +1,8 @@
-"""Training on a budget of processor time, resumable, in which everything random is a function of (seed, iteration).
+"""Resumable training on a budget of CPU time, with randomness that depends on (seed, iteration) only.
 
-The budget is what the process itself was given by the processor, summed over its threads (`time.process_time`), with the
-preparation of pictures and without previews and saving. So a machine that is busy with something else slows a contestant
-down and takes nothing away from it. The rate falls with the share of the budget that is spent.
+The budget is the CPU time of the process, summed over its threads (`time.process_time`), with loading of images and
+without previews and saving. Other load on the machine makes a run slower but does not reduce its training. The learning
+rate decays with the share of the budget that is spent.
 """
 
 import json
@@ -27,15 +27,15 @@ __all__ = ["BudgetedTraining", "Progress", "race"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One iteration, after it was taken."""
+    """The result of one iteration."""
 
     iteration: int
-    minutes: float  # of processor time spent so far
+    minutes: float  # of CPU time spent so far
     loss: float
 
 
 class BudgetedTraining:
-    """A contestant, the moving average of its weights, its optimiser's moments, and what it has spent."""
+    """A baseline in training: weights, their moving average, optimiser state and CPU time spent."""
 
     def __init__(self, baseline: Baseline, draws: Draws, minutes: float, seed: int) -> None:
         recipe = baseline.recipe
@@ -52,18 +52,18 @@ class BudgetedTraining:
 
     @property
     def share(self) -> float:
-        """How much of the budget is spent, 0 to 1."""
+        """Share of the budget that is spent, 0 to 1."""
         return min(self.spent / (60 * self.minutes), 1.0)
 
     def learning_rate(self) -> float:
-        """Warm-up by iterations, then constant or a cosine over the budget."""
+        """Return the learning rate: warm-up over iterations, then constant or cosine decay over the budget."""
         recipe = self.baseline.recipe
         rise = min(1.0, (self.done + 1) / recipe.warmup) if recipe.warmup else 1.0
         fall = 0.5 * (1 + math.cos(math.pi * self.share)) if recipe.falling else 1.0
         return recipe.learning_rate * rise * (0.01 + 0.99 * fall if recipe.falling else 1.0)
 
     def save(self, path: Path) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state atomically."""
         tensors = {f"baseline.{k}": v for k, v in self.baseline.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= moments(self.optimizer)
@@ -74,10 +74,10 @@ class BudgetedTraining:
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continue what `save` wrote.
+        """Continue from a saved state.
 
         Raises:
-            ValueError: it was begun with another budget, which its rate has been falling by, or with another seed.
+            ValueError: it was started with another budget, which determines the learning rate, or another seed.
         """
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
@@ -93,7 +93,7 @@ class BudgetedTraining:
 
 
 def race(training: BudgetedTraining) -> Iterator[Progress]:
-    """Take iterations until the budget is spent; the time between two of them is the caller's own."""
+    """Run iterations until the budget is spent; time between iterations is not counted."""
     recipe, baseline = training.baseline.recipe, training.baseline
     source = batches(training.draws, batch=recipe.batch, start=training.done, stop=10**9 // recipe.batch, workers=0)
     while training.spent < 60 * training.minutes:

@@ -1,4 +1,4 @@
-"""One training of a baseline: train on the budget, score, write the JSON; or go on where an earlier start stopped."""
+"""Train one baseline on its budget, evaluate it and write the JSON file; resumes an interrupted run."""
 
 import json
 import time
@@ -24,17 +24,17 @@ __all__ = ["Terms", "enter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What is the same for all."""
+    """Settings shared by all baselines of a comparison."""
 
     task: str
     data: Path
-    minutes: float  # of processor time
+    minutes: float  # of CPU time
     members: int
     steps: int
     phantoms: float
-    cases: str | None  # pattern that pools pictures of one case
-    field: float  # share of the pictures' sides that networks see, about the middle
-    fuse: str  # a rule of `ensemble`
+    cases: str | None  # pattern of the case in file names
+    field: float  # share of the images' sides, about their centre, that networks see
+    fuse: str  # fusion rule of `ensemble`
     limit: int
     seed: int
     every: float  # minutes between saves
@@ -43,7 +43,7 @@ class Terms:
 
 
 def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Terms) -> Iterator[str]:
-    """Train and score one baseline, unless that has been done; yield what there is to say."""
+    """Train and evaluate one baseline, unless its results exist; yield messages."""
     entry = name.replace("@", "-") + (f"-seed{terms.seed}" if terms.seed else "")
     result = terms.out / terms.task / f"{entry}.json"
     if result.exists():
@@ -93,7 +93,7 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
 
 
 def _trained(training: BudgetedTraining, run: Path, name: str, held: Pool, terms: Terms) -> Iterator[dict]:
-    """Spend the budget; yield rows for the curve, saving every few minutes."""
+    """Train until the budget is spent; save every few minutes and yield rows for the curve."""
     run.mkdir(parents=True, exist_ok=True)
     losses: list[float] = []
     saved = time.monotonic()

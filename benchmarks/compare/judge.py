@@ -1,4 +1,4 @@
-"""Any baseline's masks, scored as `evaluate` scores ours: at the picture's own size, members fused by the same rule."""
+"""Evaluate any baseline as `evaluate` does: at the size of the image, with members fused by the same rule."""
 
 import re
 import time
@@ -25,7 +25,7 @@ __all__ = ["held_out", "judged", "preview"]
 
 
 def held_out(data: Path, classes: int, size: int, task: str, field: float = 1.0) -> Pool:
-    """Read 24 validation pictures to watch the curve on; nothing is chosen by them."""
+    """Read 24 validation images for the training curve; nothing is chosen by them."""
     found = cases(data, "val")
     pool = Pool.of(found[:: max(len(found) // 24, 1)][:24], classes, round(size / field), task=task)
     return pool.few(24).middle(size)
@@ -33,7 +33,7 @@ def held_out(data: Path, classes: int, size: int, task: str, field: float = 1.0)
 
 @torch.no_grad()
 def preview(baseline: Baseline, held: Pool, steps: int) -> dict[str, float]:
-    """Score those pictures at the network's size: mean Dice of one mask, or with several readers the GED of eight."""
+    """Score those images at the network's size: mean Dice of one mask, or with several readers the GED of eight."""
     classes, scores = max(int(held.labels.max()), 1), []
     for i, (picture, truth) in enumerate(zip(held.pictures, held.labels, strict=True)):
         image = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 127.5 - 1
@@ -56,7 +56,7 @@ def judged(
     limit: int = 0,
     pattern: str | None = None,
 ) -> Evaluation:
-    """Score a trained baseline on the `val` split; `facts` are kept, and members, steps, field and fusion are read from them."""
+    """Evaluate a trained baseline on the `val` split; `facts` are stored, and contain members, steps, field and fusion."""
     found = [case for case in cases(data, "val") if case.mask]
     volumes = any(case.is_volume for case in found)
     pattern = pattern or cases_of(task) or (SLICES if volumes else "")

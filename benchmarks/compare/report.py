@@ -1,9 +1,8 @@
-"""The table of a task, every baseline measured and the shipped checkpoints beside them; and V2 beside a plain U-Net on all tasks.
+"""Tables of a comparison: all baselines and shipped checkpoints of a task, and V2 against a plain U-Net on all tasks.
 
-Two networks are held against each other on the same cases: their difference is that of each case, and its interval is drawn
-from cases, so what makes a picture hard for both does not widen it. Who was trained with several seeds has one row, the
-mean of them, and his interval is drawn from his seeds as well; two who share seeds are held against each other on those,
-for a seed was run for both on the same day and machine.
+Networks are compared by paired differences on the same cases, with bootstrap intervals over cases, so the difficulty of a
+case does not widen the interval. A network trained with several seeds has one row with their mean, and its interval is
+also over seeds; networks that share seeds are compared on those, which were run on the same day and machine.
 
 For images marked by several readers the table is sorted by GED^2, and intervals are bootstrapped over patients.
 """
@@ -43,7 +42,7 @@ _OF_V2 = {
     "v2-averaged": "retrained V2, anchor weight 0.5",
     "condition": "condition network alone",
 }
-_FEW = 5  # drawing again from fewer cases says nothing of what others would give
+_FEW = 5  # fewest cases for a bootstrap interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +51,21 @@ class _Entry:
     what: str
     parameters: int
     iterations: int
-    minutes: float | None  # of processor time; older checkpoints did not note it
-    results: Sequence[dict[str, Any]]  # of `evaluate`, one a seed
-    seeds: Sequence[int] = ()  # of the training, in the same order; a shipped checkpoint's do not matter
+    minutes: float | None  # of CPU time; not recorded for older checkpoints
+    results: Sequence[dict[str, Any]]  # of `evaluate`, one per seed
+    seeds: Sequence[int] = ()  # of the training, in the same order; unused for shipped checkpoints
 
     def on(self, seeds: set[int]) -> "_Entry":
-        """Keep these seeds alone; without any of them, keep all."""
+        """Select these seeds, or all if none of them is present."""
         kept = [i for i, seed in enumerate(self.seeds) if seed in seeds] or range(len(self.results))
         return replace(self, results=[self.results[i] for i in kept])
 
     def of(self, name: str) -> list[float]:
-        """Look up what the results have under that name, one a seed."""
+        """Return the values of a key, one per seed."""
         return [result[name] for result in self.results]
 
     def mean(self, name: str) -> float:
-        """Average it over the seeds."""
+        """Return the mean of a key over seeds."""
         return float(np.mean(self.of(name)))
 
     @property
@@ -75,15 +74,15 @@ class _Entry:
 
     @property
     def cases(self) -> set[str]:
-        """Name those that every seed was scored on."""
+        """Names of the cases that all seeds were evaluated on."""
         return set.intersection(*({case["name"] for case in result["cases"]} for result in self.results))
 
 
 def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
-    """Lay out BASELINES/*.json, and RESULTS/TASK-v*/*.json of the checkpoints there are, as markdown, the best Dice first.
+    """Return the markdown table of a task, from BASELINES/*.json and RESULTS/TASK-*/*.json, sorted by Dice.
 
     Raises:
-        ValueError: nothing of this task has been measured.
+        ValueError: there are no results for this task.
     """
     entries = _entries(baselines, results, checkpoints, task)
     if not entries:
@@ -106,7 +105,7 @@ def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
 
 
 def overview(compared: Path, results: Path, checkpoints: Path) -> str:
-    """Lay out, for every task of COMPARED that a plain U-Net was raced on, by how many points of Dice V2 is above it."""
+    """Return the markdown table of V2 minus the plain U-Net, in Dice points, for every task with a plain U-Net."""
     heads = ["task", "N", *_OF_V2.values(), "ECE: U-Net, then these four", "CPU minutes: U-Net, shipped V2"]
     rows: list[tuple[float, str]] = []
     for folder in sorted(path for path in compared.iterdir() if path.is_dir()):
@@ -155,7 +154,7 @@ def _baselines(folder: Path) -> Iterator[_Entry]:
 def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entry]:
     for config in sorted(checkpoints.glob(f"{task}-*/config.json")):
         facts, name = _read(config), config.parent.name
-        if facts["domain"]["task"] != task:  # optic-disc-cup-v2 is no optic-disc
+        if facts["domain"]["task"] != task:  # optic-disc-cup-v2 also starts with optic-disc
             continue
         for grid, words in _OWN.items():
             path = results / name / f"{grid}.json"
@@ -175,12 +174,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(entries: Sequence[_Entry]) -> _Entry | None:
-    """Find the best of others' plain U-Nets."""
+    """Return the best plain U-Net, if there is one."""
     return max((e for e in entries if e.key == "unet"), key=lambda entry: entry.dice, default=None)
 
 
 def _ahead(entry: _Entry, plain: _Entry) -> str:
-    """Say by how many points of Dice one is above the other on the cases both were scored on, with a 95 % interval."""
+    """Format the difference of two networks in Dice points on the cases they share, with a 95 % interval."""
     seeds = set(entry.seeds) & set(plain.seeds)
     pair = entry.on(seeds), plain.on(seeds)
     shared = set.intersection(*(each.cases for each in pair))
@@ -195,7 +194,7 @@ def _ahead(entry: _Entry, plain: _Entry) -> str:
 
 
 def _dice(entry: _Entry, names: set[str]) -> Float[np.ndarray, "seeds cases classes"]:
-    """Lay out its Dice, without cases that lack every class: a class that the truth lacks has none."""
+    """Return the Dice of all cases whose ground truth has any class."""
     by_name = [{case["name"]: case["dice"] for case in result["cases"]} for result in entry.results]
     dice = np.array([[of[name] for name in sorted(names)] for of in by_name], float)
     return dice[:, ~np.isnan(dice).all((0, 2))] if dice.size else dice
@@ -203,14 +202,14 @@ def _dice(entry: _Entry, names: set[str]) -> Float[np.ndarray, "seeds cases clas
 
 def _mean(dice: Float[np.ndarray, "seeds cases classes"]) -> float:
     """Average over seeds, then cases, then classes."""
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be in no case of a resample
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class may be absent from a resample
         return float(np.nanmean(np.nanmean(np.nanmean(dice, 0), 0)))
 
 
 def _interval(
     ours: Float[np.ndarray, "seeds cases classes"], theirs: Float[np.ndarray, "_ cases classes"], resamples: int = 1000
 ) -> tuple[float, float]:
-    """Bound the difference of the two means by the percentile bootstrap over cases, and over the seeds of each."""
+    """Return the percentile bootstrap interval of the difference of means, over cases and the seeds of each."""
     generator = np.random.default_rng(0)
 
     def again(dice: np.ndarray, cases: np.ndarray) -> float:
@@ -228,7 +227,7 @@ def _readers(entry: _Entry) -> bool:
 
 
 def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
-    """Lay out the multi-reader scores by GED^2, with the paired difference between V2 and every other network."""
+    """Return the markdown table of multi-reader scores, sorted by GED^2, with paired differences between V2 and the others."""
     ours = next((e for key in ("v2-readers", "v2/16x10") for e in entries if e.key == key), None)
     heads = ["network", "parameters", "iterations", "CPU minutes", "members", "GED^2", "95 % interval", "HM-IoU"]
     heads += ["Dice to the majority", "ECE", "diversity"]
@@ -272,7 +271,7 @@ def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int
 
 
 def _by_picture(entry: _Entry, measure: str) -> dict[str, float]:
-    """Average a measure of every image over the seeds; nan where it is not defined."""
+    """Return the mean over seeds of a measure of every image; nan if it is not defined."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for result in entry.results:
         for each in result["pictures"]:

@@ -1,11 +1,11 @@
-"""Run the same networks without complex numbers, for runtimes that have none (ONNX).
+"""Real-valued versions of the Fourier modules, for runtimes without complex numbers (ONNX).
 
 A discrete Fourier transform of length n is a product with the matrix W = C - iS,
 
     C_jk = cos(2 pi j k / n),    S_jk = sin(2 pi j k / n),    W^-1 = (C + iS) / n
 
 so a complex value is a pair of real ones, and every transform in `spectral` and `transformer` becomes real matrix
-products. `real_valued` copies a network and exchanges only the modules that transform; parameters, names and results stay
+products. `real_valued` copies a network and replaces only the modules with transforms; parameters, names and results stay
 the same (up to the order of summation).
 """
 
@@ -29,7 +29,7 @@ Pair = tuple[Tensor, Tensor]  # real and imaginary part
 
 
 def real_valued(network: N) -> N:
-    """Copy a network, with real-valued transforms in the place of complex ones."""
+    """Return a copy of a network with real-valued transforms."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if (real := _REAL.get(type(module))) is not None:
