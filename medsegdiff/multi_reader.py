@@ -28,11 +28,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, UInt8
 
 from medsegdiff.metrics import dice
 
-__all__ = ["ReaderScore", "diversity", "energy_distance", "hungarian_iou", "pairwise_iou", "score_readers"]
+__all__ = ["ReaderScore", "diversity", "energy_distance", "hungarian_iou", "majority", "pairwise_iou", "score_readers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,19 @@ def hungarian_iou(members: Integer[np.ndarray, "m h w"], readers: Integer[np.nda
     return float(iou[linear_sum_assignment(iou, maximize=True)].mean())
 
 
+def majority(readers: Integer[np.ndarray, "r h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Return the label that most readers gave each pixel, and the highest one in a tie.
+
+    With one class: pixels marked by at least half of the readers, the 50 % consensus common for LIDC-IDRI.
+    """
+    best, votes = np.zeros(readers.shape[1:], np.uint8), np.zeros(readers.shape[1:], int)
+    for label in range(int(readers.max()) + 1):
+        count = (readers == label).sum(0)
+        best = np.where(count >= votes, np.uint8(label), best)
+        votes = np.maximum(votes, count)
+    return best
+
+
 def score_readers(
     name: str,
     labels: Integer[np.ndarray, "h w"],
@@ -119,7 +132,7 @@ def score_readers(
         probability: the members' mean, (K + 1, h, w), background first.
         members: their label images.
         readers: their label images.
-        majority: the readers' (`data.folders.majority`).
+        majority: the readers' (`majority`).
     """
     classes = range(1, len(probability))
     best = [

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app.core.frames import Frame, Recording
+from app.core.frames import Frame, Recording, target
 from app.core.session import RunOutput, Session
 from app.core.settings import Slide
 from app.inputs.images import InputImage
@@ -248,7 +248,7 @@ def compare(
                         result = event.result
             assert result is not None
         areas, parameters = result.areas(), session.card(setup.checkpoint).parameters
-        scores = dice(result.labels, image.reference[0], len(areas)) if image.reference else ()
+        scores = tuple(d for known in target(image.reference) for d in dice(result.labels, known, len(areas)))
         yield Side(setup, result.labels, result.seconds, scores, areas, parameters)
 
 

@@ -16,13 +16,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
+from PIL import Image
 
 from app.analysis.comparisons import agreement
 from app.core import catalogue
-from app.core.frames import Recording
+from app.core.frames import Recording, target
 from medsegdiff.metrics import bootstrap_interval, dice, mean
+from medsegdiff.multi_reader import energy_distance
 
-__all__ = ["RULES", "Areas", "Calibration", "SubsetScore", "areas", "calibration", "fusions", "subset_scores"]
+__all__ = [
+    "RULES",
+    "Areas",
+    "BesideReaders",
+    "Calibration",
+    "SubsetScore",
+    "areas",
+    "beside_readers",
+    "calibration",
+    "fusions",
+    "subset_scores",
+]
 
 RULES = ("staple", "mean", "vote")
 _SUBSETS = 24  # random subsets of the members for each ensemble size
@@ -70,16 +83,53 @@ class SubsetScore:
 def subset_scores(recording: Recording) -> tuple[SubsetScore, ...]:
     """Score subsets of the members against the ground truth or, if it is unknown, against the vote of all members."""
     members, classes = recording.outcome.members, len(recording.facts["labels"])
-    known = recording.opening.reference
-    compared, target = (dice, known[0]) if known else (agreement, _vote(members, classes))
+    known = target(recording.opening.reference)
+    compared, best = (dice, known[0]) if known else (agreement, _vote(members, classes))
     rng = np.random.default_rng(0)
     rows = []
     for size in range(1, len(members) + 1):
         subsets = {tuple(sorted(rng.permutation(len(members))[:size].tolist())) for _ in range(_SUBSETS)}
-        scores = [mean(compared(_vote(members[list(few)], classes), target, classes)) for few in subsets]
+        scores = [mean(compared(_vote(members[list(few)], classes), best, classes)) for few in subsets]
         scores = [s for s in scores if not math.isnan(s)] or [math.nan]
         rows.append(SubsetScore(size, math.fsum(scores) / len(scores), min(scores), max(scores)))
     return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class BesideReaders:
+    """An ensemble beside several readers' masks of the same image."""
+
+    members: tuple[float, ...]  # foreground share of each member's mask
+    readers: tuple[float, ...]  # and of each reader's
+    anchor: tuple[float, ...]  # and of the anchor's (V2), else empty
+    shares: tuple[
+        tuple[float, float], ...
+    ]  # share of the members that marked a pixel, mean share of the readers over these pixels
+    distance: float  # squared generalised energy distance between members and readers
+    anchor_distance: tuple[float, ...]  # and between the anchor's single mask and the readers
+
+
+def beside_readers(recording: Recording) -> BesideReaders | None:
+    """Compare the members with the readers; None if the image was not marked by several readers."""
+    opening, members = recording.opening, recording.outcome.members
+    if not opening.readers:
+        return None
+    readers = np.stack(opening.readers)
+    height, width = readers.shape[1:]
+    anchors = [
+        (np.asarray(Image.fromarray(a).resize((width, height), Image.Resampling.BILINEAR)) > 127).astype(np.uint8)
+        for a in opening.anchor
+    ]
+    marked, share = (members > 0).sum(0), (readers > 0).mean(0)
+    counts = np.unique(marked).tolist()
+    return BesideReaders(
+        members=recording.frames[-1].shares if recording.frames else tuple((members > 0).mean((1, 2)).tolist()),
+        readers=tuple((readers > 0).mean((1, 2)).tolist()),
+        anchor=tuple(float((a > 0).mean()) for a in anchors),
+        shares=tuple((count / len(members), float(share[marked == count].mean())) for count in counts),
+        distance=energy_distance(members, readers),
+        anchor_distance=tuple(energy_distance(a[None], readers) for a in anchors),
+    )
 
 
 def _vote(members: UInt8[ndarray, "m h w"], classes: int) -> UInt8[ndarray, "h w"]:

@@ -10,6 +10,7 @@ recording takes at most a few megabytes.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from jaxtyping import Float16, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
+
+from medsegdiff.multi_reader import majority
 
 if TYPE_CHECKING:  # a replay must not import torch
     from torch import Tensor
@@ -36,6 +39,7 @@ __all__ = [
     "from_start",
     "from_step",
     "sequence",
+    "target",
     "thumbnail",
     "without_constants",
 ]
@@ -63,8 +67,18 @@ class Opening:
     """The image, its reference mask and the anchor: everything known before the first step."""
 
     picture: UInt8[ndarray, "h w 3"]
-    reference: tuple[UInt8[ndarray, "h w"], ...]  # one label image, or empty if there is no reference mask
+    reference: tuple[UInt8[ndarray, "h w"], ...]  # label images: one, several readers', or none
     anchor: tuple[UInt8[ndarray, "s s"], ...]  # foreground probability of the anchor (V2), else empty
+
+    @property
+    def readers(self) -> tuple[UInt8[ndarray, "h w"], ...]:
+        """The masks of several readers; empty if there is one reference mask or none."""
+        return self.reference if len(self.reference) > 1 else ()
+
+
+def target(reference: tuple[UInt8[ndarray, "h w"], ...]) -> tuple[UInt8[ndarray, "h w"], ...]:
+    """Return the mask to compute Dice against: the only reference mask, or the majority of several readers'; else none."""
+    return (majority(np.stack(reference)),) if len(reference) > 1 else reference
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +152,7 @@ class Recording:
                 f"the recording has format {head['format']}, this version reads {_FORMAT}; record it again"
             )
         return cls(
-            Opening(arrays["picture"], _optional(arrays, "truth"), _optional(arrays, "anchor")),
+            Opening(arrays["picture"], _several(arrays, "truth"), _several(arrays, "anchor")),
             tuple(_frame(arrays, i, entry) for i, entry in enumerate(head["frames"])),
             Outcome(*(arrays[name] for name in ("labels", "probability", "disagreement", "outcome_members"))),
             head["facts"],
@@ -151,8 +165,8 @@ _FRAME_ARRAYS = ("x_t", "x_0", "mean", "spread", "members")
 def _arrays(recording: Recording) -> Iterator[tuple[str, ndarray]]:
     opening, outcome = recording.opening, recording.outcome
     yield "picture", opening.picture
-    yield from (("truth", reference) for reference in opening.reference)
-    yield from (("anchor", anchor) for anchor in opening.anchor)
+    for name, masks in (("truth", opening.reference), ("anchor", opening.anchor)):
+        yield from ((f"{name}/{i}" if i else name, mask) for i, mask in enumerate(masks))
     for i, frame in enumerate(recording.frames):
         yield from ((f"{i}/{name}", getattr(frame, name)) for name in _FRAME_ARRAYS)
         yield from ((f"{i}/plane/{j}", plane.values) for j, plane in enumerate(frame.planes))
@@ -160,8 +174,9 @@ def _arrays(recording: Recording) -> Iterator[tuple[str, ndarray]]:
     yield from (("disagreement", outcome.disagreement), ("outcome_members", outcome.members))
 
 
-def _optional(arrays: dict[str, ndarray], name: str) -> tuple[ndarray, ...]:
-    return (arrays[name],) if name in arrays else ()
+def _several(arrays: dict[str, ndarray], name: str) -> tuple[ndarray, ...]:
+    names = (f"{name}/{i}" if i else name for i in count())
+    return tuple(arrays[each] for each in takewhile(arrays.__contains__, names))
 
 
 def _frame(arrays: dict[str, ndarray], i: int, entry: dict[str, Any]) -> Frame:
@@ -178,25 +193,32 @@ def from_start(
     start: "Start", picture: UInt8[ndarray, "h w 3"], reference: tuple[UInt8[ndarray, "h w"], ...]
 ) -> Opening:
     """Reduce the image, its reference mask and the anchor to display size."""
-    anchor = tuple(_byte(1 - a[0, 0]) for a in start.anchor)
+    anchor = tuple(_centred(_byte(1 - a[0, 0]), start.geometry.field) for a in start.anchor)
     return Opening(thumbnail(picture), tuple(_nearest(t) for t in reference), anchor)
 
 
-def from_step(step: "Step", probability: "Tensor") -> Frame:
-    """Reduce a step to display size, given the class probabilities (b, K + 1, h, w) of its x_0."""
+def from_step(step: "Step", probability: "Tensor", field: float = 1.0) -> Frame:
+    """Reduce a step to display size, given the class probabilities (b, K + 1, h, w) of its x_0.
+
+    With a `field` below 1 the network sees only this share of the image's sides, about the middle; outside it all is background.
+    """
     foreground = 1 - probability[:, 0]
     labels = probability.argmax(1)
     noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # several classes: everything but background
+
+    def seen(maps: UInt8[ndarray, "*m s s"], fill: int = 0) -> UInt8[ndarray, "*m s2 s2"]:
+        return _thin(_centred(maps, field, fill))
+
     return Frame(
         index=step.index,
         total=step.total,
         t=step.t,
-        x_t=_thin(((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy()),
-        x_0=_thin(_byte(foreground[0])),
-        mean=_thin(_byte(foreground.mean(0))),
-        spread=_thin(_byte(2 * foreground.std(0, correction=0))),
-        members=_thin(labels[:MEMBERS_KEPT].byte().cpu().numpy()),
-        shares=tuple((labels > 0).float().mean((1, 2)).tolist()),
+        x_t=seen(((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy(), 128),
+        x_0=seen(_byte(foreground[0])),
+        mean=seen(_byte(foreground.mean(0))),
+        spread=seen(_byte(2 * foreground.std(0, correction=0))),
+        members=seen(labels[:MEMBERS_KEPT].byte().cpu().numpy()),
+        shares=tuple((field**2 * (labels > 0).float().mean((1, 2))).tolist()),
         planes=tuple(_planes(step.trace)),
     )
 
@@ -267,6 +289,18 @@ def _thin(maps: Shaped[ndarray, "*m s s"]) -> Shaped[ndarray, "*m s2 s2"]:
     """Subsample maps by taking every n-th pixel, which keeps the variance of noise."""
     every = -(-maps.shape[-1] // SIDE)
     return np.ascontiguousarray(maps[..., ::every, ::every])
+
+
+def _centred(maps: UInt8[ndarray, "*m s s"], field: float, fill: int = 0) -> UInt8[ndarray, "*m s2 s2"]:
+    """Place maps of the middle of an image, `field` of its sides, in maps of the whole image."""
+    side = maps.shape[-1]
+    whole = round(side / field)
+    if whole == side:
+        return maps
+    placed = np.full((*maps.shape[:-2], whole, whole), fill, np.uint8)
+    first = (whole - side) // 2
+    placed[..., first : first + side, first : first + side] = maps
+    return placed
 
 
 def _small(values: "Tensor") -> Float16[ndarray, "h w"]:

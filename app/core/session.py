@@ -212,7 +212,9 @@ def _watch(
             case Start():
                 yield (opening := frames.from_start(event, image.picture.pixels, image.reference))
             case Step():
-                frame = frames.from_step(event, segmenter.diffusion.probability(event.x_0.float()))
+                frame = frames.from_step(
+                    event, segmenter.diffusion.probability(event.x_0.float()), segmenter.domain.field
+                )
                 kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
                 yield frame
             case Segmentation():
@@ -260,9 +262,11 @@ def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, An
         "slice": [picture.slice_index, picture.slice_count],
         "disagreement": float(result.disagreement.mean()),
         "phantom": image.seed,
-        "dice": [list(dice(result.labels, reference, classes)) for reference in image.reference],
+        "dice": [list(dice(result.labels, reference, classes)) for reference in frames.target(image.reference)],
         "anchor_dice": [
-            list(dice(anchor, reference, classes)) for reference in image.reference for anchor in result.anchor
+            list(dice(anchor, reference, classes))
+            for reference in frames.target(image.reference)
+            for anchor in result.anchor
         ],
     }
 

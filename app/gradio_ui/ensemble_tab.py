@@ -21,6 +21,12 @@ def build(page: PageState) -> Tab:
     empty = gr.HTML("", elem_classes="words")
     with gr.Column() as results:
         shown = film.build(page, next(panel for panel in panels.PANELS if panel.key == "members"))
+        with gr.Column(visible=False) as beside:
+            _heading(page, "readers")
+            readers = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-readers")
+            comparison = gr.HTML("", elem_classes="words", elem_id="beside-readers")
+            with gr.Row(elem_classes="charts"):
+                distributions = [gr.Plot(show_label=False, container=False) for _ in range(2)]
         _heading(page, "fusions")
         fused = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-fusions")
         rules = gr.HTML("", elem_classes="words", elem_id="fusion-table")
@@ -54,6 +60,14 @@ def build(page: PageState) -> Tab:
         if recording is None or not shown.panel.needs(recording):
             reason = w("ensemble.not_run" if recording is None else "ensemble.one_member")
             return update | {results: gr.update(visible=False), empty: f"<p>{reason}</p>"}
+        found = ensemble.beside_readers(recording)
+        update[beside] = gr.update(visible=found is not None)
+        if found:
+            update |= {
+                readers: ensemble_views.reader_film(recording, w),
+                comparison: ensemble_views.beside_readers_words(found, w),
+                **dict(zip(distributions, ensemble_views.beside_readers_charts(found, w), strict=True)),
+            }
         area = ensemble_views.area_chart(ensemble.areas(recording), w)
         rows = ensemble.subset_scores(recording)
         return (
@@ -89,7 +103,22 @@ def build(page: PageState) -> Tab:
     picked.click(pick, page.seen, [picked, download], **QUICK)
     return Tab(
         "ensemble",
-        [empty, results, *shown.widgets, fused, rules, *plots, picked, download, calibration, reliability],
+        [
+            empty,
+            results,
+            *shown.widgets,
+            beside,
+            readers,
+            comparison,
+            *distributions,
+            fused,
+            rules,
+            *plots,
+            picked,
+            download,
+            calibration,
+            reliability,
+        ],
         show,
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from app.analysis import reference_mask
 from app.components import scrubber
+from app.core.frames import target
 from app.core.session import FinishedRun
 from app.gradio_ui.page_state import QUICK, PageState, Selection, Tab, Update, refusal, refusing
 from app.i18n import Words, words
@@ -101,8 +102,9 @@ def build(page: PageState) -> Tab:
             update[page.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
         if selection.recording is None:
             return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
-        for known in selection.target.reference:
-            return update | scored(selection, known, "known", w)
+        for known in target(selection.target.reference):
+            source = "readers" if selection.target.opening.readers else "known"
+            return update | scored(selection, known, source, w)
         return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
     def seen(

@@ -72,7 +72,7 @@ def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
     if row is not None:
         return InputImage(Picture(pixels(row, task)), sample=row.key)
     drawn = draw(task if task in TASKS else catalogue.TASK, seed)
-    return InputImage(Picture(drawn.image), (drawn.labels,), seed)
+    return InputImage(Picture(drawn.image), drawn.references, seed)
 
 
 def upload(path: str, task: str = "") -> InputImage:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
 
 from app.analysis import ensemble
 from app.analysis.comparisons import agreement
-from app.analysis.ensemble import Areas, Calibration, SubsetScore
+from app.analysis.ensemble import Areas, BesideReaders, Calibration, SubsetScore
 from app.components.gallery import gallery
 from app.components.scrubber import Position, View, film
-from app.core.frames import Recording
+from app.core.frames import Recording, target
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
@@ -21,13 +23,18 @@ from medsegdiff.metrics import dice
 
 __all__ = [
     "area_chart",
+    "beside_readers_charts",
+    "beside_readers_words",
     "calibration_chart",
     "calibration_words",
     "fusion_film",
     "fusion_words",
     "members",
+    "reader_film",
     "subset_chart",
 ]
+
+_BESIDE = 12  # tiles of readers, and of members, beside each other
 
 
 def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def fusion_words(recording: Recording, words: Words) -> str:
     """Make a table that compares the fusion rules, as HTML."""
     fused, names = ensemble.fusions(recording), recording.facts["labels"]
     shown, classes = [words.known(f"class.{n}", n) for n in names], len(names)
-    reference = recording.opening.reference
+    reference = target(recording.opening.reference)
     heads = ["", words("ensemble.area"), words("ensemble.with_staple"), *([words("result.dice")] if reference else [])]
     rows = [
         [
@@ -74,6 +81,81 @@ def area_chart(found: Areas, words: Words) -> Figure:
         ),
     ]
     return curves(lines, [words("ensemble.area_title")], words("ensemble.member"), [words("chart.percent")])
+
+
+def reader_film(recording: Recording, words: Words) -> dict[str, Any]:
+    """Show the masks of the readers and of the first members, enlarged around what they marked."""
+    opening = recording.opening
+    members = recording.outcome.members[:_BESIDE]
+    part = _around(np.stack([*opening.readers, *members]).any(0))
+    size = tile_size(opening.picture[part], _BESIDE, most=144)
+    picture = paint.fit(opening.picture[part], size)
+    views = []
+    for key, masks in (("film.one_reader", opening.readers), ("film.one_member", members)):
+        for i, mask in enumerate(masks):
+            title, share = words(key, number=i + 1), f"{100 * float((mask > 0).mean()):.2f}"
+            shown = paint.fit(mask[part], size, smooth=False)
+            reader = key == "film.one_reader"
+            empty = np.zeros_like(shown)
+            tile = paint.on_picture(picture, empty if reader else shown, (shown,) if reader else ())
+            views.append(View(title, [tile], [f"{title}. {words('film.share', share=share)}"]))
+    lines = [
+        (paint.REFERENCE, "dotted", words("film.readers")),
+        (paint.CLASSES[0], "solid", words("ensemble.members_line")),
+    ]
+    return film(views, [Position("", "")], words, legend=lines, lead=False)
+
+
+def _around(marked: Bool[ndarray, "h w"]) -> tuple[slice, slice]:
+    """Return a square part of the image around what was marked, with a margin; the whole image if nothing was."""
+    if not marked.any():
+        return slice(None), slice(None)
+    edges = [np.flatnonzero(marked.any(axis))[[0, -1]] for axis in (1, 0)]
+    side = min(max(2 * max(int(last - first) for first, last in edges), min(marked.shape) // 4), *marked.shape)
+    starts = [
+        int(np.clip((first + last - side) // 2, 0, whole - side))
+        for (first, last), whole in zip(edges, marked.shape, strict=True)
+    ]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def beside_readers_words(found: BesideReaders, words: Words) -> str:
+    """Describe how the ensemble and a single mask compare with the readers, as HTML."""
+
+    def extent(shares: Sequence[float]) -> dict[str, str]:
+        return {"low": f"{100 * min(shares):.2f}", "high": f"{100 * max(shares):.2f}"}
+
+    sentences = [words("ensemble.unet", area=f"{100 * share:.2f}") for share in found.anchor]
+    sentences.append(words("ensemble.readers_extent", **extent(found.readers)))
+    sentences.append(words("ensemble.members_extent", **extent(found.members)))
+    empty = [sum(share == 0 for share in shares) for shares in (found.readers, found.members)]
+    if any(empty):
+        counts = {"readers": empty[0], "all_readers": len(found.readers)}
+        sentences.append(words("ensemble.nothing", members=empty[1], all_members=len(found.members), **counts))
+    sentences.append(words("ensemble.distance", distance=f"{found.distance:.2f}"))
+    sentences += [words("ensemble.anchor_distance", distance=f"{each:.2f}") for each in found.anchor_distance]
+    return f"<p>{html.escape(' '.join(sentences))}</p>"
+
+
+def beside_readers_charts(found: BesideReaders, words: Words) -> tuple[Figure, Figure]:
+    """Draw the sorted areas of members and readers, and the readers' share against the members' share of each pixel."""
+
+    def ranks(shares: Sequence[float]) -> tuple[list[float], list[float]]:
+        return [(i + 0.5) / len(shares) for i in range(len(shares))], [100 * share for share in sorted(shares)]
+
+    lines = [
+        Curve(words("ensemble.members_line"), *ranks(found.members)),
+        Curve(words("film.readers"), *ranks(found.readers), mode="markers"),
+        *(Curve(words("ensemble.unet_line"), [0, 1], [100 * a] * 2, mode="dots", width=1.5) for a in found.anchor),
+    ]
+    areas = curves(lines, [words("ensemble.areas_title")], words("ensemble.rank"), [words("chart.percent")])
+    said, marked = [x for x, _ in found.shares], [y for _, y in found.shares]
+    lines = [
+        Curve(words("ensemble.equal"), [0, 1], [0, 1], mode="dots", width=1.5),
+        Curve(words("ensemble.this_image"), said, marked),
+    ]
+    title = words("ensemble.shares_title")
+    return areas, curves(lines, [title], words("ensemble.members_share"), [words("ensemble.readers_share")])
 
 
 def subset_chart(rows: Sequence[SubsetScore], words: Words, *, reference: bool) -> Figure:
@@ -124,8 +206,8 @@ def members(recording: Recording, words: Words, chosen: int | None) -> dict[str,
     for i, labels in enumerate(outcome.members):
         tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference))
         parts = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
-        if opening.reference:
-            parts.append(f"Dice {brief(names, dice(labels, opening.reference[0], len(names)), words)}")
+        for known in target(opening.reference):
+            parts.append(f"Dice {brief(names, dice(labels, known, len(names)), words)}")
         captions.append(" · ".join(parts))
         alts.append(", ".join(parts))
     return gallery(tiles, captions, alts, chosen, words("ensemble.pick"))

@@ -52,8 +52,7 @@ def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
     tile = paint.on_picture(paint.fit(opening.picture, size), np.zeros(size, np.uint8), reference)
     height, width = opening.picture.shape[:2]
     view = View(words("film.picture"), [tile], [words("film.picture_alt", height=height, width=width)])
-    lines = [(paint.REFERENCE, "dotted", words("film.reference"))] if reference else []
-    return film([view], [Position(status, status)], words, legend=lines)
+    return film([view], [Position(status, status)], words, legend=_reference_lines(opening, words))
 
 
 def live(opening: Opening, frame: Frame | None, words: Words, status: str, progress: float) -> dict[str, Any]:
@@ -159,9 +158,14 @@ def _lines(opening: Opening, words: Words, members: bool) -> list[tuple[str, str
     legend = [(paint.CLASSES[0], "solid", words("film.model"))]
     if members:
         legend.append((paint.MEMBER, "thin", words("film.member")))
-    if opening.reference:
-        legend.append((paint.REFERENCE, "dotted", words("film.reference")))
-    return legend
+    return legend + _reference_lines(opening, words)
+
+
+def _reference_lines(opening: Opening, words: Words) -> list[tuple[str, str, str]]:
+    if not opening.readers:
+        return [(paint.REFERENCE, "dotted", words("film.reference"))] * len(opening.reference)
+    keys = ["film.reader" if mask.any() else "film.reader_empty" for mask in opening.readers]
+    return [(paint.READERS[i % len(paint.READERS)], "dotted", words(key, number=i + 1)) for i, key in enumerate(keys)]
 
 
 def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[str, str, str]]:

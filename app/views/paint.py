@@ -23,6 +23,7 @@ __all__ = [
     "CLASSES",
     "DIVERGING",
     "MEMBER",
+    "READERS",
     "REFERENCE",
     "VIRIDIS",
     "data_uri",
@@ -40,6 +41,7 @@ CLASSES = (
     *("#882255", "#999933", "#AA4499", "#44AA99", "#661100", "#EE99AA", "#332288", "#888888", "#FF3399"),
 )
 REFERENCE = "#F0E442"
+READERS = ("#F0E442", "#D55E00", "#CC79A7", "#009E73")  # repeated if needed
 MEMBER = "#FFFFFF"
 
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
@@ -97,7 +99,10 @@ def on_picture(
     reference: Sequence[UInt8[ndarray, "h w"]] = (),
     members: Sequence[UInt8[ndarray, "h w"]] = (),
 ) -> RGB:
-    """Draw masks on an image of the same size: classes filled and outlined, members thin, the reference mask dotted."""
+    """Draw masks on an image of the same size: classes filled and outlined, members thin, the reference mask dotted.
+
+    The masks of several readers are dotted in a colour each.
+    """
     canvas = picture.astype(np.float32)
     for c in np.unique(labels[labels > 0]):
         colour = _rgb(CLASSES[(c - 1) % len(CLASSES)])
@@ -107,10 +112,10 @@ def on_picture(
     for c in np.unique(labels[labels > 0]):
         canvas[_rim(labels == c, 2)] *= 0.35  # a dark edge, so that the contour is visible on any background
         canvas[_rim(labels == c, 1)] = _rgb(CLASSES[(c - 1) % len(CLASSES)])
-    for known in reference:
+    for i, known in enumerate(reference):
         rows, columns = np.indices(known.shape)
-        for c in np.unique(known[known > 0]):
-            canvas[_rim(known == c, 1) & ((rows + columns) // 4 % 2 == 0)] = _rgb(REFERENCE)
+        for c in np.unique(known[known > 0]):  # alternate dots, so that readers who agree are both visible
+            canvas[_rim(known == c, 1) & ((rows + columns) // 4 % 2 == i % 2)] = _rgb(READERS[i % len(READERS)])
     return canvas.clip(0, 255).astype(np.uint8)
 
 

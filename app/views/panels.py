@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.components.scrubber import View, film
-from app.core.frames import Plane, Recording
+from app.core.frames import Plane, Recording, target
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, Map, curves, maps, radial
@@ -68,11 +68,9 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
     members = words("chart.members_mean")
     area = [Curve(members, steps, [100 * float(np.mean(f.shares)) for f in kept])]
     second: list[Curve] = []
-    for reference in recording.opening.reference:
+    for reference in target(recording.opening.reference):
         known = paint.fit(reference, kept[0].mean.shape, smooth=False) > 0
-        area.append(
-            Curve(words("film.reference"), steps, [100 * float((reference > 0).mean())] * len(steps), width=1.5)
-        )
+        area += _reference_areas(recording, words, steps, width=1.5)
         second.append(Curve(members, steps, [binary_dice(consensus(f) > 0, known, empty=1.0) for f in kept]))
     several = len(recording.facts["labels"]) > 1
     title, axis, least = words("chart.dice_together" if several else "chart.dice"), "Dice", (0.8,)
@@ -163,11 +161,24 @@ def _member_charts(recording: Recording, words: Words) -> list[Figure]:
         Curve(words("film.one_member", number=m + 1), steps, [100 * f.shares[m] for f in kept], width=1.5)
         for m in range(count)
     ]
-    lines += [
-        Curve(words("film.reference"), steps, [100 * float((t > 0).mean())] * len(steps))
-        for t in recording.opening.reference
-    ]
+    lines += _reference_areas(recording, words, steps)
     return [curves(lines, [words("chart.area")], words("chart.step"), [words("chart.percent")])]
+
+
+def _reference_areas(recording: Recording, words: Words, steps: list[int], *, width: float = 2.5) -> list[Curve]:
+    """Draw the area of the reference mask, or of every reader's."""
+    opening, ends = recording.opening, [steps[0], steps[-1]]
+    if opening.readers:
+        return [
+            Curve(
+                words("film.readers"), ends, [100 * float((t > 0).mean())] * 2, width=1.5, mode="dots", color="#7d8590"
+            )
+            for t in opening.readers
+        ]
+    return [
+        Curve(words("film.reference"), steps, [100 * float((t > 0).mean())] * len(steps), width=width)
+        for t in opening.reference
+    ]
 
 
 def _none(recording: Recording, words: Words) -> list[Any]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from medsegdiff.image_ref import Picture, PictureError, Volume, check_sides
 from medsegdiff.imaging import is_volume, read, read_volume, stem
+from medsegdiff.multi_reader import majority
 
 __all__ = ["SLICES", "Case", "Sample", "cases", "majority", "read_by", "read_labels", "thinned"]
 
@@ -121,19 +122,6 @@ def _sample(name: str, picture: Picture, masks: Sequence[np.ndarray], step: floa
         return Sample(name, picture, masks[0], step)
     readers = np.stack(masks)
     return Sample(name, picture, majority(readers), step, readers)
-
-
-def majority(readers: Integer[np.ndarray, "r h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Return the label that most readers gave each pixel, and the highest one in a tie.
-
-    With one class: pixels marked by at least half of the readers, the 50 % consensus common for LIDC-IDRI.
-    """
-    best, votes = np.zeros(readers.shape[1:], np.uint8), np.zeros(readers.shape[1:], int)
-    for label in range(int(readers.max()) + 1):
-        count = (readers == label).sum(0)
-        best = np.where(count >= votes, np.uint8(label), best)
-        votes = np.maximum(votes, count)
-    return best
 
 
 def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
