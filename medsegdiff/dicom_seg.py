@@ -9,12 +9,14 @@ References:
 """
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.config import Domain
+from medsegdiff.reader import VISITOR, Limits, dicom_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -67,19 +69,18 @@ _KEPT = (
 )
 
 
-def read_source(path: str | PathLike[str], *, names: bool = False) -> "Dataset":
+def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limits = VISITOR) -> "Dataset":
     """Read of a DICOM header what a segmentation must repeat; with `names` also whom it shows.
 
     Raises:
         ValueError: pydicom is not installed, or cannot read the header.
     """
+    wanted = (*_KEPT, *(_WHO if names else ()))
+    header = dicom_header(Path(path), wanted, limits=limits)  # raises for want of pydicom as well
     try:
-        import pydicom
-    except ImportError as error:
-        raise ValueError("DICOM SEG needs highdicom; install it with pip install highdicom") from error
-    wanted = [*_KEPT, *(_WHO if names else ())]
-    try:
-        source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        from pydicom import Dataset
+
+        source = Dataset.from_json(header)
     except Exception as error:  # pydicom's own errors share no base
         raise ValueError("this DICOM header cannot be read by pydicom; export it again") from error
     for keyword in _WHO:

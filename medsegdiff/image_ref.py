@@ -1,13 +1,8 @@
-"""Pictures and volumes, and the way to the network and back.
+"""Pictures and volumes, as read from files.
 
 Grey values of any depth become 8-bit pixels through a stated window [low, high], rounded to the nearest:
 
     pixel = 255 * clip((value - low) / (high - low), 0, 1)
-
-Pictures are squeezed to the network's square, whatever their sides: so were the training pictures of the shipped
-checkpoints, and no part of a picture is cut off. Masks go home by the inverse map. Both ways are bilinear, with a wider
-kernel where a side shrinks (antialiasing); probabilities are resized, never labels, so they still sum to one and a
-border may fall between pixels of the network's grid.
 
 Volumes stand as radiologists look at them: x grows to the patient's left, y to the back, z to the head (LPS, DICOM's
 axes), whatever order a file stores them in. A direction is the matrix whose columns are those axes in the scanner's
@@ -25,18 +20,17 @@ from os import PathLike
 from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Num, UInt8
-from torch import Tensor
-from torch.nn import functional as F
+from jaxtyping import Float32, Num, UInt8
 
 __all__ = [
+    "BROKEN",
+    "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
-    "Geometry",
     "ImageRef",
     "Picture",
     "PictureError",
+    "Raster",
     "Volume",
     "check_index",
     "check_sides",
@@ -44,15 +38,14 @@ __all__ = [
     "plane_of",
     "robust_window",
     "sha256",
-    "to_network",
-    "to_original",
     "windowed",
 ]
 
 MIN_SIDE = 8  # pixels; below this there is nothing to segment
 MAX_PIXELS = 4096 * 4096
+MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
+BROKEN = "the file is damaged in a way that breaks its decoder; export it again"
 _SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 
 class PictureError(ValueError):
@@ -120,6 +113,45 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Raster:
+    """A decoded PNG, JPEG or page of a TIFF, upright."""
+
+    values: np.ndarray  # (h, w) of any depth, or (h, w, 3) of 8 bits
+    kind: str  # "png", "jpeg", "tiff"
+    deep: bool  # grey of more than 8 bits
+    halved: bool  # 16-bit colour, of which Pillow keeps the upper byte
+    index: int  # of the page
+    count: int
+    notes: tuple[Literal["transparency over black", "inverted", "turned"], ...]
+
+    def picture(self, window: tuple[float, float] | None = None) -> Picture:
+        """Show it through a window of grey values; None: 8 bits as they are, else percentiles 0.5 and 99.5."""
+        grey = self.values.ndim == 2
+        if not grey and window is not None:
+            raise ValueError("a window maps grey values, but this picture is in colour; leave the window out")
+        if self.deep:
+            window = window or robust_window(self.values)
+        elif self.halved and not grey:
+            window = (0.0, 65535.0)
+        return Picture(
+            grey_pixels(self.values, window or (0, 255)) if grey else self.values,
+            channels=1 if grey else 3,
+            window=window,
+            slice_index=self.index,
+            slice_count=self.count,
+            source_kind=self.kind,
+            notes=self.notes,
+        )
+
+    def volume(self) -> "Volume":
+        """Make a stack of one slice, without a place in space, of deep grey values."""
+        array, place = self.values[None].astype(np.float32), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+        return Volume(
+            array, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), place, "LPS", robust_window(array), self.kind, measured=False
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Volume:
     """Slices in physical space: sagittal along axis 0 (x), coronal along 1 (y), axial or DICOM frames along 2 (z)."""
 
@@ -134,6 +166,11 @@ class Volume:
     inverted: bool = False  # high values are dark (MONOCHROME1)
     modality: str | None = None
     burned_in: bool | None = None
+
+    @property
+    def flat(self) -> bool:
+        """Whether it can be looked at along the last axis only: DICOM frames, or a single slice."""
+        return self.source_kind == "dicom" or self.array.shape[0] == 1
 
     @property
     def digest(self) -> str:
@@ -193,58 +230,6 @@ class Volume:
                 f"the slices stack to {stacked.shape}, the volume is {self.array.shape[:3]}; give every slice"
             )
         return stacked
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """The way home: sides of the original in pixels, and of the network's square."""
-
-    height: int
-    width: int
-    size: int
-    field: float = 1.0  # share of the original's sides that the square shows, about the middle
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """Rows and columns of the original that the square shows."""
-        sides = ((side, max(round(side * self.field), 1)) for side in (self.height, self.width))
-        rows, columns = (slice((side - seen) // 2, (side - seen) // 2 + seen) for side, seen in sides)
-        return rows, columns
-
-
-def to_network(
-    picture: Picture, size: int, channels: int = 3, field: float = 1.0
-) -> tuple[Float[Tensor, "1 c size size"], Geometry]:
-    """Squeeze a picture, or the `field` about its middle, to a square in [-1, 1]; one channel is its luminance."""
-    if channels not in (1, 3):
-        raise ValueError(f"the network wants {channels} channels, but a picture gives 3 (RGB) or 1 (luminance)")
-    geometry = Geometry(picture.height, picture.width, size, field)
-    image = torch.from_numpy(picture.pixels[geometry.box]).movedim(-1, 0)[None].float()
-    if channels == 1:
-        image = (image * image.new_tensor(_LUMINANCE)[:, None, None]).sum(1, keepdim=True)
-    image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
-    return (image / 127.5 - 1).clamp(-1, 1), geometry
-
-
-def to_original(maps: Float[Tensor, "*m k size size"], geometry: Geometry) -> Float[Tensor, "*m k h w"]:
-    """Bring probabilities (or any maps, of any number of members) from the network's square to the original's sides.
-
-    Outside the field that the network saw all is background: the first of several channels is 1, the others are 0.
-    """
-    size = geometry.size
-    if maps.shape[-2:] != (size, size):
-        raise ValueError(f"the maps are {tuple(maps.shape[-2:])} but this picture went out as {(size, size)}")
-    flat = maps.reshape(-1, *maps.shape[-3:])
-    rows, columns = geometry.box
-    seen = (rows.stop - rows.start, columns.stop - columns.start)
-    home = F.interpolate(flat, size=seen, mode="bilinear", antialias=True)
-    if seen != (geometry.height, geometry.width):
-        whole = home.new_zeros(*home.shape[:2], geometry.height, geometry.width)
-        if whole.shape[1] > 1:
-            whole[:, 0] = 1
-        whole[:, :, rows, columns] = home
-        home = whole
-    return home.reshape(*maps.shape[:-2], geometry.height, geometry.width)
 
 
 def windowed(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w"]:

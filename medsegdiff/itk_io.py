@@ -12,7 +12,6 @@ import gzip
 import math
 import re
 import struct
-import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -27,11 +26,10 @@ from jaxtyping import Float, Integer
 from PIL import Image
 
 from medsegdiff.dicom import as_header_means, check_elements
-from medsegdiff.image_ref import MAX_PIXELS, PictureError, Volume, check_sides, robust_window
+from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Volume, check_sides, robust_window
 
-__all__ = ["MAX_BYTES", "READERS", "decoding", "read_itk", "write_map", "write_volume"]
+__all__ = ["READERS", "decoding", "read_itk", "write_map", "write_volume"]
 
-MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
 READERS = {"dicom": "GDCMImageIO", "nifti": "NiftiImageIO", "nrrd": "NrrdImageIO", "mha": "MetaImageIO"}
 # Bytes of a voxel by the header's word for its type.
 _NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
@@ -40,8 +38,8 @@ _MET_BYTES |= {b"LONG_LONG": 8, b"ULONG_LONG": 8, b"FLOAT": 4, b"DOUBLE": 8}
 # Nothing but `key = value` lines up to the first ElementDataFile, and that LOCAL: no reader finds another file in it.
 _MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
 _MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
+_SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
 _CUT_SHORT = "the file begins as {} but is damaged or cut short; export it again"
-_ONE_AT_A_TIME = threading.Lock()  # warnings.catch_warnings belongs to no thread, and decoded volumes are large
 
 
 def _on_the_voxels_of(values: np.ndarray, like: Volume) -> sitk.Image:
@@ -71,17 +69,19 @@ def write_volume(labels: Integer[np.ndarray, "z y x"], like: Volume, path: str |
 
 @contextmanager
 def decoding(kind: str) -> Iterator[None]:
-    """Keep decoders silent, and turn whatever they raise on damaged or hostile bytes into one sentence."""
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
+    """Turn whatever decoders raise on damaged or hostile bytes into one sentence; MemoryError where they get too little."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
         try:
             yield
-        except PictureError:
+        except (PictureError, MemoryError):
             raise
         except Image.DecompressionBombError:
             raise PictureError("the picture has hundreds of millions of pixels; scale it down to 4096 x 4096") from None
-        except Exception:
+        except Exception as error:
+            if any(sign in str(error) for sign in _SHORT_OF_MEMORY):
+                raise MemoryError from None
             raise PictureError(_CUT_SHORT.format(kind)) from None
 
 
@@ -138,6 +138,8 @@ def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
 
 
 def _check_voxels(size: tuple[int, ...], channels: int = 1, *, most: int) -> None:
+    if min(size) < 1:
+        raise PictureError(f"the volume has {size} voxels, that is none; export it again")
     if math.prod(size) * channels * 4 > most:
         raise PictureError(f"the volume has {size} voxels; crop it to at most {most // 4 / 1e6:.0f} million")
 

@@ -18,9 +18,10 @@ from jaxtyping import Float32, UInt8
 
 from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse
-from medsegdiff.image_ref import Picture, Volume, sha256, to_network, to_original
+from medsegdiff.image_ref import Picture, Volume, sha256
 from medsegdiff.pipeline import Segmenter, versions
 from medsegdiff.records import Progress
+from medsegdiff.resize import to_network, to_original
 
 __all__ = ["VolumeSegmentation", "segment_volume"]
 

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app.inputs.uploads import temporary_upload
+from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 from medsegdiff import metrics
 
-__all__ = ["Score", "painted", "read_mask", "score"]
+__all__ = ["Score", "painted", "read_layer", "read_mask", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
     Raises:
         ValueError: The file is not an image, is in colour, has other labels, or its size is not `size` (height, width).
     """
-    from medsegdiff.imaging import read
+    from medsegdiff.imaging import VISITOR, read
 
     with temporary_upload(path):
-        picture = read(path, window=(0, 255))
+        picture = read(path, window=(0, 255), most=MOST, limits=VISITOR)
     values = picture.pixels[..., 0]
     if (picture.pixels != values[..., None]).any():
         raise ValueError("the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes")
@@ -59,6 +59,18 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
     if values.max() > classes:
         raise ValueError(f"the mask has the value {values.max()}; use 0 for background and 1 to {classes} for classes")
     return values.copy()
+
+
+def read_layer(path: Path | str) -> UInt8[ndarray, "h w 4"]:
+    """Read one layer of what a visitor painted, RGBA.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    from medsegdiff.reader import decode_layer
+
+    with temporary_upload(path):
+        return decode_layer(Path(path))
 
 
 def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:

@@ -20,6 +20,7 @@ from app.gradio_ui.remote_files import MOST
 from app.gradio_ui.sidebar import Sidebar, build_details, build_sidebar, connect_sidebar, described, descriptions_of
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
+from medsegdiff import reader
 
 __all__ = ["build", "serve"]
 
@@ -51,6 +52,7 @@ _STYLE = Path(__file__).with_name("page.css")
 
 def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
     """Start the server; return its address and a function that blocks until it is interrupted."""
+    reader.warm()
     calls = ConnectedCalls()
     demo = build(session, calls)
     _, address, _ = demo.launch(

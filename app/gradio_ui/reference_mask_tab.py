@@ -5,7 +5,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from app.analysis import reference_mask
 from app.components import scrubber
@@ -18,6 +17,7 @@ from app.views import paint, reference_mask_views
 __all__ = ["build"]
 
 _CANVAS = 512  # longest side of the canvas, in pixels
+_LAYERS = 4
 _SUFFIXES = [".png", ".tif", ".tiff", ".nii", ".gz", ".nrrd", ".mha"]
 _FILES = ("mask", "reference", "scores")
 
@@ -57,6 +57,7 @@ def build(page: PageState) -> Tab:
         visible=False,  # until its image is set: one set while the canvas is being created is lost
         elem_id="editor",
     )
+    editor.preprocess = _layer_paths
     classes = gr.HTML("", elem_classes="words")
     with gr.Row(elem_classes="run-row"):
         score = page.localized(
@@ -118,7 +119,7 @@ def build(page: PageState) -> Tab:
     def score_painted(drawn: dict[str, Any] | None, *visible: Any) -> Update:
         w, selection = seen(*visible)
         with refusing(w, "errors.reference"):
-            layers = [np.asarray(layer) for layer in (drawn or {}).get("layers") or []]
+            layers = [reference_mask.read_layer(path) for path in (drawn or {}).get("layers") or []]
             known = reference_mask.painted(layers, len(_names(page, selection)), selection.labels.shape)
         return scored(selection, known, "painted", w)
 
@@ -135,6 +136,12 @@ def build(page: PageState) -> Tab:
     score.click(score_painted, [editor, *page.seen], shown, **reading)
     upload.upload(score_upload, [upload, *page.seen], shown, **reading)
     return Tab("reference_mask", [editor, classes, *shown], show)
+
+
+def _layer_paths(payload: Any) -> dict[str, Any]:
+    """Return the paths of painted layers; Gradio would decode whatever pictures a client sends, in this process."""
+    layers = getattr(payload, "layers", None) or []
+    return {"layers": [file.path for file in layers[:_LAYERS] if file]}
 
 
 def _brush(names: list[str]) -> gr.Brush:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxtyping import UInt8
@@ -11,7 +10,7 @@ from numpy import ndarray
 from app.core import catalogue, frames
 from app.core.frames import Opening
 from app.inputs.sample_images import pixels, sample_images
-from app.inputs.uploads import temporary_upload
+from app.inputs.uploads import MOST, temporary_upload
 
 if TYPE_CHECKING:
     from medsegdiff.image_ref import Picture
@@ -82,7 +81,10 @@ def upload(path: str, task: str = "") -> InputImage:
         ValueError: The file cannot be read as an image.
     """
     from medsegdiff.data.tasks import axis_of
-    from medsegdiff.imaging import is_volume, read
+    from medsegdiff.imaging import VISITOR, Picture, open
 
     with temporary_upload(path):
-        return InputImage(read(path, axis=axis_of(task) if is_volume(Path(path)) else 2))
+        found = open(path, stack=False, most=MOST, limits=VISITOR)
+    if isinstance(found, Picture):
+        return InputImage(found)
+    return InputImage(found.slice(2 if found.flat else axis_of(task)))

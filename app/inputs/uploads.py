@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["temporary_upload"]
+__all__ = ["MOST", "temporary_upload"]
+
+MOST = 256 * 2**20
+"""Bytes that the values of a visitor's volume may take in memory."""
 
 _SECONDS = 60.0
 

@@ -19,8 +19,8 @@ import numpy as np
 from app.components.scrubber import Position, View, film
 from app.core.session import Session
 from app.i18n import Words
-from app.inputs.images import InputImage, SliceView, upload
-from app.inputs.uploads import temporary_upload
+from app.inputs.images import InputImage, SliceView
+from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ __all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "seg
 EVALUATIONS = 6000  # most network evaluations for a whole volume: slices x members x steps
 PRESETS = {"soft": (-160.0, 240.0), "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
 """Windows in Hounsfield units."""
-_BYTES = 256 * 2**20
 _SECONDS = 1800.0
 _SHOWN = 40  # most slices in a film
 
@@ -62,7 +61,7 @@ class VolumeCache:
         clock: returns the current time in seconds.
     """
 
-    most: int = _BYTES
+    most: int = MOST
     seconds: float = _SECONDS
     clock: Callable[[], float] = time.monotonic
     _held: dict[str, tuple[float, CachedVolume]] = field(default_factory=dict, init=False, repr=False)
@@ -125,12 +124,12 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
     Raises:
         ValueError: The file cannot be read as an image.
     """
-    from medsegdiff.imaging import read_stack
+    from medsegdiff.imaging import VISITOR, Picture, open
 
     with temporary_upload(path):
-        volume = read_stack(path, most=volume_cache.most)
-        if volume is None:
-            return upload(path)
+        volume = open(path, most=volume_cache.most, limits=VISITOR)
+        if isinstance(volume, Picture):
+            return InputImage(volume)
         source = _source(path) if volume.source_kind == "dicom" else None
     slice_view = _first(volume, task)
     picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)  # raises before the volume is cached
@@ -142,9 +141,8 @@ def _first(volume: "Volume", task: str) -> SliceView:
     from medsegdiff.image_ref import MIN_SIDE
 
     x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
-    flat = volume.source_kind == "dicom" or z == 1
     sides = {0: (y, z), 1: (x, z), 2: (x, y)}
-    axes = (2,) if flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
+    axes = (2,) if volume.flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
     axis = axis_of(task) if axis_of(task) in axes else axes[-1]
     if volume.array.ndim == 4:
         return SliceView("", axes, axis, counts[axis] // 2, counts, None, None, (0.0, 255.0), False)

@@ -17,9 +17,9 @@ from medsegdiff.data.folders import SLICES, Case
 from medsegdiff.data.tasks import TASKS, axis_of, cases_of, patients_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
-from medsegdiff.image_ref import to_network, to_original
 from medsegdiff.metrics import dice, mean
 from medsegdiff.multi_reader import energy_distance
+from medsegdiff.resize import to_network, to_original
 
 __all__ = ["held_out", "judged", "preview"]
 

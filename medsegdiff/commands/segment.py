@@ -25,7 +25,8 @@ from medsegdiff.dicom_seg import read_source, write_seg
 from medsegdiff.hub import find, resolve
 from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.imaging import (
-    holds_slices,
+    Limits,
+    open,
     read,
     read_volume,
     stem,
@@ -64,6 +65,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="grey values that become black and white"
     )
     verb.add_argument("--seg", action="store_true", help="for DICOM inputs, also write the mask as DICOM SEG")
+    verb.add_argument(
+        "--read-memory", type=int, default=8192, metavar="MIB", help="memory that reading a file may take"
+    )
+    verb.add_argument(
+        "--read-seconds", type=int, default=600, metavar="S", help="processor time that reading a file may take"
+    )
     verb.add_argument("--replay", type=Path, metavar="REPORT", help="repeat the run of this JSON report on one IMAGE")
     options.add_run_options(verb, checkpoint=False)
     verb.set_defaults(main=main)
@@ -95,11 +102,10 @@ def _segment(
     """Segment one slice of a file, or all, and write the results."""
     out = arguments.out / stem(path)
     window = tuple(arguments.window) if arguments.window else None
-    if not holds_slices(path):
-        return _picture(segmenter, settings, read(path, index=arguments.index, window=window), out)
-    volume = read_volume(path)
-    frames = volume.source_kind == "dicom" or volume.count(2) == 1  # of DICOM, as stored; or a flat NIfTI
-    axis = arguments.axis if arguments.axis is not None else 2 if frames else axis_of(segmenter.domain.task)
+    volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
+    if isinstance(volume, Picture):
+        return _picture(segmenter, settings, volume, out)
+    axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain.task)
     if arguments.index is None and volume.count(axis) > 1:
         result = _volume(segmenter, settings, volume, axis, window, out)
         labels = result.labels
@@ -113,6 +119,10 @@ def _segment(
         source = read_source(path, names=True)
         write_seg(f"{out}_mask.dcm", labels, source, segmenter.domain, segmenter.checkpoint.digest)
     return result
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(arguments.read_memory * 2**20, arguments.read_seconds, 2 * arguments.read_seconds)
 
 
 def _picture(segmenter: Segmenter, settings: RunSettings, picture: Picture, out: Path) -> Segmentation:
@@ -161,9 +171,10 @@ def _replay(arguments: argparse.Namespace) -> None:
     arguments.axis, arguments.window = report.axis, report.window
     arguments.index = None if report.whole else report.index
     if report.whole:
-        report.require_source(read_volume(path).digest)
+        report.require_source(read_volume(path, limits=_limits(arguments)).digest)
     else:
-        report.require_source(read(path, axis=report.axis, index=report.index, window=report.window).ref.sha256)
+        where = {"axis": report.axis, "index": report.index, "window": report.window}
+        report.require_source(read(path, **where, limits=_limits(arguments)).ref.sha256)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = _segment(segmenter, report.settings, path, arguments)
     labels = result.labels if isinstance(result, Segmentation) else None

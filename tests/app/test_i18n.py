@@ -59,6 +59,8 @@ REFUSING = (
     "app/analysis/comparisons.py",
     "medsegdiff/checkpoint.py",
     "medsegdiff/imaging.py",
+    "medsegdiff/decode.py",
+    "medsegdiff/reader.py",
     "medsegdiff/itk_io.py",
 )
 NOT_A_VISITORS = (

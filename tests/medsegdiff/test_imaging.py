@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medsegdiff import imaging
 from medsegdiff.dicom import check_elements
 from medsegdiff.imaging import (
     Geometry,
     Picture,
     PictureError,
     read,
-    read_stack,
     read_volume,
     to_network,
     to_original,
@@ -558,19 +558,22 @@ def test_valid_dicom_is_accepted_in_every_encoding(tmp_path):
 
 def test_the_memory_limit_of_a_volume_can_be_chosen(tmp_path):
     path = volume_file(tmp_path / "a.nii.gz", np.zeros((9, 10, 11), np.float32))
-    assert read_stack(path, most=9 * 10 * 11 * 4).array.shape == (9, 10, 11)
-    for reads in (read_stack, read_volume, read):
+    assert imaging.open(path, most=9 * 10 * 11 * 4).array.shape == (9, 10, 11)
+    for reads in (imaging.open, read_volume, read):
         with pytest.raises(PictureError, match="crop it"):
             reads(path, most=9 * 10 * 11 * 4 - 1)
 
 
-def test_deep_pictures_are_stacks_of_one_slice_and_others_are_none(tmp_path):
+def test_deep_pictures_open_as_stacks_of_one_slice_unless_asked_otherwise(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "deep.png")
-    stack = read_stack(tmp_path / "deep.png")
+    stack = imaging.open(tmp_path / "deep.png")
     np.testing.assert_array_equal(stack.array[0], RAMP)
     np.testing.assert_array_equal(stack.slice().pixels, read(tmp_path / "deep.png").pixels)
     Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "flat.png")
-    assert read_stack(tmp_path / "flat.png") is None
+    for path in (tmp_path / "flat.png", tmp_path / "deep.png"):
+        picture = imaging.open(path, stack=False)
+        assert isinstance(picture, Picture)
+        np.testing.assert_array_equal(picture.pixels, read(path).pixels)
 
 
 def test_a_slice_is_laid_where_it_was_cut(tmp_path):

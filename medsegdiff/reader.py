@@ -1,0 +1,369 @@
+"""Read files of unknown origin in child processes with limits, so that no file can end, fill or hold up this process.
+
+    this process                                          child: python -c ... reader_worker.main()
+    {"do": "decode", "path": ..., limits}  -- one line -->  sets its limits, decodes (`medsegdiff.decode`)
+    Raster or Volume                       <-- length, JSON, values of the array, one byte --
+
+The child has no torch and no secrets of the environment. What it answers is checked like input: JSON of a known form
+and an array whose size was announced and is bounded; nothing is unpickled. A child that crashes, takes too long or asks
+for too much memory costs one sentence, and the next file gets a new one. Children are kept warm, replaced after 200
+files or when they have grown, and never shared by two files at once.
+
+Where all children are busy, a file waits in line for at most about two seconds: then the file that has been read for
+the longest, if that is more than two seconds, is given up. So a slow file delays nobody for longer than that.
+
+Memory and processor time are limited by `setrlimit`, on Linux. macOS does not enforce a limit on memory, and Windows
+has neither; there only the wall time and the checks of a header's sizes hold.
+"""
+
+import atexit
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.image_ref import BROKEN, MAX_BYTES, MAX_PIXELS, PictureError, Raster, Volume
+
+__all__ = ["GENEROUS", "VISITOR", "Limits", "Pool", "decode", "decode_layer", "dicom_header", "warm"]
+
+_T = TypeVar("_T")
+_Answer = tuple[dict[str, Any], np.ndarray | None]
+_Why = Literal["", "time", "crowded", "closed"]
+
+_DTYPES = ("|u1", "<u2", "<i2", "<u4", "<i4", "<f4", "<f8")
+_FACTS = 16 * 2**20  # bytes of JSON in an answer
+_FILES = 200  # that one child reads
+_PATIENCE = 2.0  # seconds that a file may be read while others wait
+_HANDED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from medsegdiff.reader_worker import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the decoding of one file may take."""
+
+    memory: int  # bytes of address space, beyond what the child takes at rest
+    cpu: float  # seconds
+    wall: float  # seconds, not counting the wait for a child
+
+
+GENEROUS = Limits(8 * 2**30, 600, 900)
+"""For files of one's own."""
+
+VISITOR = Limits(1536 * 2**20, 10, 30)
+"""For files of strangers."""
+
+
+class _Gone(Exception):
+    """A child ended before its answer did."""
+
+
+class _Child:
+    """One process; used by one thread at a time, except for `end`."""
+
+    __slots__ = ("began", "files", "process", "why")
+
+    def __init__(self) -> None:
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _BOOT, json.dumps(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=environment,
+        )
+        self.began, self.files, self.why = 0.0, 0, ""
+
+    def ask(self, request: dict[str, Any], limits: Limits, most: int) -> tuple[_Answer, bool]:
+        """Send a request, and return the answer and whether the child can be asked again."""
+        pipe: Any = self.process.stdout
+        over = threading.Timer(limits.wall, self.end, ("time",))
+        over.daemon = True
+        over.start()
+        try:
+            whole = request | {"memory": limits.memory, "cpu": limits.cpu}
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(whole).encode() + b"\n")
+            (length,) = struct.unpack("<I", _exactly(pipe, 4))
+            if length > _FACTS:
+                raise _Gone
+            facts = json.loads(_exactly(pipe, length))
+            array = None
+            if facts.get("array") is not None:
+                dtype, shape = facts["array"]
+                array = _room(dtype, shape, most)
+                _fill(pipe, memoryview(array.reshape(-1).view(np.uint8)))
+            return (facts, array), _exactly(pipe, 1) == b"+"
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ):  # a broken pipe, or an answer of another form
+            raise _Gone from None
+        finally:
+            over.cancel()
+
+    def end(self, why: _Why = "closed") -> None:
+        """Kill it; what waits for its answer finds out why."""
+        self.why = self.why or why
+        with suppress(OSError):
+            self.process.kill()
+
+    def bury(self) -> int:
+        """End it, and return its exit status."""
+        self.end()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        return self.process.wait()
+
+
+def _exactly(pipe: BinaryIO, count: int) -> bytes:
+    room = bytearray(count)
+    _fill(pipe, memoryview(room))
+    return bytes(room)
+
+
+def _fill(pipe: Any, room: memoryview) -> None:
+    while room.nbytes:
+        got = pipe.readinto(room)
+        if not got:
+            raise _Gone
+        room = room[got:]
+
+
+def _room(dtype: str, shape: list[int], most: int) -> np.ndarray:
+    """Make room for an announced array, if it is of a known kind and not too large."""
+    sides = tuple(int(side) for side in shape)
+    if dtype not in _DTYPES or not 2 <= len(sides) <= 4 or min(sides) < 1:
+        raise _Gone
+    count = 1
+    for side in sides:
+        count *= side
+    if count * int(dtype[-1]) > most:
+        raise _Gone
+    return np.empty(sides, dtype)
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Children that read files, for any number of threads.
+
+    Arguments:
+        size: how many there may be.
+        patience: seconds that a file may be read while others wait for a child.
+        spare: how many are started before they are needed.
+    """
+
+    size: int = 4
+    patience: float = _PATIENCE
+    spare: int = 0
+    _idle: list[_Child] = field(default_factory=list, init=False, repr=False)
+    _busy: set[_Child] = field(default_factory=set, init=False, repr=False)
+    _line: deque[object] = field(default_factory=deque, init=False, repr=False)
+    _change: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
+
+    def ask(self, request: dict[str, Any], limits: Limits, most: int) -> _Answer:
+        """Have a child do what a request says.
+
+        Raises:
+            PictureError: it refused the file, or the file ended it or broke a limit.
+        """
+        child, stays = self._take(), False
+        try:
+            answer, stays = child.ask(request, limits, most)
+        except _Gone:
+            raise PictureError(_reason(child, limits)) from None
+        finally:
+            self._give(child, stays and not child.why)
+        facts, _ = answer
+        if "short" in facts:
+            megabytes = limits.memory >> 20
+            raise PictureError(f"reading the file takes more than {megabytes} MiB of memory; crop it or scale it down")
+        if "refused" in facts:
+            raise PictureError(str(facts["refused"])[:1000])
+        return answer
+
+    def warm(self, spare: int = 1) -> None:
+        """Start a child now, and another whenever none is idle, so that no file waits for one to start."""
+        with self._change:
+            self.spare = spare
+            self._restock()
+
+    def _restock(self) -> None:
+        while len(self._idle) < self.spare and len(self._idle) + len(self._busy) < self.size:
+            try:
+                self._idle.append(_Child())
+            except OSError:  # no process can be started now; the next file tries again
+                return
+
+    def close(self) -> None:
+        """End all children."""
+        with self._change:
+            children, self._idle = [*self._idle, *self._busy], []
+        for child in children:
+            child.end()
+        for child in children:
+            if child not in self._busy:
+                child.bury()
+
+    def _take(self) -> _Child:
+        me = object()
+        with self._change:
+            self._line.append(me)
+            try:
+                while self._line[0] is not me or not (self._idle or len(self._busy) < self.size):
+                    oldest = min(self._busy, key=lambda child: child.began, default=None)
+                    left = self.patience - (time.monotonic() - oldest.began) if oldest else self.patience
+                    if self._line[0] is me and oldest is not None and left <= 0:
+                        oldest.end("crowded")
+                    self._change.wait(max(left, 0.05))
+                child = self._idle.pop() if self._idle else _Child()
+                child.began = time.monotonic()
+                self._busy.add(child)
+                self._restock()
+                return child
+            finally:
+                self._line.remove(me)
+                self._change.notify_all()
+
+    def _give(self, child: _Child, stays: bool) -> None:
+        child.files += 1
+        stays = stays and child.files < _FILES
+        if not stays:
+            child.bury()
+        with self._change:
+            self._busy.discard(child)
+            if stays:
+                self._idle.append(child)
+            self._restock()
+            self._change.notify_all()
+
+
+def _reason(child: _Child, limits: Limits) -> str:
+    why, status = child.why, child.bury()
+    if why == "time" or status == -getattr(signal, "SIGXCPU", 0):
+        seconds = limits.wall if why else limits.cpu
+        return f"reading the file takes longer than {seconds:.0f} s; export it again, crop it or scale it down"
+    if why == "crowded":
+        return "many files are being read at the moment and this one takes too long; try again later"
+    return BROKEN
+
+
+_POOL = Pool(size=max(2, min(4, os.cpu_count() or 1)))
+atexit.register(_POOL.close)
+if hasattr(os, "register_at_fork"):  # children belong to the process that started them
+
+    def _forget() -> None:
+        global _POOL
+        _POOL = Pool(size=_POOL.size)
+
+    os.register_at_fork(after_in_child=_forget)
+
+
+def warm() -> None:
+    """Keep a child ready, so that no file waits for one to start."""
+    _POOL.warm()
+
+
+def decode(
+    path: Path, *, page: int | None = None, most: int = MAX_BYTES, limits: Limits = GENEROUS, pool: Pool | None = None
+) -> Raster | Volume:
+    """Decode a file in a child, as `medsegdiff.decode.decode` does.
+
+    Raises:
+        PictureError: it is no picture that can be shown, or breaks a limit or its decoder.
+    """
+    request = {"do": "decode", "path": os.path.abspath(path), "page": page, "most": most}
+    bound = max(most, 8 * MAX_PIXELS)  # deep pictures are at most 64-bit before they are windowed
+    facts, array = (pool or _POOL).ask(request, limits, bound)
+    return _checked(lambda: _raster(facts, array) if facts["what"] == "raster" else _volume(facts, array))
+
+
+def decode_layer(path: Path, *, limits: Limits = VISITOR) -> UInt8[np.ndarray, "h w 4"]:
+    """Decode a picture with its transparency in a child.
+
+    Raises:
+        PictureError: it is none.
+    """
+    _, array = _POOL.ask({"do": "layer", "path": os.path.abspath(path)}, limits, 4 * MAX_PIXELS)
+    return _checked(lambda: _as(array, np.uint8, (3,)))
+
+
+def dicom_header(path: Path, keywords: tuple[str, ...], *, limits: Limits = VISITOR) -> dict[str, Any]:
+    """Read elements of a DICOM header in a child, and return them in DICOM's JSON form (PS3.18, annex F).
+
+    Raises:
+        PictureError: pydicom cannot read it, or is not installed.
+    """
+    request = {"do": "dicom", "path": os.path.abspath(path), "keywords": keywords}
+    facts, _ = _POOL.ask(request, limits, 0)
+    return _checked(lambda: dict(facts["header"]))
+
+
+def _checked(make: Callable[[], _T]) -> _T:
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a child that something else has taken over
+        raise PictureError(BROKEN) from None
+
+
+def _as(array: np.ndarray | None, dtype: Any, ranks: tuple[int, ...]) -> np.ndarray:
+    if array is None or array.ndim not in ranks or (dtype is not None and array.dtype != dtype):
+        raise ValueError("an answer of another form")
+    return array
+
+
+def _raster(facts: dict[str, Any], array: np.ndarray | None) -> Raster:
+    values = _as(array, None, (2, 3))
+    return Raster(
+        values=values if values.ndim == 2 else _as(array, np.uint8, (3,)),
+        kind=str(facts["kind"]),
+        deep=bool(facts["deep"]),
+        halved=bool(facts["halved"]),
+        index=int(facts["index"]),
+        count=int(facts["count"]),
+        notes=tuple(note for note in ("transparency over black", "inverted", "turned") if note in facts["notes"]),
+    )
+
+
+def _volume(facts: dict[str, Any], array: np.ndarray | None) -> Volume:
+    def floats(name: str, count: int) -> tuple[Any, ...]:
+        values = tuple(map(float, facts[name]))
+        if len(values) != count:
+            raise ValueError(name)
+        return values
+
+    modality, burned = facts["modality"], facts["burned_in"]
+    return Volume(
+        array=_as(array, np.float32 if array is not None and array.ndim == 3 else np.uint8, (3, 4)),
+        spacing=floats("spacing", 3),
+        origin=floats("origin", 3),
+        direction=floats("direction", 9),
+        orientation=str(facts["orientation"])[:3],
+        window=floats("window", 2),
+        source_kind=str(facts["source_kind"]),
+        measured=bool(facts["measured"]),
+        inverted=bool(facts["inverted"]),
+        modality=None if modality is None else str(modality)[:16],
+        burned_in=None if burned is None else bool(burned),
+    )

@@ -1,0 +1,137 @@
+"""The child process of `medsegdiff.reader`: decodes one file at a time, within limits that it sets itself.
+
+Started with `main()`; it reads a request a line from standard input, and ends with it. Whatever a library prints goes
+nowhere.
+"""
+
+import json
+import math
+import os
+import signal
+import struct
+import sys
+import time
+import warnings
+from dataclasses import fields
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from medsegdiff.decode import decode, decode_layer
+from medsegdiff.image_ref import BROKEN, PictureError, Raster, Volume
+
+__all__ = ["main"]
+
+_GROWN = 128 * 2**20  # bytes of memory kept after a file, with which a child is replaced
+_BLOCK = 2**20  # bytes written at once
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    answers = FileIO(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    warnings.simplefilter("ignore")
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    _write_no_files()
+    at_rest = _memory()[1]
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _limit(min(request["memory"], _sensible(Path(request["path"]))), request["cpu"])
+        facts, array = _answer(request)
+        _send(answers, facts, array)
+        del array
+        answers.write(b"-" if "short" in facts or _memory()[1] - at_rest > _GROWN else b"+")
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
+    path = Path(request["path"])
+    try:
+        if request["do"] == "layer":
+            return {}, decode_layer(path)
+        if request["do"] == "dicom":
+            return {"header": _header(path, request["keywords"])}, None
+        found = decode(path, request["page"], request["most"])
+    except PictureError as error:
+        return {"refused": str(error)}, None
+    except MemoryError:
+        return {"short": True}, None
+    except Exception:  # of a reader that does not expect what stands in the file
+        return {"refused": BROKEN}, None
+    values = found.values if isinstance(found, Raster) else found.array
+    kept = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("values", "array")}
+    what = "volume" if isinstance(found, Volume) else "raster"
+    return kept | {"what": what}, np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+
+
+def _header(path: Path, keywords: list[str]) -> dict[str, Any]:
+    try:
+        import pydicom
+    except ImportError:
+        raise PictureError("DICOM SEG needs highdicom; install it with pip install highdicom") from None
+    try:
+        source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+        return source.to_json_dict()
+    except MemoryError:
+        raise
+    except Exception:  # pydicom's own errors share no base
+        raise PictureError("this DICOM header cannot be read by pydicom; export it again") from None
+
+
+def _send(answers: FileIO, facts: dict[str, Any], array: np.ndarray | None) -> None:
+    if array is not None:
+        facts = facts | {"array": [array.dtype.str, array.shape]}
+    text = json.dumps(facts).encode()
+    parts: list[Any] = [struct.pack("<I", len(text)), text]
+    if array is not None:
+        parts.append(array.reshape(-1).view(np.uint8).data)
+    for part in parts:
+        rest = memoryview(part)
+        while rest.nbytes:
+            rest = rest[answers.write(rest[:_BLOCK]) or 0 :]
+
+
+def _memory() -> tuple[int, int]:
+    """Return the bytes of address space and of memory that this process takes; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()
+    except OSError:
+        return 0, 0
+    size = os.sysconf("SC_PAGE_SIZE")
+    return int(pages[0]) * size, int(pages[1]) * size
+
+
+def _sensible(path: Path) -> int:
+    """Return the bytes that reading a file may take at most; of a DICOM, GDCM takes what lengths in its header say."""
+    try:
+        with path.open("rb") as file:
+            dicom = file.read(132)[128:] == b"DICM"
+        return 512 * 2**20 + 256 * path.stat().st_size if dicom else sys.maxsize
+    except OSError:
+        return sys.maxsize
+
+
+def _write_no_files() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit(memory: int, cpu: float) -> None:
+    """Limit the address space and the processor time from here on, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    taken, _ = _memory()
+    if taken:
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, resource.RLIM_INFINITY))
+    seconds = math.ceil(time.process_time() + cpu)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))

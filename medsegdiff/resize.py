@@ -1,0 +1,72 @@
+"""Resize pictures to the network's square, and maps back to the picture's size.
+
+Pictures are squeezed to the network's square, whatever their sides: so were the training pictures of the shipped
+checkpoints, and no part of a picture is cut off. Masks go home by the inverse map. Both ways are bilinear, with a wider
+kernel where a side shrinks (antialiasing); probabilities are resized, never labels, so they still sum to one and a
+border may fall between pixels of the network's grid.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsegdiff.image_ref import Picture
+
+__all__ = ["Geometry", "to_network", "to_original"]
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The way home: sides of the original in pixels, and of the network's square."""
+
+    height: int
+    width: int
+    size: int
+    field: float = 1.0  # share of the original's sides that the square shows, about the middle
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the original that the square shows."""
+        sides = ((side, max(round(side * self.field), 1)) for side in (self.height, self.width))
+        rows, columns = (slice((side - seen) // 2, (side - seen) // 2 + seen) for side, seen in sides)
+        return rows, columns
+
+
+def to_network(
+    picture: Picture, size: int, channels: int = 3, field: float = 1.0
+) -> tuple[Float[Tensor, "1 c size size"], Geometry]:
+    """Squeeze a picture, or the `field` about its middle, to a square in [-1, 1]; one channel is its luminance."""
+    if channels not in (1, 3):
+        raise ValueError(f"the network wants {channels} channels, but a picture gives 3 (RGB) or 1 (luminance)")
+    geometry = Geometry(picture.height, picture.width, size, field)
+    image = torch.from_numpy(picture.pixels[geometry.box]).movedim(-1, 0)[None].float()
+    if channels == 1:
+        image = (image * image.new_tensor(_LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
+    return (image / 127.5 - 1).clamp(-1, 1), geometry
+
+
+def to_original(maps: Float[Tensor, "*m k size size"], geometry: Geometry) -> Float[Tensor, "*m k h w"]:
+    """Bring probabilities (or any maps, of any number of members) from the network's square to the original's sides.
+
+    Outside the field that the network saw all is background: the first of several channels is 1, the others are 0.
+    """
+    size = geometry.size
+    if maps.shape[-2:] != (size, size):
+        raise ValueError(f"the maps are {tuple(maps.shape[-2:])} but this picture went out as {(size, size)}")
+    flat = maps.reshape(-1, *maps.shape[-3:])
+    rows, columns = geometry.box
+    seen = (rows.stop - rows.start, columns.stop - columns.start)
+    home = F.interpolate(flat, size=seen, mode="bilinear", antialias=True)
+    if seen != (geometry.height, geometry.width):
+        whole = home.new_zeros(*home.shape[:2], geometry.height, geometry.width)
+        if whole.shape[1] > 1:
+            whole[:, 0] = 1
+        whole[:, :, rows, columns] = home
+        home = whole
+    return home.reshape(*maps.shape[:-2], geometry.height, geometry.width)
