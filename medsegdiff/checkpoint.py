@@ -19,11 +19,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -32,12 +34,13 @@ from torch import Tensor, nn
 from medsegdiff.config import DiffusionConfig, Domain, ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.nn.build import Network, build
 
-__all__ = ["CARD", "CONFIG", "PICKLES", "WEIGHTS", "Checkpoint", "CheckpointError", "load", "save"]
+__all__ = ["CARD", "CONFIG", "CONFIG_BYTES", "PICKLES", "WEIGHTS", "Checkpoint", "CheckpointError", "load", "save"]
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 _FORMAT = 1
+CONFIG_BYTES = 2**20
 _KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _AGAIN = "fetch both files again from one place (delete a cached copy first)"
@@ -138,7 +141,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     _require_files(folder)
     config = _read_config((folder / CONFIG).read_bytes())
-    data = (folder / WEIGHTS).read_bytes()  # read once: the bytes that are hashed are the bytes that are loaded
+    _require_header(folder / WEIGHTS, config["model"])
+    data = (folder / WEIGHTS).read_bytes()  # once, so that what is hashed is what is loaded
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
@@ -182,6 +186,8 @@ def _listed(names: Iterable[str]) -> str:
 def _require_files(folder: Path) -> None:
     if not folder.is_dir():
         _refuse("there is no such folder; check the path")
+    if (folder / CONFIG).is_file() and (folder / CONFIG).stat().st_size > CONFIG_BYTES:
+        _refuse(f"{CONFIG} is larger than {CONFIG_BYTES >> 20} MiB; {_AGAIN}")
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     pickles = [path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES]
     if WEIGHTS in missing and pickles:
@@ -190,18 +196,37 @@ def _require_files(folder: Path) -> None:
         _refuse(f"{missing[0]} is missing; {_AGAIN}")
 
 
-def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
-    """Check names, shapes and types against the network, and that every number is finite."""
-    wanted = model.state_dict()
-    if missing := wanted.keys() - tensors.keys():
+def _require_header(path: Path, config: ModelConfig) -> None:
+    """Compare the file's table of tensors with the network, before memory is taken for either."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error}); {_AGAIN}") from error
+    try:
+        with torch.device("meta"):
+            model = build(config)
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise CheckpointError(f"{CONFIG} describes a network that cannot be built ({error}); {_AGAIN}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    _require_names(wanted.keys(), found.keys())
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            _refuse(f"{name} has the shape {found[name]}, this network expects {shape}; {_AGAIN}")
+
+
+def _require_names(wanted: AbstractSet[str], found: AbstractSet[str]) -> None:
+    if missing := wanted - found:
         _refuse(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs; {_AGAIN}")
-    if surplus := tensors.keys() - wanted.keys():
+    if surplus := found - wanted:
         _refuse(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not know; {_AGAIN}")
-    for name, own in wanted.items():
+
+
+def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
+    """Compare types with the network's own, and look at every number; `_require_header` has compared names and shapes."""
+    for name, own in model.state_dict().items():
         tensor = tensors[name]
         dtype = _DTYPES[weights.dtype] if own.is_floating_point() else own.dtype
-        if tensor.shape != own.shape:
-            _refuse(f"{name} has the shape {tuple(tensor.shape)}, this network expects {tuple(own.shape)}; {_AGAIN}")
         if tensor.dtype != dtype:
             _refuse(f"{name} is stored as {tensor.dtype}, {CONFIG} promises {dtype}; {_AGAIN}")
         if not tensor.isfinite().all():
@@ -216,7 +241,9 @@ def _read_config(data: bytes) -> dict[str, Any]:
     """Parse config.json; every key is required and unknown keys are errors, except in `training`."""
     try:
         config = json.loads(data, parse_constant=lambda name: _refuse(f"{CONFIG} holds {name}; use finite numbers"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:  # also of an integer of thousands of digits
         raise CheckpointError(f"{CONFIG} is not JSON ({error}); {_AGAIN}") from error
     if not isinstance(config, dict):
         _refuse(f"{CONFIG} is {_shown(config)}; expected an object")

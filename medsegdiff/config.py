@@ -28,9 +28,47 @@ __all__ = [
 ]
 
 
+# A configuration may come from a stranger, with a checkpoint; no preset is near any of these.
+_LIMITS = {
+    "image_size": (8, 4096),
+    "image_channels": (1, 16),
+    "classes": (1, 254),
+    "stem": (1, 32),
+    "widths": (1, 4096),
+    "condition_widths": (1, 4096),
+    "blocks": (1, 32),
+    "decoder_blocks": (1, 32),
+    "gaussian_size": (1, 63),
+    "ss_blocks": (1, 32),
+    "patch": (1, 64),
+    "token_width": (1, 4096),
+    "heads": (1, 64),
+    "nbp_blocks": (1, 32),
+    "nbp_width": (1, 1024),
+    "sine_scale": (0, 1000),
+    "timesteps": (2, 100_000),
+    "scale": (0, 1000),
+    "mean": (-1000, 1000),
+    "std": (0, 1000),
+}
+_LEVELS = 8
+_TOKENS = 128  # on a side: attention takes memory with its fourth power
+
+
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise ValueError(sentence)
+
+
+def _require_limits(config: object) -> None:
+    """Hold every number of a configuration against its limits."""
+    for name, (low, high) in _LIMITS.items():
+        value = getattr(config, name, low)
+        values = value if isinstance(value, tuple) else (value,)
+        _require(
+            len(values) <= (16 if name in ("mean", "std") else _LEVELS), f"{name} has {len(values)} entries, too many"
+        )
+        _require(all(low <= one <= high for one in values), f"{name} is {value!s:.60}; choose {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +82,7 @@ class DiffusionConfig:
     scale: float = 1.0  # masks are in {-scale, scale}; a smaller scale lowers the signal-to-noise ratio (F13)
 
     def __post_init__(self) -> None:
-        _require(self.timesteps >= 2, f"timesteps is {self.timesteps}; a schedule needs at least 2")
+        _require_limits(self)
         _require(self.scale > 0, f"scale is {self.scale}; the signal scale must be positive")
         _require(self.schedule in ("linear", "cosine"), f"schedule is {self.schedule!r}; choose linear or cosine")
         _require(
@@ -72,6 +110,7 @@ class V1Config:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "blocks", tuple(self.blocks))
+        _require_limits(self)
         _require(len(self.widths) == 4, f"widths has {len(self.widths)} entries; V1 has four stages")
         _require(len(self.blocks) == 4, f"blocks has {len(self.blocks)} entries; V1 has four stages")
         _require(
@@ -119,6 +158,11 @@ class V2Config:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "condition_widths", tuple(self.condition_widths))
+        _require_limits(self)
+        _require(
+            self.image_size <= _TOKENS * self.stride,
+            f"image_size {self.image_size} makes more than {_TOKENS} x {_TOKENS} tokens of {self.stride} pixels",
+        )
         _require(
             len(self.widths) == len(self.condition_widths) >= 2,
             f"widths {self.widths} and condition_widths {self.condition_widths} must have as many levels, at least two",
@@ -159,6 +203,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
+        _require_limits(self)
         _require(len(self.widths) >= 2, f"widths has {len(self.widths)} entries; a U-Net has two levels or more")
         _require(
             self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
@@ -191,6 +236,7 @@ class Domain:
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require_limits(self)
         _require(
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
         )

@@ -36,7 +36,7 @@ from huggingface_hub.errors import (
 )
 
 from medsegdiff.aliases import CHECKPOINTS
-from medsegdiff.checkpoint import CARD, CONFIG, PICKLES, WEIGHTS, CheckpointError, load
+from medsegdiff.checkpoint import CARD, CONFIG, CONFIG_BYTES, PICKLES, WEIGHTS, CheckpointError, load
 
 __all__ = ["Held", "HubError", "State", "begun", "cached", "find", "push", "resolve", "shipped"]
 
@@ -244,8 +244,8 @@ def find(sha256: str, cache: Path | None = None) -> Path | None:
 
 def _promised(folder: Path) -> str | None:
     """Return the digest in a config.json; None if there is no checkpoint."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if (folder / WEIGHTS).is_file():
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        if (folder / WEIGHTS).is_file() and (folder / CONFIG).stat().st_size <= CONFIG_BYTES:
             return str(json.loads((folder / CONFIG).read_bytes())["weights"]["sha256"])
     return None
 

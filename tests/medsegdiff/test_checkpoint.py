@@ -3,6 +3,8 @@
 import hashlib
 import json
 import pickle
+import resource
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -273,3 +275,27 @@ def test_a_pickle_is_refused_and_never_opened(folder, monkeypatch, suffix):
     with pytest.raises(CheckpointError, match=rf"'model\{suffix}' is a pickle, which may run code and is not opened"):
         load(folder)
     assert not (folder / "opened").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("widths", "[4096, 4096]", "has the shape"),  # would take gigabytes if it were built to be compared
+        ("blocks", "20000", "blocks is 20000; choose 1 to 32"),
+        ("token_width", "1" + "0" * 4000, "choose 1 to 4096"),
+        ("token_width", "1" + "0" * 5000, "is not JSON"),
+        ("image_size", "4096", "tokens"),
+    ],
+)
+def test_a_configuration_that_asks_for_gigabytes_is_refused_before_it_gets_them(
+    organs, tmp_path, name, value, sentence
+):
+    folder = tmp_path / "wide"
+    shutil.copytree(organs, folder)
+    config = json.loads((folder / CONFIG).read_text())
+    config["model"][name] = "HERE"
+    (folder / CONFIG).write_text(json.dumps(config).replace('"HERE"', value))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=sentence):
+        load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
