@@ -25,9 +25,12 @@ import SimpleITK as sitk
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-__all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse"]
+from medsegdiff.resize import Geometry, ResizedMaps, in_bands, to_original
+
+__all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse", "fuse_resized", "labels_in_bands"]
 
 _ITERATIONS = 1000  # upper bound on EM iterations; both filters converge long before
+_AT_ONCE = 192 * 2**20  # bytes
 _UNDECIDED = 255  # no class has this label
 _TIE = 1e-6  # the binary filter finds its probability to seven digits
 
@@ -52,7 +55,7 @@ class Fusion:
     """
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
-    probability: Float32[np.ndarray, "_ h w"]  # (K + 1, h, w), background first, sums to 1
+    probability: Float32[np.ndarray, "_ h w"] | ResizedMaps  # (K + 1, h, w), background first, sums to 1
     disagreement: Float32[np.ndarray, "h w"]  # >= 0; 0 where all members agree
     quality: tuple[MemberQuality, ...] = ()
 
@@ -91,6 +94,96 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
     members = argmax_labels(p)
     labels, quality = (members[0], ()) if (members == members[0]).all() else FUSIONS[rule](members, probability)
     return Fusion(labels, probability, np.sqrt(variance / 2).astype(np.float32), quality)
+
+
+def fuse_resized(
+    maps: Float[Tensor, "m k s s"], geometry: Geometry, rule: str = "staple", *, most: int = _AT_ONCE
+) -> tuple[Fusion, UInt8[np.ndarray, "m h w"]]:
+    """Fuse class probabilities of the network's size at the picture's size; also return every member's labels there.
+
+    Where members x classes x pixels would take more than `most` bytes, rows are resized and fused band by band, which
+    gives the same but for rounding and for STAPLE: its qualities are then estimated at the network's size, and every
+    pixel's class follows from them.
+
+    Arguments:
+        maps: on the CPU; each pixel's classes sum to 1.
+        geometry: of the picture.
+        rule: a key of `FUSIONS`.
+        most: bytes of all members' maps at the picture's size.
+
+    Raises:
+        ValueError: as `fuse`.
+    """
+    if 4 * maps.shape[0] * maps.shape[1] * geometry.height * geometry.width <= most:
+        whole = to_original(maps, geometry).numpy()
+        return fuse(whole, rule), argmax_labels(whole)
+    small = fuse(maps, rule)  # of which STAPLE's qualities hold for the large picture too
+    shape, count = (geometry.height, geometry.width), len(maps)
+    labels, disagreement = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
+    members = np.zeros((count, *shape), np.uint8)
+    decide = FUSIONS[rule]
+    if rule == "staple":
+        decide = _staple_in_bands(argmax_labels(maps.numpy()), maps.shape[1])
+    for rows, block in in_bands(maps, geometry):
+        p = block.numpy()
+        total, squares = (np.zeros(p.shape[1:]) for _ in range(2))
+        for member in p:  # differences from the first, so that identical members differ by exactly 0
+            apart = np.subtract(member, p[0], dtype=np.float64)
+            total += apart
+            squares += apart**2
+        total /= count
+        variance = (squares / count - total**2).sum(0).clip(0)
+        mean = (p[0] + total).astype(np.float32)
+        members[:, rows] = argmax_labels(p)
+        labels[rows], _ = decide(members[:, rows], mean)
+        disagreement[rows] = np.sqrt(variance / 2)
+    return Fusion(labels, ResizedMaps(maps.mean(0), geometry), disagreement, small.quality), members
+
+
+def labels_in_bands(maps: Float[Tensor, "1 k s s"], geometry: Geometry) -> UInt8[np.ndarray, "h w"]:
+    """Resize class probabilities to a picture's sides and return the most probable class, band by band."""
+    return np.concatenate([argmax_labels(block[0].numpy()) for _, block in in_bands(maps, geometry)])
+
+
+def _staple_in_bands(small: _Members, classes: int) -> "Callable[[_Members, _Mean], tuple[_Labels, tuple[()]]]":
+    """Estimate each member's confusion matrix with STAPLE, and return the rule that decides pixels by it.
+
+    For the labels l_j that the members give a pixel, the class is argmax_c pi_c prod_j p(l_j | c), as in STAPLE's last
+    E-step; pi_c is the members' mean share of class c.
+    """
+    prior = np.bincount(small.ravel(), minlength=classes) / small.size
+    if (small == small[0]).all():
+        return _mean
+    images = [sitk.GetImageFromArray(member) for member in small]
+    if classes > 2:
+        several = sitk.MultiLabelSTAPLEImageFilter()
+        several.SetLabelForUndecidedPixels(_UNDECIDED)
+        several.SetMaximumNumberOfIterations(_ITERATIONS)
+        several.Execute(images)
+        found = int(small.max()) + 1  # the filter has matrices of the labels that occur
+        matrices = np.zeros((len(small), classes, classes))
+        for j in range(len(small)):
+            matrices[j, :found, :found] = np.array(several.GetConfusionMatrix(j)).reshape(found + 1, found)[:-1]
+    else:
+        binary = sitk.STAPLEImageFilter()
+        binary.SetForegroundValue(1)
+        binary.SetMaximumIterations(_ITERATIONS)
+        binary.Execute(images)
+        quality = zip(binary.GetSensitivity(), binary.GetSpecificity(), strict=True)
+        matrices = np.array([[[r, 1 - q], [1 - r, q]] for q, r in quality])
+    with np.errstate(divide="ignore"):
+        tables, first = np.log(matrices.clip(1e-300)), np.log(prior.clip(1e-300))
+
+    def decide(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[()]]:
+        score = np.broadcast_to(first, (*members.shape[1:], classes)).copy()
+        for table, labels in zip(tables, members, strict=True):
+            score += table[labels]
+        score = np.moveaxis(score, -1, 0)
+        best = score.max(0)
+        sure = (score > best - _TIE).sum(0) == 1
+        return np.where(sure, score.argmax(0), argmax_labels(mean)).astype(np.uint8), ()
+
+    return decide
 
 
 def argmax_labels(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:

@@ -22,12 +22,13 @@ from torch import Tensor
 from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
 from medsegdiff.device import best_device, channels_last, compiled, precision
-from medsegdiff.ensemble import MemberQuality, argmax_labels, change, fuse
+from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
 from medsegdiff.hub import resolve
 from medsegdiff.image_ref import ImageRef, sha256
-from medsegdiff.imaging import Geometry, Picture, read, to_network, to_original
+from medsegdiff.imaging import Picture, read
 from medsegdiff.records import Condition, Step
 from medsegdiff.replay import encode_runs
+from medsegdiff.resize import Geometry, ResizedMaps, to_network
 from medsegdiff.runner import Runner
 from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -51,7 +52,8 @@ class Segmentation:
     """The result of one run, at the size of the input."""
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
-    probability: Float32[np.ndarray, "_ h w"]  # (K + 1, h, w), the members' mean, background first, in [0, 1]
+    # (K + 1, h, w), the members' mean, background first, in [0, 1]
+    probability: Float32[np.ndarray, "_ h w"] | ResizedMaps
     disagreement: Float32[np.ndarray, "h w"]  # >= 0; variation between members, which is not the error
     members: UInt8[np.ndarray, "m h w"]  # each member's own label image
     quality: tuple[MemberQuality, ...]  # STAPLE's estimate for each member, if there is one
@@ -192,14 +194,13 @@ class Segmenter:
     def _segmentation(
         self, probability: Tensor, start: Start, picture: Picture, settings: RunSettings, began: float
     ) -> Segmentation:
-        members = to_original(probability, start.geometry).cpu().numpy()
-        fusion = fuse(members, settings.fuse)
-        anchor = (argmax_labels(to_original(a, start.geometry)[0].cpu().numpy()) for a in start.anchor)
+        fusion, members = fuse_resized(probability.cpu(), start.geometry, settings.fuse)
+        anchor = [labels_in_bands(a.cpu(), start.geometry) for a in start.anchor]
         return Segmentation(
             labels=fusion.labels,
             probability=fusion.probability,
             disagreement=fusion.disagreement,
-            members=argmax_labels(members),
+            members=members,
             quality=fusion.quality,
             anchor=tuple(anchor),
             settings=settings,

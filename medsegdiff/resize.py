@@ -6,17 +6,21 @@ kernel where a side shrinks (antialiasing); probabilities are resized, never lab
 border may fall between pixels of the network's grid.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
 
 from medsegdiff.image_ref import Picture
 
-__all__ = ["Geometry", "to_network", "to_original"]
+__all__ = ["Geometry", "ResizedMaps", "in_bands", "to_network", "to_original"]
 
+_BAND = 64 * 2**20  # bytes of a band of rows
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 
@@ -70,3 +74,58 @@ def to_original(maps: Float[Tensor, "*m k size size"], geometry: Geometry) -> Fl
         whole[:, :, rows, columns] = home
         home = whole
     return home.reshape(*maps.shape[:-2], geometry.height, geometry.width)
+
+
+def in_bands(
+    maps: Float[Tensor, "m k size size"], geometry: Geometry, most: int = _BAND
+) -> Iterator[tuple[slice, Float[Tensor, "m k rows w"]]]:
+    """Do as `to_original` for some rows after the others, so that never more than `most` bytes are taken at once.
+
+    Bilinear interpolation is separable: a band of rows is a product with as many rows of the matrix that interpolates
+    columns, followed by the interpolation of its rows.
+    """
+    rows, columns = geometry.box
+    seen = (rows.stop - rows.start, columns.stop - columns.start)
+    unit = torch.eye(geometry.size, dtype=maps.dtype, device=maps.device)
+    down = F.interpolate(unit[None, None], size=(seen[0], geometry.size), mode="bilinear", antialias=True)[0, 0]
+    step = max(1, most // (maps.shape[0] * maps.shape[1] * geometry.width * maps.element_size()))
+    for first in range(0, geometry.height, step):
+        band = slice(first, min(first + step, geometry.height))
+        block = maps.new_zeros(*maps.shape[:2], band.stop - band.start, geometry.width)
+        if maps.shape[1] > 1:
+            block[:, 0] = 1
+        inside = slice(max(first, rows.start), min(band.stop, rows.stop))
+        if inside.start < inside.stop:
+            weights = down[inside.start - rows.start : inside.stop - rows.start]
+            narrow = weights @ maps
+            size = (len(weights), seen[1])
+            wide = F.interpolate(narrow, size=size, mode="bilinear", antialias=True)
+            block[:, :, inside.start - first : inside.stop - first, columns] = wide
+        yield band, block
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResizedMaps:
+    """Class probabilities of a large picture, kept at the network's size and resized a class at a time.
+
+    `maps[c]` is an array (h, w); `numpy.asarray(maps)` makes all of them, (k, h, w).
+    """
+
+    maps: Float[Tensor, "k size size"]
+    geometry: Geometry
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Classes with the background, rows, columns."""
+        return len(self.maps), self.geometry.height, self.geometry.width
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, c: int) -> Float32[np.ndarray, "h w"]:
+        c = range(len(self.maps))[c]
+        pair = self.maps[[c, 1]] if c == 0 else self.maps[c : c + 1]  # outside the field the first of several is 1
+        return to_original(pair, self.geometry)[0].numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.stack([self[c] for c in range(len(self))]).astype(dtype or np.float32)

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from medsegdiff.config import Domain, RunSettings
-from medsegdiff.ensemble import Fusion, fuse
+from medsegdiff.ensemble import Fusion, fuse_resized
 from medsegdiff.image_ref import Picture, Volume, sha256
 from medsegdiff.pipeline import Segmenter, versions
 from medsegdiff.records import Progress
-from medsegdiff.resize import to_network, to_original
+from medsegdiff.resize import to_network
 
 __all__ = ["VolumeSegmentation", "segment_volume"]
 
@@ -136,6 +136,6 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
         probability = diffusion.probability_of_logits(logits.float())
         yield 1.0
     for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
-        one = fuse(to_original(mine, geometry).cpu().numpy(), settings.fuse)
+        one = fuse_resized(mine.cpu(), geometry, settings.fuse)[0]
         # Only background probabilities are kept: those of all classes, slices and members would not fit into memory.
-        yield Fusion(one.labels, one.probability[:1], one.disagreement)
+        yield Fusion(one.labels, one.probability[0][None], one.disagreement)

@@ -280,7 +280,7 @@ def test_a_pickle_is_refused_and_never_opened(folder, monkeypatch, suffix):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("widths", "[4096, 4096]", "has the shape"),  # would take gigabytes if it were built to be compared
+        ("widths", "[4096, 4096]", "holds .stages"),  # would take gigabytes if it were built to be compared
         ("blocks", "20000", "blocks is 20000; choose 1 to 32"),
         ("token_width", "1" + "0" * 4000, "choose 1 to 4096"),
         ("token_width", "1" + "0" * 5000, "is not JSON"),
