@@ -17,7 +17,9 @@ from app.gradio_ui.gradio_overrides import Page, UntrackedFiles
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, TabCache, Update
 from app.gradio_ui.remote_files import MOST
+from app.gradio_ui.request_limits import limiting
 from app.gradio_ui.sidebar import Sidebar, build_details, build_sidebar, connect_sidebar, described, descriptions_of
+from app.gradio_ui.visitor_queue import VisitorQueue
 from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
 from medsegdiff import reader
@@ -55,6 +57,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
     reader.warm()
     calls = ConnectedCalls()
     demo = build(session, calls)
+    visitors = VisitorQueue(demo)
     _, address, _ = demo.launch(
         server_port=port,
         server_name=host,
@@ -63,7 +66,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE + equaliser.STYLE + gallery.STYLE,
         max_file_size=MOST,
-        app_kwargs={"middleware": [Middleware(calls.middleware)]},
+        app_kwargs={"middleware": [Middleware(limiting), Middleware(visitors.listening), Middleware(calls.middleware)]},
         allowed_paths=[],
         run_history=False,  # it would store images in the browser
         mcp_server=_MCP,
@@ -124,7 +127,7 @@ def build(session: Session, calls: ConnectedCalls) -> gr.Blocks:
         api.build(session, calls)
     if _MCP:
         demo.temp_file_sets.append(UntrackedFiles())
-    demo.queue(max_size=20, default_concurrency_limit=4)
+    demo.queue(max_size=200, default_concurrency_limit=16)  # how many runs may wait, VisitorQueue decides
     return demo
 
 

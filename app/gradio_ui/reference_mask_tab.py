@@ -132,7 +132,7 @@ def build(page: PageState) -> Tab:
         return scored(selection, known, "uploaded", w)
 
     shown = [scores, film, row, *files]
-    reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 2}
+    reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 16}
     score.click(score_painted, [editor, *page.seen], shown, **reading)
     upload.upload(score_upload, [upload, *page.seen], shown, **reading)
     return Tab("reference_mask", [editor, classes, *shown], show)

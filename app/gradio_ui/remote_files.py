@@ -1,13 +1,15 @@
 """Download images given as URLs, from public addresses only and with limits on size and time.
 
 Gradio downloads any URL in the data of an event without a size limit. Here URLs are replaced before Gradio sees them: each
-file is downloaded to the upload cache, and its path takes the place of the URL. As in Gradio, safehttpx decides which hosts
-are allowed: none in the server's own network, and every redirect is resolved and validated again. The connection is made to
-the address that was validated.
+file is downloaded to the upload cache, and its path takes the place of the URL. Only hosts
+of the open internet are allowed: every address that a name resolves to must be public, for every redirect again, and the
+connection is made to the address that was checked.
 """
 
 import asyncio
 import hashlib
+import ipaddress
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,27 @@ from gradio_client import utils
 
 from app.gradio_ui.page_state import refusal
 
-__all__ = ["MOST", "download_inputs", "fetch"]
+__all__ = ["MOST", "download_inputs", "fetch", "is_public"]
 
 MOST = 32 * 2**20  # bytes, the limit for uploads too
 _LONGEST = 20.0  # seconds
+# Beyond what Python calls global: Azure's metadata service, carrier-grade NAT, protocol assignments, and IPv6 addresses
+# that carry an IPv4 address or are local to a site.
+_REFUSED = [
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "2002::/16",
+        "fec0::/10",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2001::/23",
+        "::/96",
+    )
+]
 
 
 async def download_inputs(inputs: list[Any], folder: Path) -> list[Any]:
@@ -61,11 +80,11 @@ async def fetch(
         async with (
             asyncio.timeout(longest),
             httpx.AsyncClient(transport=way or _PublicTransport(), follow_redirects=True, max_redirects=5) as client,
-            client.stream("GET", url) as answer,
+            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status_code != httpx.codes.OK:
                 raise _failed(url, f"the server answered with status {answer.status_code}; check the URL")
-            async for part in answer.aiter_bytes():
+            async for part in answer.aiter_raw():  # not inflated, if it is compressed all the same
                 content += part
                 if len(content) > most:
                     raise _failed(url, f"it is larger than {most // 2**20} MB; send a smaller file")
@@ -83,6 +102,23 @@ async def fetch(
     return path
 
 
+def is_public(address: str) -> bool:
+    """Return whether an IP address belongs to the open internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    inside = any(ip in network for network in _REFUSED if network.version == ip.version)
+    return ip.is_global and not ip.is_multicast and not inside
+
+
+async def _resolve(host: str) -> str:
+    """Look a name up; all of its addresses must be public, or its name server would choose which one is used."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    addresses = [str(where[0]) for *_, where in found]
+    if not addresses or not all(map(is_public, addresses)):
+        raise ValueError(f"{host} is not on the open internet")
+    return addresses[0]
+
+
 def _failed(url: str, reason: str) -> gr.Error:
     return refusal(f"The image could not be downloaded from {url!r:.200}: {reason}.")
 
@@ -94,7 +130,7 @@ class _PublicTransport(httpx.AsyncBaseTransport):
         self._ways: list[httpx.AsyncBaseTransport] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        way = safehttpx.AsyncSecureTransport(await safehttpx.async_validate_url(request.url.host))
+        way = safehttpx.AsyncSecureTransport(await _resolve(request.url.host))
         self._ways.append(way)
         return await way.handle_async_request(request)  # pyright: ignore[reportReturnType]  wrong annotation upstream
 

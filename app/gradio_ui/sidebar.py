@@ -213,7 +213,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         show_progress="minimal",
         show_progress_on=sidebar.upload,  # otherwise an error is marked on every output
         concurrency_id="read",
-        concurrency_limit=2,
+        concurrency_limit=16,
     ).failure(
         lambda: None, None, sidebar.upload, **QUICK | {"show_progress_on": sidebar.upload}
     )  # clears the "Error" mark
