@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from medsegdiff.records import Switches
+from medsegdiff.switches import Switches
 
 __all__ = [
     "PRESETS",

@@ -212,7 +212,7 @@ def _tensors(trace: Trace) -> list[tuple[dict[str, str], Tensor]]:
     for kind in fields(trace):
         for i, record in enumerate(getattr(trace, kind.name)):
             for field in fields(record):
-                if field.name not in ("stage", *_FIXED):
+                if field.name not in ("stage", "kind", *_FIXED):
                     facts = {"output": f"trace_{kind.name}_{i}_{field.name}", "kind": kind.name}
                     facts |= {"stage": record.stage, "field": field.name}
                     found.append((facts, getattr(record, field.name)))

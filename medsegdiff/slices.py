@@ -20,7 +20,7 @@ from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse_resized
 from medsegdiff.image_ref import Picture, Volume, sha256
 from medsegdiff.pipeline import Segmenter, versions
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 from medsegdiff.resize import to_network
 
 __all__ = ["VolumeSegmentation", "segment_volume"]

@@ -2,6 +2,7 @@
 
     python -m scripts.record_runs            every shipped checkpoint on every drawn picture of the page
     python -m scripts.record_runs --hard 40  the drawn pictures on which each of them does worst, by rule and not by hand
+    python -m scripts.record_runs --convert  no runs: the recordings there are, in the present format
 
 Same weights, same recordings: the seed is fixed, and the phantoms are drawn by formula.
 """
@@ -15,11 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from app.analysis.comparisons import mean
 from app.core import catalogue
+from app.core.frames import Recording
 from app.core.session import RunOutput, Session
 from app.core.settings import CONTROLS, read
 from app.inputs.images import phantom
+from medsegdiff.metrics import mean
 
 __all__ = ["hardest", "record"]
 
@@ -67,7 +69,12 @@ def main() -> None:
         metavar="COUNT",
         help="instead of recording, look for the worst of so many phantoms and add them to hard.json in the folder",
     )
+    parser.add_argument("--convert", action="store_true", help="write the recordings in the folder again, without runs")
     arguments = parser.parse_args()
+    if arguments.convert:
+        for path in sorted(arguments.out.glob("*.npz")):
+            Recording.load(path).save(path)
+        return
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
     session = Session(own or catalogue.shipped())
     if arguments.hard:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,11 +21,10 @@ from app.core.frames import Frame, Recording, target
 from app.core.session import RunOutput, Session
 from app.core.settings import Slide
 from app.inputs.images import InputImage
+from medsegdiff.config import RunSettings
 from medsegdiff.metrics import binary_dice, dice, mean
-from medsegdiff.records import Progress
-
-if TYPE_CHECKING:
-    from medsegdiff.config import RunSettings
+from medsegdiff.progress import Progress
+from medsegdiff.switches import Interventions
 
 __all__ = [
     "ANCHOR",
@@ -116,11 +115,8 @@ def change(key: str, values: Sequence[float] = (), gains: Sequence[float] = ()) 
     return row.fields(gains) if row.custom else row.fields(*values)
 
 
-def settings_of(recorded: Mapping[str, Any]) -> "RunSettings":
+def settings_of(recorded: Mapping[str, Any]) -> RunSettings:
     """Rebuild the settings of a run from its recording, where they are stored as JSON types."""
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Interventions
-
     return RunSettings(**{**recorded, "switches": Interventions(**recorded["switches"])})
 
 
@@ -221,7 +217,7 @@ def checkpoints_for(session: Session, task: str) -> list[str]:
 
 
 def compare(
-    session: Session, image: InputImage, settings: "RunSettings", setups: Sequence[Setup]
+    session: Session, image: InputImage, settings: RunSettings, setups: Sequence[Setup]
 ) -> Generator[Progress | Side, None, None]:
     """Run every setup with the same image, members and seed; for a plain U-Net sampler and steps are ignored.
 
@@ -263,7 +259,7 @@ class StepsResult:
 
 
 def sweep_steps(
-    session: Session, name: str, image: InputImage, settings: "RunSettings", steps: Sequence[int] = SWEEP
+    session: Session, name: str, image: InputImage, settings: RunSettings, steps: Sequence[int] = SWEEP
 ) -> Generator[Progress | StepsResult, None, None]:
     """Run the same image and noise with each number of steps."""
     longest: Side | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from app.core.frames import Recording
 from app.inputs import sample_images
 from app.views import paint
+from medsegdiff.data.synthetic import draw
 
 __all__ = [
     "EXAMPLES",
@@ -156,7 +157,5 @@ def thumbnail(seed: int, task: str = TASK) -> str:
     held = (recording(path) for (_, drawn), path in recordings().items() if drawn == seed)
     picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)
     if picture is None:
-        from medsegdiff.data.synthetic import draw
-
         picture = draw(task, seed, 96).image
     return paint.data_uri(paint.fit(picture, (96, 96)))

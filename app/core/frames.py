@@ -2,11 +2,12 @@
 
     Start -> Opening        Step -> Frame        Segmentation -> Outcome        all three -> Recording
 
-A recording is one .npz file with the arrays and the run's metadata as JSON. Reading it needs NumPy only; pickles are never
-loaded. Probabilities are stored as 0..255, spectra and other maps as float16. Arrays are reduced to display size, so a
-recording takes at most a few megabytes.
+A recording is one .npz file with the arrays and the run's metadata as JSON. Reading it needs NumPy and Pillow; pickles are
+never loaded. Probabilities are stored as 0..255, spectra and other maps as bytes with their range, or as float16 where 256 levels
+would be too coarse. Arrays are reduced to display size, so a recording takes at most two megabytes.
 """
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from jaxtyping import Float16, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
+from medsegdiff.aliases import CHECKPOINTS
 from medsegdiff.multi_reader import majority
 
 if TYPE_CHECKING:  # a replay must not import torch
@@ -48,7 +50,9 @@ SIDE = 256  # longest side of a stored image or mask, in pixels
 MEMBERS_KEPT = 12  # members whose masks are stored; means and areas include all members
 _PLANE_SIDE = 64  # longest side of a stored map of a network component
 _CHANNELS_KEPT = 3  # channels of an FF-Parser's gain: those farthest from the identity
-_FORMAT = 1
+_NOISE_SIDE = 128  # longest side of the stored noisy mask
+_COARSE = 5  # a map whose range is more than so many times that of its middle 99 % is stored as float16
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +133,7 @@ class Recording:
                 "total": f.total,
                 "t": f.t,
                 "shares": f.shares,
-                "planes": [[p.kind, p.stage] for p in f.planes],
+                "planes": [[p.kind, p.stage, *_range(p.values)] for p in f.planes],
             }
             for f in self.frames
         ]
@@ -147,9 +151,14 @@ class Recording:
         with np.load(path) as file:
             arrays: dict[str, ndarray] = dict(file)
         head = json.loads(arrays["json"].tobytes())
-        if head["format"] != _FORMAT:
+        if head["format"] == 1:
+            head = _converted(head)
+            arrays |= {name: _thin(a, _NOISE_SIDE) for name, a in arrays.items() if name.endswith("/x_t")}
+        elif head["format"] == _FORMAT:
+            arrays |= {name: _unpacked(name, a) for name, a in arrays.items() if _smooth(name)}
+        else:
             raise ValueError(
-                f"the recording has format {head['format']}, this version reads {_FORMAT}; record it again"
+                f"the recording has format {head['format']}, this version reads {_FORMAT} and 1; record it again"
             )
         return cls(
             Opening(arrays["picture"], _several(arrays, "truth"), _several(arrays, "anchor")),
@@ -160,16 +169,71 @@ class Recording:
 
 
 _FRAME_ARRAYS = ("x_t", "x_0", "mean", "spread", "members")
+_SMOOTH = ("picture", "anchor", "x_0", "mean", "spread", "probability", "disagreement")
+"""Arrays of bytes that are stored as lossless WebP, at about half the size."""
+
+
+def _range(values: ndarray) -> tuple[float, float] | tuple[()]:
+    """Find the smallest and the largest value, between which 256 levels are enough; empty if they are not."""
+    if not np.isfinite(values).all():
+        return ()
+    low, below, above, high = np.percentile(values.astype(np.float64), (0, 0.5, 99.5, 100)).tolist()
+    return (low, high) if high - low <= _COARSE * (above - below) else ()
+
+
+def _plane(kind: str, stage: str, values: ndarray, low: float = 0.0, high: float = 0.0) -> Plane:
+    if values.dtype == np.uint8:
+        values = (low + values / 255 * (high - low)).astype(np.float16)
+    return Plane(kind, stage, values)
+
+
+def _levels(values: ndarray) -> ndarray:
+    """Round a map to 256 levels between its smallest and its largest value, if that is fine enough."""
+    if not (ends := _range(values)):
+        return values
+    low, high = ends
+    return np.rint((values.astype(np.float64) - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _converted(head: dict[str, Any]) -> dict[str, Any]:
+    """Rename the places and the checkpoint that format 1 named otherwise."""
+    stages = {"noise asks semantics": "query noise", "semantics asks noise": "query semantics"}
+    for frame in head["frames"]:
+        for entry in frame["planes"]:
+            place, _, detail = entry[1].partition(", ")
+            entry[1] = f"{place}, {stages[detail]}" if detail in stages else told[1]
+    head["facts"]["checkpoint"] = CHECKPOINTS.get(name := head["facts"]["checkpoint"], name)
+    return head
 
 
 def _arrays(recording: Recording) -> Iterator[tuple[str, ndarray]]:
+    for name, array in _plain_arrays(recording):
+        yield name, _packed(array) if _smooth(name) else array
+
+
+def _smooth(name: str) -> bool:
+    return name.rpartition("/")[2] in _SMOOTH
+
+
+def _packed(image: UInt8[ndarray, "h w *c"]) -> UInt8[ndarray, " n"]:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "WEBP", lossless=True, quality=100)
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
+def _unpacked(name: str, data: UInt8[ndarray, " n"]) -> UInt8[ndarray, "h w *c"]:
+    image = np.asarray(Image.open(io.BytesIO(data.tobytes())).convert("RGB"))
+    return image if name == "picture" else np.ascontiguousarray(image[..., 0])  # WebP has no grey images
+
+
+def _plain_arrays(recording: Recording) -> Iterator[tuple[str, ndarray]]:
     opening, outcome = recording.opening, recording.outcome
     yield "picture", opening.picture
     for name, masks in (("truth", opening.reference), ("anchor", opening.anchor)):
         yield from ((f"{name}/{i}" if i else name, mask) for i, mask in enumerate(masks))
     for i, frame in enumerate(recording.frames):
         yield from ((f"{i}/{name}", getattr(frame, name)) for name in _FRAME_ARRAYS)
-        yield from ((f"{i}/plane/{j}", plane.values) for j, plane in enumerate(frame.planes))
+        yield from ((f"{i}/plane/{j}", _levels(plane.values)) for j, plane in enumerate(frame.planes))
     yield from (("labels", outcome.labels), ("probability", outcome.probability))
     yield from (("disagreement", outcome.disagreement), ("outcome_members", outcome.members))
 
@@ -180,7 +244,9 @@ def _several(arrays: dict[str, ndarray], name: str) -> tuple[ndarray, ...]:
 
 
 def _frame(arrays: dict[str, ndarray], i: int, entry: dict[str, Any]) -> Frame:
-    planes = tuple(Plane(kind, stage, arrays[f"{i}/plane/{j}"]) for j, (kind, stage) in enumerate(entry["planes"]))
+    planes = tuple(
+        _plane(kind, stage, arrays[f"{i}/plane/{j}"], *ends) for j, (kind, stage, *ends) in enumerate(entry["planes"])
+    )
     x_t, x_0, mean, spread, members = (arrays[f"{i}/{name}"] for name in _FRAME_ARRAYS)
     shares = tuple(entry["shares"])
     return Frame(entry["index"], entry["total"], entry["t"], x_t, x_0, mean, spread, members, shares, planes)
@@ -206,14 +272,16 @@ def from_step(step: "Step", probability: "Tensor", field: float = 1.0) -> Frame:
     labels = probability.argmax(1)
     noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # several classes: everything but background
 
-    def seen(maps: UInt8[ndarray, "*m s s"], fill: int = 0) -> UInt8[ndarray, "*m s2 s2"]:
-        return _thin(_centred(maps, field, fill))
+    noise = ((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy()
+
+    def seen(maps: UInt8[ndarray, "*m s s"]) -> UInt8[ndarray, "*m s2 s2"]:
+        return _thin(_centred(maps, field))
 
     return Frame(
         index=step.index,
         total=step.total,
         t=step.t,
-        x_t=seen(((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy(), 128),
+        x_t=_thin(_centred(noise, field, fill=128), _NOISE_SIDE),
         x_0=seen(_byte(foreground[0])),
         mean=seen(_byte(foreground.mean(0))),
         spread=seen(_byte(2 * foreground.std(0, correction=0))),
@@ -253,9 +321,7 @@ def _planes(trace: "Trace") -> Iterator[Plane]:
             yield Plane("gain", f"{s.stage}, channel {channel}", _small(s.gain[channel]))
             yield Plane("phase", f"{s.stage}, channel {channel}", _small(s.phase[channel]))
     for a in trace.affinities:
-        # V1 records a map over the image, V2 a matrix of the token frequencies of two streams.
-        kind = "token affinity" if " asks " in a.stage else "affinity"
-        yield Plane(kind, a.stage, _small(a.affinity[0]))
+        yield Plane("token affinity" if a.kind == "tokens" else "affinity", a.stage, _small(a.affinity[0]))
     for band in trace.bands:
         yield Plane("band", band.stage, _small(band.surface[0]))
     for a in trace.anchors:
@@ -285,9 +351,9 @@ def _resized(image: UInt8[ndarray, "..."], how: Image.Resampling) -> UInt8[ndarr
     return np.asarray(Image.fromarray(image).resize(size, how))
 
 
-def _thin(maps: Shaped[ndarray, "*m s s"]) -> Shaped[ndarray, "*m s2 s2"]:
+def _thin(maps: Shaped[ndarray, "*m s s"], side: int = SIDE) -> Shaped[ndarray, "*m s2 s2"]:
     """Subsample maps by taking every n-th pixel, which keeps the variance of noise."""
-    every = -(-maps.shape[-1] // SIDE)
+    every = -(-maps.shape[-1] // side)
     return np.ascontiguousarray(maps[..., ::every, ::every])
 
 

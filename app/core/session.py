@@ -22,10 +22,11 @@ from numpy import ndarray
 from app.core import catalogue, frames, zerogpu
 from app.core.frames import Frame, Opening, Recording
 from app.inputs.images import InputImage, phantom
+from medsegdiff.config import RunSettings
+from medsegdiff.evaluation import plain
 from medsegdiff.metrics import dice
 
 if TYPE_CHECKING:
-    from medsegdiff.config import RunSettings
     from medsegdiff.pipeline import Segmentation, Segmenter
 
 __all__ = ["FinishedRun", "RunOutput", "Session", "write"]
@@ -149,13 +150,12 @@ class Session:
         """
         if self._on_gpu:
             return
-        from medsegdiff.config import RunSettings
 
         name = next(iter(self.sources), "")
         with suppress(ValueError):
             list(self.run(name, phantom(catalogue.EXAMPLES[0], self.task(name)), RunSettings(members=2, steps=2)))
 
-    def estimate(self, name: str | None, settings: "RunSettings") -> float | None:
+    def estimate(self, name: str | None, settings: RunSettings) -> float | None:
         """Estimate the seconds of a run from the latest one measured; None if none was."""
         pace = self.pace.get(name or "")
         if pace is None or name is None:
@@ -164,7 +164,7 @@ class Session:
         return pace * settings.members * settings.steps * side**2
 
     def run(
-        self, name: str, image: InputImage, settings: "RunSettings"
+        self, name: str, image: InputImage, settings: RunSettings
     ) -> Generator[Opening | Frame | RunOutput, None, None]:
         """Segment an image, yielding the opening with the anchor, every step, and the output."""
         if self._on_gpu:
@@ -198,7 +198,7 @@ def _loaded(folder: str, device: str) -> "Segmenter":
 
 
 def _watch(
-    segmenter: "Segmenter", name: str, image: InputImage, settings: "RunSettings"
+    segmenter: "Segmenter", name: str, image: InputImage, settings: RunSettings
 ) -> Iterator[Opening | Frame | RunOutput]:
     """Run a segmenter and convert its events to display size."""
     from medsegdiff.pipeline import Segmentation, Start
@@ -224,7 +224,7 @@ def _watch(
 
 
 def _watch_on_gpu(
-    folder: str, device: str, name: str, image: InputImage, settings: "RunSettings"
+    folder: str, device: str, name: str, image: InputImage, settings: RunSettings
 ) -> Iterator[Opening | Frame | RunOutput | ValueError]:
     """Run as `_watch` does, in a process that ZeroGPU forks with a GPU attached.
 
@@ -273,7 +273,6 @@ def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, An
 
 def write(folder: Path | str, finished: RunOutput) -> dict[str, Path]:
     """Write the result at the image's original size: label image, 16-bit maps, and a JSON report."""
-    from medsegdiff.evaluation import plain
     from medsegdiff.imaging import write_labels, write_probability
 
     result, folder = finished.result, Path(folder)

@@ -7,10 +7,10 @@ the page can be built without torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from medsegdiff.config import RunSettings
+from medsegdiff.config import RunSettings
+from medsegdiff.switches import Switches
 
 __all__ = ["CONTROLS", "Choice", "Control", "Flags", "Number", "Slide", "checked", "read"]
 
@@ -73,15 +73,12 @@ CONTROLS: tuple[Control, ...] = (
 )
 
 
-def read(values: Sequence[object], *, trace: bool = True) -> "RunSettings":
+def read(values: Sequence[object], *, trace: bool = True) -> RunSettings:
     """Build `RunSettings` from the values of the controls, in the order of `CONTROLS`.
 
     Raises:
         ValueError: A value is outside the range of its control.
     """
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Switches
-
     fields: dict[str, Any] = {
         control.field: checked(control, given) for control, given in zip(CONTROLS, values, strict=True)
     }

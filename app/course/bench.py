@@ -6,16 +6,14 @@ Nothing of a visitor's is ever held here: only phantoms, which everybody may see
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from app.core import catalogue
 from app.core.frames import Recording
 from app.core.session import RunOutput, Session
 from app.inputs.images import phantom
-
-if TYPE_CHECKING:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.pipeline import Segmenter, Start
+from medsegdiff.config import RunSettings
+from medsegdiff.pipeline import Segmenter, Start
 
 __all__ = ["CASES", "Bench"]
 
@@ -39,7 +37,7 @@ class Bench:
         cards = ((name, self.session.card(name)) for name in self.session.sources)
         return next((name for name, card in cards if card.kind == kind and card.task == catalogue.TASK), None)
 
-    def segmenter(self, kind: str) -> "Segmenter":
+    def segmenter(self, kind: str) -> Segmenter:
         """Load that checkpoint, once.
 
         Raises:
@@ -47,12 +45,12 @@ class Bench:
         """
         return self.session.segmenter(self._named(kind))
 
-    def run(self, kind: str, case: int, settings: "RunSettings") -> Recording:
+    def run(self, kind: str, case: int, settings: RunSettings) -> Recording:
         """Segment a phantom, or remember having done so."""
         name = self._named(kind)
         return self.keep(("run", name, case, settings), lambda: self._computed(name, case, settings))
 
-    def start(self, kind: str, case: int) -> "Start":
+    def start(self, kind: str, case: int) -> Start:
         """Look at a phantom: what the network knows before any denoising."""
         name = self._named(kind)
         return self.keep(("start", name, case), lambda: self._begun(name, case))
@@ -75,14 +73,12 @@ class Bench:
             raise ValueError(f"no {kind} checkpoint for {catalogue.TASK} is here; train one, or use recordings only")
         return name
 
-    def _computed(self, name: str, case: int, settings: "RunSettings") -> Recording:
+    def _computed(self, name: str, case: int, settings: RunSettings) -> Recording:
         *_, last = self.session.run(name, phantom(case), settings)
         assert isinstance(last, RunOutput)
         return last.recording
 
-    def _begun(self, name: str, case: int) -> "Start":
-        from medsegdiff.pipeline import Start
-
+    def _begun(self, name: str, case: int) -> Start:
         start = next(self.session.segmenter(name).run(phantom(case).picture))
         assert isinstance(start, Start)
         return start

@@ -21,6 +21,8 @@ from app.core.session import write as write_maps
 from app.i18n import Words
 from app.inputs.volumes import CachedVolume
 from app.views import films, paint
+from medsegdiff.config import Domain
+from medsegdiff.dicom_seg import write_seg
 
 if TYPE_CHECKING:
     from medsegdiff.slices import VolumeSegmentation
@@ -77,8 +79,6 @@ def _seg(folder: Path, labels: np.ndarray, cached_volume: CachedVolume, domain: 
     """Write a DICOM SEG if the input was DICOM and allows one."""
     if cached_volume.source is None:
         return {}
-    from medsegdiff.config import Domain
-    from medsegdiff.dicom_seg import write_seg
 
     assert isinstance(domain, Domain)
     try:

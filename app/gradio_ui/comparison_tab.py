@@ -13,7 +13,7 @@ from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection,
 from app.i18n import Words, words
 from app.inputs.images import InputImage
 from app.views import comparison_views, descriptions
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 __all__ = ["build"]
 

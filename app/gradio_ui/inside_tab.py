@@ -14,7 +14,7 @@ from app.gradio_ui import film, run_button
 from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
 from app.i18n import Words, words
 from app.views import comparison_views, descriptions, panels
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 __all__ = ["build"]
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Texts, Update
 from app.i18n import LANGUAGES, Words, words
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 __all__ = ["RunButton", "build", "clear_waiting", "show_waiting", "status"]
 

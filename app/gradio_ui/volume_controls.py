@@ -22,7 +22,7 @@ from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
 from app.inputs.volumes import PRESETS
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 __all__ = ["VolumeControls", "build", "connect"]
 

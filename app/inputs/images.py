@@ -11,6 +11,8 @@ from app.core import catalogue, frames
 from app.core.frames import Opening
 from app.inputs.sample_images import pixels, sample_images
 from app.inputs.uploads import MOST, temporary_upload
+from medsegdiff.data.synthetic import TASKS, draw
+from medsegdiff.data.tasks import axis_of
 
 if TYPE_CHECKING:
     from medsegdiff.image_ref import Picture
@@ -64,7 +66,6 @@ def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
 
     Tasks without phantoms of their own use those of the default task.
     """
-    from medsegdiff.data.synthetic import TASKS, draw
     from medsegdiff.image_ref import Picture
 
     row = next((row for row in sample_images(task) if row.number == seed), None)
@@ -80,7 +81,6 @@ def upload(path: str, task: str = "") -> InputImage:
     Raises:
         ValueError: The file cannot be read as an image.
     """
-    from medsegdiff.data.tasks import axis_of
     from medsegdiff.imaging import VISITOR, Picture, open
 
     with temporary_upload(path):

@@ -22,11 +22,13 @@ from app.i18n import Words
 from app.inputs.images import InputImage, SliceView
 from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
+from medsegdiff.config import RunSettings
+from medsegdiff.data.tasks import axis_of
+from medsegdiff.dicom_seg import read_source
+from medsegdiff.progress import Progress
 
 if TYPE_CHECKING:
-    from medsegdiff.config import RunSettings
     from medsegdiff.image_ref import Volume
-    from medsegdiff.records import Progress
     from medsegdiff.slices import VolumeSegmentation
 
 __all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "segment", "take", "turn", "watch"]
@@ -137,7 +139,6 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
 
 
 def _first(volume: "Volume", task: str) -> SliceView:
-    from medsegdiff.data.tasks import axis_of
     from medsegdiff.image_ref import MIN_SIDE
 
     x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
@@ -153,8 +154,6 @@ def _first(volume: "Volume", task: str) -> SliceView:
 
 
 def _source(path: str) -> Any:
-    from medsegdiff.dicom_seg import read_source
-
     with suppress(ValueError):  # without it, masks are written in the other formats only
         return read_source(path)
     return None
@@ -180,8 +179,6 @@ def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> o
     Returns:
         The view along the new axis, or `image` itself if nothing changes or the volume is no longer cached.
     """
-    from medsegdiff.data.tasks import axis_of
-
     slice_view, axis = image.slice_view if isinstance(image, InputImage) else None, axis_of(after)
     if slice_view is None or axis in (axis_of(before), slice_view.axis) or axis not in slice_view.axes:
         return image
@@ -191,7 +188,7 @@ def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> o
 
 
 def segment(
-    session: Session, name: str, cached_volume: CachedVolume, how: SliceView, settings: "RunSettings"
+    session: Session, name: str, cached_volume: CachedVolume, how: SliceView, settings: RunSettings
 ) -> "Generator[Progress | VolumeSegmentation, None, None]":
     """Segment all slices along the current axis.
 

@@ -229,10 +229,14 @@ def kind_words(kind: str, words: Words) -> str:
 
 
 def stage_words(stage: str, words: Words) -> str:
-    """Translate the name of a stage, which the network gives in English."""
-    for english in ("noise asks semantics", "semantics asks noise", "stage", "block", "level", "channel", "mean"):
-        stage = stage.replace(english, words(f"stage.{english.replace(' ', '_')}"))
-    return stage
+    """Translate the name of a stage, such as "stage 1, channel 5" or "block 2, query noise"."""
+    named = []
+    for part in stage.split(", "):
+        word, _, number = part.partition(" ")
+        named.append(
+            f"{words(f'stage.{word}')} {number}" if number.isdecimal() else words(f"stage.{part.replace(' ', '_')}")
+        )
+    return ", ".join(named)
 
 
 def parser_views(recording: Recording, words: Words) -> list[View]:

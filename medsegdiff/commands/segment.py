@@ -37,7 +37,7 @@ from medsegdiff.imaging import (
 )
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 from medsegdiff.replay import Report
 from medsegdiff.slices import VolumeSegmentation, segment_volume
 

@@ -175,7 +175,7 @@ class _RealSpectrumSpaceModule(SpectrumSpaceModule):
         bands = ()
         if self.band is not None:
             bands = (BandTrace(stage, _centred(self.band(int(affinity.shape[-1]), time[:1])[:, 0])),)
-        return AffinityTrace(stage, _centred(affinity)), bands
+        return AffinityTrace(stage, _centred(affinity), "tokens"), bands
 
 
 _REAL: dict[type[nn.Module], type[nn.Module]] = {

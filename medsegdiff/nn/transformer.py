@@ -143,7 +143,7 @@ class SpectrumSpaceModule(nn.Module):
         if self.band is not None:
             surface = self.band(affinity.shape[-1], time[:1])[:, 0]
             bands = (BandTrace(stage, torch.fft.fftshift(surface, dim=(-2, -1))),)
-        return AffinityTrace(stage, torch.fft.fftshift(affinity, dim=(-2, -1))), bands
+        return AffinityTrace(stage, torch.fft.fftshift(affinity, dim=(-2, -1)), "tokens"), bands
 
 
 class SSFormer(nn.Module):
@@ -220,7 +220,7 @@ class SSFormer(nn.Module):
         noise = noise.flatten(2).transpose(1, 2)
         semantics = self.embed_semantics(c).flatten(2).transpose(1, 2)
         for i, (first, second) in enumerate(zip(self.modules_1, self.modules_2, strict=True), 1):
-            semantics = attend(first, noise, semantics, f"block {i}, noise asks semantics")
-            semantics = attend(second, semantics, noise, f"block {i}, semantics asks noise")
+            semantics = attend(first, noise, semantics, f"block {i}, query noise")
+            semantics = attend(second, semantics, noise, f"block {i}, query semantics")
         cells = semantics.transpose(1, 2).unflatten(2, grid)
         return self.project(cells), tuple(affinities), tuple(bands)

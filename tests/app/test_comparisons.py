@@ -16,7 +16,7 @@ from app.inputs import out_of_distribution
 from app.inputs.images import InputImage, phantom
 from app.views.comparison_views import brief
 from medsegdiff.imaging import Picture
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 
 def settings(**chosen):

@@ -9,7 +9,7 @@ from app.core.settings import CONTROLS, read
 from app.i18n import words
 from app.inputs.images import phantom
 from app.views import comparison_views, descriptions
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 
 
 @pytest.fixture(scope="module")

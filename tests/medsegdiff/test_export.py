@@ -80,8 +80,9 @@ def compare_traces(got: Trace, expected: Trace):
     for kind in fields(Trace):
         for one, other in zip(getattr(got, kind.name), getattr(expected, kind.name), strict=True):
             assert one.stage == other.stage
+            assert getattr(one, "kind", "") == getattr(other, "kind", "")
             for field in fields(one):
-                if field.name not in ("stage", "phase"):
+                if field.name not in ("stage", "kind", "phase"):
                     close(getattr(one, field.name), getattr(other, field.name))
 
 

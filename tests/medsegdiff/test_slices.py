@@ -7,7 +7,7 @@ import pytest
 
 from medsegdiff import RunSettings, Segmenter
 from medsegdiff.image_ref import Volume
-from medsegdiff.records import Progress
+from medsegdiff.progress import Progress
 from medsegdiff.slices import VolumeSegmentation, segment_volume
 
 SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3)  # two slices in a batch

@@ -17,6 +17,8 @@ from app.i18n import Words
 from app.views.charts import Curve, curves
 from app.views.films import legend, positions, step_views
 from app.views.panels import charts_of
+from medsegdiff.config import RunSettings
+from medsegdiff.switches import Interventions
 
 __all__ = ["CHAPTER"]
 
@@ -24,9 +26,6 @@ _STEPS = 4
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Interventions
-
     case, on, sigma, members = values["case"], values["gate"] == "on", float(values["sigma"]), values["some_members"]
     settings = RunSettings(
         members=members, steps=_STEPS, seed=values["seed"], trace=True, switches=Interventions(sigma=sigma)

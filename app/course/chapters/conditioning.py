@@ -13,14 +13,13 @@ from app.course.parts import SEED, SMALL, dice, dice_over_steps, of_recording, s
 from app.i18n import Words
 from app.views.charts import Curve, curves
 from app.views.films import encoding_views, legend, positions
+from medsegdiff.config import RunSettings
+from medsegdiff.switches import Switches
 
 __all__ = ["CHAPTER"]
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Switches
-
     case, on = values["case"], values["dynamic"] == "on"
     settings = RunSettings(members=1, steps=values["few_steps"], seed=values["seed"], fuse="mean", trace=True)
     whole = bench.run("v1", case, settings)

@@ -13,6 +13,7 @@ from app.course.staple import staple
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, curves
+from medsegdiff.config import RunSettings
 
 __all__ = ["CHAPTER"]
 
@@ -25,8 +26,6 @@ def stranger(mask: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    from medsegdiff.config import RunSettings
-
     case, count, strange = values["case"], int(values["count"]), values["stranger"] == "on"
     recording = bench.run("v2", case, RunSettings(members=_MEMBERS, steps=_STEPS, seed=values["seed"], spacing="early"))
     picture = recording.opening.picture

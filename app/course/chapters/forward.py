@@ -24,6 +24,9 @@ from app.course.parts import CASE, SEED, TILE, dice, noisy, outlined
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, curves
+from medsegdiff.config import DiffusionConfig
+from medsegdiff.data.synthetic import draw
+from medsegdiff.schedule import Diffusion
 
 __all__ = ["CHAPTER"]
 
@@ -51,10 +54,6 @@ def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"
 
 @lru_cache(maxsize=32)
 def _sink(case: int, kind: str, scale: float, seed: int) -> _Sinking:
-    from medsegdiff.config import DiffusionConfig
-    from medsegdiff.data.synthetic import draw
-    from medsegdiff.schedule import Diffusion
-
     drawn = draw(catalogue.TASK, case, _SIZE, raters=0)
     diffusion = Diffusion(DiffusionConfig(schedule="cosine" if kind == "cosine" else "linear", scale=scale))
     times = np.linspace(0, diffusion.schedule.timesteps - 1, _PLACES).round().astype(int)

@@ -5,7 +5,6 @@ sum |m|^2 = sum |M|^2                                                           
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +19,11 @@ from app.i18n import Words
 from app.views.charts import Curve, curves
 from app.views.films import legend, parser_views, positions, step_views
 from app.views.panels import charts_of
-
-if TYPE_CHECKING:
-    from medsegdiff.pipeline import Segmenter
+from medsegdiff.config import RunSettings
+from medsegdiff.nn.v1 import MedSegDiffV1
+from medsegdiff.pipeline import Segmenter
+from medsegdiff.sampling import MemberNoise
+from medsegdiff.switches import Interventions, Switches
 
 __all__ = ["CHAPTER", "PROFILES", "energies", "without_interpolation"]
 
@@ -50,9 +51,6 @@ def without_interpolation(parser: torch.nn.Module, size: tuple[int, int]) -> str
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Interventions, Switches
-
     case, kind, size = values["case"], values["filter"], values["parser_size"]
     profile = values["gains"] if kind == "own" else PROFILES.get(kind, ())
 
@@ -103,11 +101,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
 
 @torch.no_grad()
-def _feature(segmenter: "Segmenter") -> torch.Tensor:
+def _feature(segmenter: Segmenter) -> torch.Tensor:
     """Give the map that the first parser filters, of pure noise."""
-    from medsegdiff.nn.v1 import MedSegDiffV1
-    from medsegdiff.sampling import MemberNoise
-
     model = segmenter.checkpoint.model
     assert isinstance(model, MedSegDiffV1)
     size, like = segmenter.checkpoint.model_config.image_size, model.parsers[0].gain

@@ -24,6 +24,10 @@ from app.course.parts import CASE, PROBABILITY, SEED, dice, outlined, probabilit
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, curves
+from medsegdiff.config import DiffusionConfig
+from medsegdiff.data.synthetic import draw
+from medsegdiff.sampling import MemberNoise, denoise, spaced
+from medsegdiff.schedule import Diffusion
 
 __all__ = ["CHAPTER"]
 
@@ -46,8 +50,6 @@ class _Trajectory:
 @lru_cache(maxsize=16)
 def _opinions(case: int) -> _Opinions:
     """Take the two raters of a phantom who differ most."""
-    from medsegdiff.data.synthetic import draw
-
     drawn = draw(catalogue.TASK, case, _SIZE, raters=_RATERS)
     pairs = combinations([(r > 0).astype(np.uint8) for r in drawn.raters], 2)
     small, large = sorted(min(pairs, key=lambda pair: dice(pair[0] > 0, pair[1] > 0)), key=lambda mask: int(mask.sum()))
@@ -57,10 +59,6 @@ def _opinions(case: int) -> _Opinions:
 @lru_cache(maxsize=16)
 def _trajectory(case: int, share: float, members: int, seed: int) -> _Trajectory:
     """Let the perfect denoiser of two raters draw masks."""
-    from medsegdiff.config import DiffusionConfig
-    from medsegdiff.sampling import MemberNoise, denoise, spaced
-    from medsegdiff.schedule import Diffusion
-
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
     masks = diffusion.from_labels(torch.from_numpy(np.stack(_opinions(case).masks)))
     oracle = TwoRaters(diffusion, masks, min(max(share, 1e-6), 1 - 1e-6))

@@ -10,7 +10,6 @@ number that does not belong to the noise it sees. Halfway alpha_bar is 0.05 and 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -25,10 +24,11 @@ from app.i18n import Words
 from app.inputs.images import phantom
 from app.views import paint
 from app.views.charts import Curve, curves
-
-if TYPE_CHECKING:
-    from medsegdiff.pipeline import Segmenter
-    from medsegdiff.records import Condition, Step
+from medsegdiff.config import RunSettings
+from medsegdiff.pipeline import Segmenter
+from medsegdiff.records import Condition, Step
+from medsegdiff.sampling import MemberNoise, denoise
+from medsegdiff.schedule import Diffusion, NoiseSchedule
 
 __all__ = ["CHAPTER", "told_a_wrong_t"]
 
@@ -45,11 +45,8 @@ class _Trajectory:
     share: Float[ndarray, "p h w"]
 
 
-def told_a_wrong_t(segmenter: "Segmenter", condition: "Condition", steps: int, seed: int) -> Iterator["Step"]:
+def told_a_wrong_t(segmenter: Segmenter, condition: Condition, steps: int, seed: int) -> Iterator[Step]:
     """Sample as a rebuilt schedule does: its own betas, its own numbering, and a network that was trained on neither."""
-    from medsegdiff.sampling import MemberNoise, denoise
-    from medsegdiff.schedule import Diffusion
-
     rebuilt = Diffusion(replace(segmenter.diffusion.config, timesteps=steps), segmenter.diffusion.classes)
     size = segmenter.checkpoint.model_config.image_size
     shape = (rebuilt.channels, size, size)
@@ -57,9 +54,6 @@ def told_a_wrong_t(segmenter: "Segmenter", condition: "Condition", steps: int, s
 
 
 def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Trajectory:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.schedule import NoiseSchedule
-
     segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 learned to mend what it walked to itself
     schedule = segmenter.diffusion.schedule
     if fault:

@@ -4,8 +4,6 @@ M   = ( F(q) W_q ) ( F(r) W_k )^T          affinity of token frequencies, n x n,
 M'  = S_t * M      or, in arXiv v1,  M' = sin M
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -20,21 +18,20 @@ from app.i18n import Words
 from app.views.charts import Curve, curves
 from app.views.films import legend, positions, stage_words, step_views, transformer_views
 from app.views.panels import charts_of
+from medsegdiff.config import RunSettings
+from medsegdiff.nn.v2 import MedSegDiffV2
+from medsegdiff.pipeline import Segmenter
+from medsegdiff.switches import Switches
 
 __all__ = ["CHAPTER"]
 
 _STEPS, _TIMES = 5, 25
 _SWITCHES = {"all": {}, "no_nbp": {"nbp": False}, "no_ss": {"ss_former": False}}
 
-if TYPE_CHECKING:
-    from medsegdiff.pipeline import Segmenter
-
 
 @torch.no_grad()
-def openings(segmenter: "Segmenter", times: list[int]) -> dict[str, Float[ndarray, "p n n"]]:
+def openings(segmenter: Segmenter, times: list[int]) -> dict[str, Float[ndarray, "p n n"]]:
     """Evaluate every NBP-Filter's surface at these steps, without any picture: it knows t and two frequencies only."""
-    from medsegdiff.nn.v2 import MedSegDiffV2
-
     model = segmenter.checkpoint.model
     if not isinstance(model, MedSegDiffV2) or model.ss_former is None:
         return {}
@@ -51,9 +48,6 @@ def openings(segmenter: "Segmenter", times: list[int]) -> dict[str, Float[ndarra
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    from medsegdiff.config import RunSettings
-    from medsegdiff.records import Switches
-
     case, t, part = values["case"], int(values["t"]), values["part"]
     settings = RunSettings(
         members=1, steps=_STEPS, seed=values["seed"], fuse="mean", trace=True, switches=Switches(**_SWITCHES[part])
