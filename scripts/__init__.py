@@ -1,1 +1,1 @@
-"""Commands that write files of this repository: recorded runs of the page and of the course."""
+"""Commands that record runs for the page and the course, and store them in this repository."""

@@ -1,4 +1,4 @@
-"""Records the toy training that a classroom without computing power replays.
+"""Record the training of the toy network, for replay in the course.
 
 python -m scripts.record_course
 """
@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Train once and keep what is seen of it."""
+    """Train once and save the history."""
     trainer = Trainer(0, trained_on(), held_out())
     with tqdm(total=ITERATIONS, unit="it") as bar:
         while not trainer.finished:

@@ -1,10 +1,10 @@
-"""Records finished runs, so that the page has something true on its screen before any model loads.
+"""Record finished runs, which the page shows before any model is loaded.
 
-    python -m scripts.record_runs            every shipped checkpoint on every drawn picture of the page
-    python -m scripts.record_runs --hard 40  the drawn pictures on which each of them does worst, by rule and not by hand
-    python -m scripts.record_runs --convert  no runs: the recordings there are, in the present format
+    python -m scripts.record_runs            every shipped checkpoint on every synthetic example of the page
+    python -m scripts.record_runs --hard 40  find the phantoms on which each checkpoint has the lowest Dice
+    python -m scripts.record_runs --convert  write the existing recordings again in the present format, without runs
 
-Same weights, same recordings: the seed is fixed, and the phantoms are drawn by formula.
+The same weights give the same recordings, because seeds and phantoms are fixed.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from medsegdiff.metrics import mean
 __all__ = ["hardest", "record"]
 
 _WORST = 4  # shown on the page
-_FIRST = 1000  # seed of the first phantom looked at: none that the page offers otherwise
+_FIRST = 1000  # seed of the first phantom evaluated, above those of the examples
 
 
 def record(session: Session, name: str, seed: int, folder: Path) -> Path:
-    """Run a checkpoint on a phantom with the page's own settings and keep the run as NAME-SEED.npz."""
+    """Run a checkpoint on a phantom with the page's default settings, and save the run as NAME-SEED.npz."""
     settings, image = read([control.default for control in CONTROLS]), phantom(seed, session.task(name))
-    list(session.run(name, image, settings))  # the first is slower, and a recording says how long it took
+    list(session.run(name, image, settings))  # warm up, because the recording contains the time
     *_, finished = session.run(name, image, settings)
     assert isinstance(finished, RunOutput)
     folder.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def record(session: Session, name: str, seed: int, folder: Path) -> Path:
 
 
 def hardest(session: Session, name: str, seeds: Iterable[int]) -> dict[str, Any]:
-    """Run a checkpoint on many phantoms with the page's own settings; return the worst by Dice, as JSON types."""
+    """Run a checkpoint on many phantoms with the page's default settings; return those with the lowest Dice, as JSON types."""
     settings = replace(read([control.default for control in CONTROLS]), trace=False)
     rows = []
     for seed in seeds:
@@ -54,20 +54,20 @@ def hardest(session: Session, name: str, seeds: Iterable[int]) -> dict[str, Any]
 
 
 def main() -> None:
-    """Read the command line and record."""
+    """Parse the command line and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint", action="append", default=[], metavar="FOLDER", help="record these instead of the shipped"
     )
     parser.add_argument(
-        "--seed", action="append", type=int, default=[], help="of a phantom; by default those of the page"
+        "--seed", action="append", type=int, default=[], help="seed of a phantom (default: the examples of the page)"
     )
     parser.add_argument("--out", type=Path, default=catalogue.ROOT / "recordings", help="folder (default: %(default)s)")
     parser.add_argument(
         "--hard",
         type=int,
         metavar="COUNT",
-        help="instead of recording, look for the worst of so many phantoms and add them to hard.json in the folder",
+        help="instead of recording, evaluate this many phantoms and add the hardest to hard.json in the folder",
     )
     parser.add_argument("--convert", action="store_true", help="write the recordings in the folder again, without runs")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a visitor's hands do on the page, no quicker than hands are."""
+"""Simulate input on the page at the speed of a user."""
 
 from typing import Any
 
@@ -6,10 +6,9 @@ _TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnim
 
 
 def unfold(page: Any, accordion: str, held: str) -> None:
-    """Open an accordion and wait until one of the widgets in it can be used.
+    """Open an accordion and wait until its widgets can be used.
 
-    Gradio gives the widgets of an accordion their values once more in the frame after it is first shown, and takes away
-    what has been typed into them before.
+    Gradio resets the widgets of an accordion in the frame after it is first shown, which would discard earlier input.
     """
     page.locator(f"{accordion} > button").click()
     page.wait_for_selector(held)

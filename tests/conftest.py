@@ -1,9 +1,9 @@
-"""What several tests share: two tiny networks' configurations, a generator, a browser."""
+"""Shared fixtures: tiny network configurations, a random generator, and a browser."""
 
 import os
 import shutil
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in what is started: a second thread makes tiny networks slower
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for subprocesses: tiny networks are slower with more threads
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
@@ -15,19 +15,19 @@ import torch
 from medsegdiff.config import V1Config, V2Config
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  # a busy machine is no failure
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  # tests must not fail on a busy machine
 hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
 def v1_config() -> V1Config:
-    """A V1 with every named part, small enough to evaluate in milliseconds: 32 x 32 pixels, stride 16."""
+    """A V1 with every component that runs in milliseconds: 32 x 32 pixels, stride 16."""
     return V1Config(image_size=32, stem=2, widths=(8, 16, 16, 16), blocks=(1, 1, 1, 1))
 
 
 @pytest.fixture(scope="session")
 def v2_config() -> V2Config:
-    """A V2 with every named part, likewise: 32 x 32 pixels, stride 16."""
+    """A V2 with every component that runs in milliseconds: 32 x 32 pixels, stride 16."""
     widths = (8, 16, 16, 16)
     return V2Config(
         image_size=32,
@@ -45,13 +45,13 @@ def v2_config() -> V2Config:
 
 @pytest.fixture(params=["v1", "v2"])
 def tiny_config(request: pytest.FixtureRequest) -> V1Config | V2Config:
-    """Either of the two, for what must hold of both."""
+    """Either of the two, for tests that apply to both."""
     return request.getfixturevalue(f"{request.param}_config")
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    """A generator in a known state; every draw of a test comes from it."""
+    """A seeded generator for all random numbers of a test."""
     return torch.Generator().manual_seed(0)
 
 

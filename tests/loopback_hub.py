@@ -1,4 +1,4 @@
-"""A Hub of our own on the loopback: what the real client needs of huggingface.co, and switches to misbehave by."""
+"""Simulate the Hugging Face Hub on the loopback interface, with switches to simulate failures."""
 
 import base64
 import hashlib
@@ -26,15 +26,15 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.cdn = f"http://localhost:{self.server_port}/cdn"  # another host, as far as a client can tell
+        self.cdn = f"http://localhost:{self.server_port}/cdn"  # a different host for the client
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.requests: list[str] = []
         self.cut: set[str] = set()
-        self.slow = 0.0  # seconds that a large file takes to begin
+        self.slow = 0.0  # seconds before a large file starts
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request to a `Hub`."""
+    """Handle one request to a `Hub`."""
 
     server: Hub
     protocol_version = "HTTP/1.1"
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def find(self, repository: str, revision: str) -> str | None:
-        """Turn a revision into a commit, or answer that there is none."""
+        """Resolve a revision to a commit, or answer that there is none."""
         commits = self.server.commits.get(repository)
         if commits is None:
             self.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
@@ -133,7 +133,7 @@ def etag(content: bytes) -> str:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """Answer in a thread of its own."""
+    """Serve a Hub in a background thread."""
     with Hub() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -1,4 +1,4 @@
-"""Denoisers with a known answer: for a simple enough distribution of masks the perfect network is a formula.
+"""Denoisers with a known answer: for simple distributions of masks the optimal denoiser has a closed form.
 
 Squared error and cross-entropy both have the posterior mean E[x_0 | x_t] for their minimiser, so that is what an oracle
 answers, in the parametrisation of its `diffusion`. From it a sampler must reach:
@@ -27,7 +27,7 @@ __all__ = ["Gaussian", "OneTruth", "Oracle", "TwoRaters"]
 
 @dataclass
 class Oracle:
-    """Answers with the posterior mean of a subclass; computes in the dtype of x_t, which float64 makes exact."""
+    """Predict the posterior mean defined by a subclass, in the dtype of x_t; use float64 for exact results."""
 
     diffusion: Diffusion
 
@@ -53,7 +53,7 @@ class Oracle:
 
 @dataclass
 class OneTruth(Oracle):
-    """The mask is known without looking."""
+    """A single possible mask."""
 
     mask: Tensor  # (1, k, h, w) in {-scale, scale}
 
@@ -63,7 +63,7 @@ class OneTruth(Oracle):
 
 @dataclass
 class Gaussian(Oracle):
-    """Every pixel is normal, by itself; keep mean and std well inside the scale, or clipping spoils the closed form."""
+    """Independent normal pixels; mean and std must be well inside the scale, or clipping invalidates the closed form."""
 
     mean: Tensor  # (1, k, h, w)
     std: float
@@ -77,14 +77,14 @@ class Gaussian(Oracle):
         return self.mean + signal * self.std**2 / std_t**2 * (x_t - signal * self.mean)
 
     def flow(self, x_t: Tensor, t: int, s: int) -> Tensor:
-        """Where the probability flow carries x_t: on every path (x_t - E x_t) / std(x_t) stays what it is."""
+        """Solve the probability flow from t to s: (x_t - E x_t) / std(x_t) is constant along each path."""
         (signal_t, std_t), (signal_s, std_s) = self._moments(t), self._moments(s)
         return signal_s * self.mean + std_s / std_t * (x_t - signal_t * self.mean)
 
 
 @dataclass
 class TwoRaters(Oracle):
-    """Two experts, two masks; the state tells ever more clearly whose mask lies underneath."""
+    """Two experts with different masks; the posterior of each becomes certain as noise decreases."""
 
     masks: Tensor  # (2, k, h, w) in {-scale, scale}
     share: float  # of the first

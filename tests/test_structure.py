@@ -1,4 +1,4 @@
-"""The rules of the house that a syntax tree can tell; import contracts between packages are import-linter's."""
+"""Coding rules that can be checked on the syntax tree; imports between packages are checked by import-linter."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ TREES = {
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 
-# The only files and folders that may say the name.
+# The only files and folders that may use each name.
 DOORS: dict[str, tuple[str, ...]] = {
     "gradio": ("app/gradio_ui/",),
     "streamlit": ("app/streamlit_ui/",),
@@ -43,7 +43,7 @@ NOT_IN_REQUIREMENTS = ("monai", "accelerate", "diffusers", "beartype", "hypothes
 
 
 def dotted(node: ast.expr) -> str:
-    """`torch.nn.Linear` for that expression; a leading dot where it hangs on something that is not a name."""
+    """Return the dotted name of an expression, with a leading dot if it starts with something other than a name."""
     match node:
         case ast.Name(id=word):
             return word
@@ -54,12 +54,12 @@ def dotted(node: ast.expr) -> str:
 
 
 def calls(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every call."""
+    """Yield line and dotted name of every call."""
     return ((n.lineno, dotted(n.func)) for n in ast.walk(node) if isinstance(n, ast.Call))
 
 
 def imports(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and top-level package of every import, also of those inside functions."""
+    """Yield line and top-level package of every import, including those inside functions."""
     for n in ast.walk(node):
         match n:
             case ast.Import(names=names):
@@ -77,7 +77,7 @@ def classes(node: ast.AST) -> Iterator[ast.ClassDef]:
 
 
 def network_parts() -> set[str]:
-    """The names of torch's layers and of our own classes that inherit from nn.Module, at any depth."""
+    """Return the names of torch's layers and of all classes derived from nn.Module."""
     parts = {k for k, v in vars(torch.nn).items() if isinstance(v, type) and issubclass(v, torch.nn.Module)}
     bases = {c.name: {dotted(b).rpartition(".")[2] for b in c.bases} for t in TREES.values() for c in classes(t)}
     while grown := {name for name, parents in bases.items() if parents & parts} - parts:
@@ -85,7 +85,7 @@ def network_parts() -> set[str]:
     return parts
 
 
-def test_every_module_says_what_it_is_and_what_it_offers():
+def test_every_module_has_a_docstring_and_all():
     def offers(module: ast.Module) -> bool:
         targets = (n.targets[0] if isinstance(n, ast.Assign) else getattr(n, "target", None) for n in module.body)
         return any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets)
@@ -95,7 +95,7 @@ def test_every_module_says_what_it_is_and_what_it_offers():
     assert [file for file in silent if not file.endswith("__main__.py")] == []
 
 
-def test_networks_are_built_in_init_and_never_while_they_run():
+def test_networks_are_built_in_init_only():
     parts = network_parts()
     built = [
         f"{file}:{line} {method.name} builds {called}"
@@ -109,7 +109,7 @@ def test_networks_are_built_in_init_and_never_while_they_run():
     assert built == []
 
 
-def test_toolkits_stay_behind_their_doors():
+def test_toolkits_are_imported_only_where_allowed():
     strays = [
         f"{file}:{line} imports {package}"
         for file, tree in TREES.items()
@@ -119,7 +119,7 @@ def test_toolkits_stay_behind_their_doors():
     assert strays == []
 
 
-def test_nothing_can_be_executed_from_a_file():
+def test_no_file_content_can_be_executed():
     found = [
         f"{file}:{line} {word}"
         for file, tree in TREES.items()
@@ -133,7 +133,7 @@ def test_nothing_can_be_executed_from_a_file():
 
 
 def test_only_the_command_line_prints_or_sets_global_state():
-    # A network's first weights come from torch's global generator; the command that trains seeds it, nobody else.
+    # Initial weights come from torch's global generator, which only the training command may seed.
     found = [
         f"{file}:{line} {word}"
         for file, tree in TREES.items()
@@ -144,7 +144,7 @@ def test_only_the_command_line_prints_or_sets_global_state():
     assert found == []
 
 
-def test_devices_are_chosen_in_one_storey_only():
+def test_devices_are_chosen_in_one_package_only():
     found = [
         f"{file}:{line} {called}"
         for file, tree in TREES.items()
@@ -165,7 +165,7 @@ def test_public_functions_name_every_argument():
 
 
 def test_no_grad_mode_is_held_open_across_a_yield():
-    # Whoever consumes the generator would run in it too, and the next thread to advance it would not.
+    # The consumer of the generator would run under no_grad too, and another thread that advances it would not.
     modes = ("no_grad", "inference_mode", "enable_grad", "autocast")
     found = [
         f"{file}:{block.lineno}"
@@ -178,7 +178,7 @@ def test_no_grad_mode_is_held_open_across_a_yield():
     assert found == []
 
 
-def test_no_file_knows_one_persons_machine():
+def test_no_file_contains_machine_specific_paths():
     path_of_one_machine = re.compile(r"(?<![\w.:/-])(?:/(?:home|Users|root|mnt|work|scratch)/\w|[A-Z]:\\\w)")
     folders = ("medsegdiff", "app", "tests", "docs", "checkpoints", ".ci", ".github")
     suffixes = {".py", ".md", ".toml", ".txt", ".json", ".yml", ".cff", ".svg"}
@@ -201,7 +201,7 @@ def test_the_two_lists_of_requirements_agree():
 
 
 def test_the_demo_starts_with_what_requirements_list():
-    # Training and development extras are installed where tests run; blocking them plays their absence.
+    # Training and development extras are installed where tests run; blocking them simulates their absence.
     block = f"import sys; sys.modules.update(dict.fromkeys({NOT_IN_REQUIREMENTS}))"
     start = [sys.executable, "-c", f"{block}; import app.gradio_ui, medsegdiff.pipeline"]
     run = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=False)

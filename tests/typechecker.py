@@ -1,7 +1,7 @@
-"""beartype for jaxtyping's import hook, less what it cannot see from there.
+"""Provide beartype for jaxtyping's import hook, without the annotations that it cannot check.
 
-The hook decorates methods one by one, before their class exists, so `Self` has no meaning yet; and a plain protocol has
-no instances to test for. basedpyright checks both.
+The hook decorates methods before their class exists, so `Self` cannot be resolved; and plain protocols do not support
+instance checks. basedpyright checks both.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from beartype import BeartypeConf, beartype
 
 __all__ = ["typechecked"]
 
-_check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as type checkers hold
+_check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # accept int for float, as type checkers do
 
 
 def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check every other annotated argument and result on each call."""
+    """Check all other annotated arguments and results on each call."""
     hints = function.__annotations__
     function.__annotations__ = {name: Any if _only_static(hint) else hint for name, hint in hints.items()}
     return _check(function)

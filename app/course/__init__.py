@@ -1,7 +1,7 @@
-"""The course: ten chapters on diffusion segmentation, computed live; knows no toolkit.
+"""Teach diffusion segmentation in ten interactive chapters, independent of any user-interface toolkit.
 
-A chapter is a row of `chapters.CHAPTERS`: its controls, what it shows for their values, the lines of the package that are
-it, and the tasks that a student completes by doing. A front end goes through the table and holds widgets only.
+Each chapter in `chapters.CHAPTERS` defines its controls, the content computed for their values, the source code that
+implements it, and tasks that are completed by using it. A front end iterates over the table and provides the widgets.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,6 @@
-"""The bench the chapters work on: shared models, and runs on drawn pictures that are computed once.
+"""Share models and cached runs on phantoms between the chapters and their visitors.
 
-Nothing of a visitor's is ever held here: only phantoms, which everybody may see, are remembered.
+Only results on phantoms are cached, never data of a visitor.
 """
 
 import threading
@@ -17,7 +17,7 @@ from medsegdiff.pipeline import Segmenter, Start
 
 __all__ = ["CASES", "Bench"]
 
-CASES = (3, 7, 11, 5, 14)  # seeds of the phantoms the course is about; the first three have recordings
+CASES = (3, 7, 11, 5, 14)  # seeds of the phantoms used in the course; the first three have recordings
 _RUNS_KEPT = 32
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Bench:
-    """One for all visitors; whoever computes holds `turn`, so that they wait for each other instead of crowding."""
+    """Models and cached results shared by all visitors; hold `turn` while computing, so that computations do not overlap."""
 
     session: Session = field(default_factory=Session)
     turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -33,30 +33,30 @@ class Bench:
     _keeping: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def checkpoint(self, kind: str) -> str | None:
-        """Name the first checkpoint of a kind for the course's pictures, or nothing."""
+        """Return the name of the first checkpoint of a kind for the default task, or None."""
         cards = ((name, self.session.card(name)) for name in self.session.sources)
         return next((name for name, card in cards if card.kind == kind and card.task == catalogue.TASK), None)
 
     def segmenter(self, kind: str) -> Segmenter:
-        """Load that checkpoint, once.
+        """Load this checkpoint, or return it from the cache.
 
         Raises:
-            ValueError: there is none.
+            ValueError: There is no such checkpoint.
         """
         return self.session.segmenter(self._named(kind))
 
     def run(self, kind: str, case: int, settings: RunSettings) -> Recording:
-        """Segment a phantom, or remember having done so."""
+        """Segment a phantom, or return the cached run."""
         name = self._named(kind)
         return self.keep(("run", name, case, settings), lambda: self._computed(name, case, settings))
 
     def start(self, kind: str, case: int) -> Start:
-        """Look at a phantom: what the network knows before any denoising."""
+        """Compute the start of a run on a phantom: the condition features before any denoising."""
         name = self._named(kind)
         return self.keep(("start", name, case), lambda: self._begun(name, case))
 
     def keep(self, key: tuple[Hashable, ...], compute: Callable[[], T]) -> T:
-        """Compute something about a phantom, or remember having done so; never about a visitor's picture."""
+        """Compute a result on a phantom, or return it from the cache; not for data of a visitor."""
         with self._keeping:
             if key in self._kept:
                 return self._kept[key]

@@ -1,9 +1,9 @@
-"""What a chapter is, and what it shows for one setting of its controls.
+"""Define a chapter and the content it shows for given values of its controls.
 
-    values --see--> Seen: films, charts, numbers, and the facts that tasks are judged by
+    values --see--> Seen: films, charts, numbers, and the facts that decide which tasks are done
 
-Values are those of the chapter's controls by field name, and `at`, the place on the film's time line (the server's only
-knowledge of what the browser scrubs). Facts are plain JSON types.
+Values map the field names of the controls to their values, and `at` to the position on the timeline of the film. Facts are
+JSON types.
 """
 
 import importlib
@@ -27,7 +27,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Faders:
-    """A row of numbers, drawn by hand."""
+    """A row of numbers set with an equaliser."""
 
     field: str
     default: tuple[float, ...]
@@ -37,7 +37,7 @@ class Faders:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """One equation and the place it has in a paper."""
+    """An equation and its source."""
 
     latex: str
     place: str
@@ -45,7 +45,7 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One number for people."""
+    """A labelled number to display."""
 
     label: str
     value: str
@@ -54,9 +54,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What a chapter shows."""
+    """The content of a chapter for given values of its controls."""
 
-    films: tuple[Mapping[str, Any], ...] = ()  # as `scrubber.film` makes them; the first is the chapter's time line
+    films: tuple[Mapping[str, Any], ...] = ()  # values of `scrubber.film`; the first has the timeline of the chapter
     figures: tuple[Figure, ...] = ()
     numbers: tuple[Fact, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -64,31 +64,31 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do; done once its condition has held."""
+    """A task; it stays done once its condition has been met."""
 
-    key: str  # of its words
+    key: str  # of its text
     done: Callable[[Values, Mapping[str, Any]], bool]  # of values and facts
 
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """One row of the course."""
+    """One chapter of the course."""
 
-    key: str  # of its words, and in a link
+    key: str  # of its texts, and in links
     see: "Callable[[Bench, Values, Words], Seen]"
     controls: "tuple[Control | Faders, ...]"
     tasks: tuple[Task, ...]
     equations: tuple[Equation, ...]
-    sources: tuple[str, ...]  # "module:name" of the lines that are it
+    sources: tuple[str, ...]  # "module:name" of the code that implements it
     fidelity: tuple[str, ...]  # rows of docs/fidelity.md
     minutes: int
-    log: tuple[str, ...] = ()  # controls and facts that a student's notebook keeps
-    kind: str = ""  # of the checkpoint it needs: "v1", "v2", or none
-    panel: str = "steps"  # of `app.views.panels`, what is replayed where nothing may be computed
+    log: tuple[str, ...] = ()  # controls and facts listed in the notebook
+    kind: str = ""  # of the checkpoint it needs: "v1", "v2", or "" for none
+    panel: str = "steps"  # of `app.views.panels`, shown when recordings are replayed
 
 
 def source(spec: str) -> str:
-    """Read the lines of a function or class off the package itself: "module:name", or "module:Class.method"."""
+    """Return the source code of "module:name" or "module:Class.method"."""
     module, _, path = spec.partition(":")
     found: Any = importlib.import_module(module)
     for name in path.split("."):
@@ -97,12 +97,12 @@ def source(spec: str) -> str:
 
 
 def defaults(chapter: Chapter) -> dict[str, Any]:
-    """What the controls stand at before anybody touches them."""
+    """Return the default values of the controls."""
     return {control.field: control.default for control in chapter.controls}
 
 
 def read(control: "Control | Faders", text: str) -> Any:
-    """Read a control's value off a link, within what the control allows; what makes no sense is its default."""
+    """Parse the value of a control from a link, clipped to its range; invalid text gives the default."""
     try:
         match control:
             case Faders(default=default, low=low, high=high):

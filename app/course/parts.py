@@ -1,4 +1,4 @@
-"""What several chapters share: controls, tiles of one size, and the way from a list of states to a film."""
+"""Provide controls, tiles and metrics shared by several chapters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,20 +32,20 @@ __all__ = [
 __all__ += ["probability", "still", "switch"]
 
 CASE = Choice("case", 3, CASES)
-SMALL = Choice("case", 11, CASES)  # a small lesion: what goes wrong is plain to see
-HARD = Choice("case", 7, CASES)  # one on which members differ widely
+SMALL = Choice("case", 11, CASES)  # a small lesion, on which errors are easy to see
+HARD = Choice("case", 7, CASES)  # an image on which the members differ widely
 SEED = Number("seed", 0, 0, 9999)
 TILE = (160, 160)
 PROBABILITY = Bar(paint.VIRIDIS, "0", "1")
 
 
 def switch(field: str) -> Choice:
-    """Something that is on, and can be switched off."""
+    """Create a control with the options on and off."""
     return Choice(field, "on", ("on", "off"))
 
 
 def panel(key: str) -> Panel:
-    """Find a row of the table that both front ends share."""
+    """Return the panel with this key."""
     return next(p for p in PANELS if p.key == key)
 
 
@@ -55,14 +55,14 @@ def dice(one: Bool[ndarray, "h w"], other: Bool[ndarray, "h w"]) -> float:
 
 
 def noisy(state: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
-    """Show a noisy map: -3 ... 3 as black to white, in 32 levels, pixel for pixel."""
+    """Render a noisy map: -3 ... 3 as black to white, in 32 levels, without interpolation."""
     levels = (((state.clip(-3, 3) + 3) / 6 * 31).round() * 8).astype(np.uint8)
     every = max(1, len(levels) // size[0])
     return paint.grey(paint.fit(np.ascontiguousarray(levels[::every, ::every]), size, smooth=False))
 
 
 def probability(share: Float[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
-    """Show a probability."""
+    """Render a probability map."""
     return paint.mapped(paint.fit(np.rint(255 * share.clip(0, 1)).astype(np.uint8), size), 0, 255, "viridis")
 
 
@@ -73,7 +73,7 @@ def outlined(
     members: Sequence[UInt8[ndarray, "h w"]] = (),
     size: tuple[int, int] = TILE,
 ) -> paint.RGB:
-    """Draw a mask on a picture, both brought to a tile."""
+    """Draw a mask on an image, both resized to a tile."""
     fitted = [[paint.fit(np.asarray(m, np.uint8), size, smooth=False) for m in some] for some in (reference, members)]
     return paint.on_picture(
         paint.fit(picture, size), paint.fit(np.asarray(mask, np.uint8), size, smooth=False), *fitted
@@ -81,7 +81,7 @@ def outlined(
 
 
 def marked(picture: paint.RGB, pixels: Bool[ndarray, "h w"], size: tuple[int, int] = TILE) -> paint.RGB:
-    """Mark single pixels on a picture that steps back."""
+    """Mark pixels on a darkened image."""
     tile = (paint.fit(picture, size) * 0.6).astype(np.uint8)
     share = paint.fit(np.asarray(pixels, np.uint8) * 255, size)
     tile[share > 80] = (213, 94, 0)  # vermillion, as class 5
@@ -89,7 +89,7 @@ def marked(picture: paint.RGB, pixels: Bool[ndarray, "h w"], size: tuple[int, in
 
 
 def still(title: str, tile: paint.RGB, count: int, alt: str = "", bar: Bar | None = None) -> View:
-    """A view that is the same at every position."""
+    """Create a view with the same tile at every position."""
     return View(title, [tile] * count, [alt or title] * count, bar)
 
 
@@ -101,7 +101,7 @@ def dice_over_steps(recording: Recording) -> list[float]:
 
 
 def of_recording(recording: Recording, words: Words) -> Mapping[str, Any]:
-    """The facts of a run that tasks and notebooks ask for."""
+    """Collect the facts of a run that tasks and notebook use."""
     (reference,) = recording.facts["dice"]
     anchor = [float(dice[0]) for dice in recording.facts["anchor_dice"]]
     return {

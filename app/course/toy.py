@@ -1,10 +1,10 @@
-"""A toy V2 that learns on drawn phantoms in about a minute: the whole training, small enough to watch.
+"""Train a tiny V2 on phantoms in about a minute, small enough to watch in the course.
 
     L = L_noise + L_dice + beta L_ce                                                    V2 loss, with alpha = 1 (F25)
 
-L_noise is the cross-entropy of the logits whose squashed value is x_0 (F12); the other two judge the anchor. Network, objective,
-diffusion and sampler are those of the package; only the loop is written here, because `medsegdiff.training` needs MONAI and
-accelerate, which the demo does not install.
+L_noise is the cross-entropy of the logits whose squashed value is x_0 (F12); the other two are losses of the anchor.
+Network, objective, diffusion and sampler are those of the package; only the loop is written here, because
+`medsegdiff.training` needs MONAI and accelerate, which the demo does not install.
 """
 
 import math
@@ -60,19 +60,19 @@ _CONFIG = V2Config(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Phantoms, drawn once."""
+    """A set of phantoms."""
 
     pictures: UInt8[ndarray, "n h w 3"]
     labels: UInt8[ndarray, "n h w"]
 
     def first(self, count: int) -> "Pool":
-        """Keep so many."""
+        """Return the first `count` phantoms."""
         return Pool(self.pictures[:count], self.labels[:count])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """What the network makes of phantoms it does not learn from."""
+    """Masks predicted for held-out phantoms during training."""
 
     iteration: int
     masks: UInt8[ndarray, "n h w"]
@@ -81,15 +81,15 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """A training so far, as a page shows it."""
+    """Losses and previews of a training so far."""
 
-    noise: tuple[float, ...]  # losses, iteration by iteration
+    noise: tuple[float, ...]  # loss of each iteration
     anchor: tuple[float, ...]
     previews: tuple[Preview, ...]
     seconds: float
 
     def save(self, path: Path) -> None:
-        """Keep it as one .npz."""
+        """Write the history to an .npz file."""
         kept = self.previews
         np.savez_compressed(
             path,
@@ -103,7 +103,7 @@ class History:
 
     @classmethod
     def load(cls, path: Path) -> "History":
-        """Read what `save` wrote."""
+        """Read a history written by `save`."""
         with np.load(path) as f:
             kept: dict[str, ndarray] = dict(f)
         found = zip(kept["at"].tolist(), kept["masks"], kept["dice"].tolist(), strict=True)
@@ -112,29 +112,29 @@ class History:
 
 
 def _pool(first: int, count: int) -> Pool:
-    """Draw so many phantoms."""
+    """Generate `count` phantoms, starting from the seed `first`."""
     drawn = [draw(catalogue.TASK, seed, SIDE, raters=0) for seed in range(first, first + count)]
     return Pool(np.stack([d.image for d in drawn]), np.stack([d.labels for d in drawn]))
 
 
 def held_out() -> Pool:
-    """The phantoms of the previews."""
+    """Return the held-out phantoms, used for previews."""
     return _pool(0, _HELD_OUT)
 
 
 def trained_on() -> Pool:
-    """The phantoms to learn from."""
+    """Return the training phantoms."""
     return _pool(1000, _TRAINED_ON)
 
 
 @dataclass(slots=True)
 class Trainer:
-    """One training: the caller advances it as long as it likes, whenever it likes."""
+    """A training that the caller advances in time slices."""
 
     seed: int
     training: Pool
     testing: Pool
-    rate: float = RATE  # the highest
+    rate: float = RATE  # peak learning rate
     diffusion: Diffusion = field(init=False)
     objective: Objective = field(init=False)
     _optimizer: torch.optim.Optimizer = field(init=False)
@@ -152,16 +152,16 @@ class Trainer:
 
     @property
     def history(self) -> History:
-        """What there is to see so far."""
+        """Losses and previews so far."""
         return History(tuple(self._noise), tuple(self._anchor), tuple(self._previews), self._seconds)
 
     @property
     def finished(self) -> bool:
-        """Tell whether all iterations are taken."""
+        """Whether all iterations are done."""
         return len(self._noise) >= ITERATIONS
 
     def advance(self, seconds: float) -> None:
-        """Take iterations for about so long, at least one, with a preview wherever one is due."""
+        """Train for about this many seconds, at least one iteration, with a preview every `EVERY` iterations."""
         until = time.perf_counter() + seconds
         began = time.perf_counter()
         while not self.finished:
@@ -202,7 +202,7 @@ class Trainer:
         return Preview(len(self._noise), masks.astype(np.uint8), float(np.mean(scores)))
 
     def sample(self, pictures: UInt8[ndarray, "n h w 3"], seed: int, steps: int = _STEPS) -> Iterator[Step]:
-        """Draw one mask for each picture."""
+        """Sample one mask for each image."""
         self.objective.eval()
         model = self.objective.model
         with torch.no_grad():
@@ -216,5 +216,5 @@ def _image(pictures: Sequence[ndarray] | ndarray) -> Float[Tensor, "n 3 h w"]:
 
 
 def share_of_rate(i: int) -> float:
-    """Share of the learning rate at an iteration: a short rise, then half a cosine down to almost nothing."""
+    """Compute the learning rate at an iteration, relative to the peak: linear warm-up, then cosine decay."""
     return min(1.0, (i + 1) / _WARMUP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * i / ITERATIONS)))

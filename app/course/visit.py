@@ -1,7 +1,7 @@
-"""One student's visit: where they are, how the controls stand, what they have done. Lives in one browser session, no longer.
+"""Hold the state of one student's visit: chapter, values of the controls, and progress, for one browser session.
 
-A link restores it: `?chapter=forward&lang=zh&scale=0.2&at=12&hide=seed,kind`. Whatever a link says is brought back into what
-the control allows; what it does not say is as the chapter begins.
+A link restores it: `?chapter=forward&lang=zh&scale=0.2&at=12&hide=seed,kind`. Values in a link are clipped to the range of
+their control; missing ones have their defaults.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,64 +21,64 @@ _NOTES_KEPT = 12
 
 @dataclass(slots=True)
 class Visit:
-    """All that a page remembers."""
+    """The state of the page."""
 
     language: str = "en"
     chapter: str = CHAPTERS[0].key
     hidden: frozenset[str] = frozenset()
     recordings: bool = False
     values: dict[str, dict[str, Any]] = field(default_factory=lambda: {c.key: defaults(c) for c in CHAPTERS})
-    places: dict[str, int] = field(default_factory=dict)  # on the time line of each chapter, once touched
+    places: dict[str, int] = field(default_factory=dict)  # position on the timeline of each chapter, after scrubbing
     done: dict[str, set[str]] = field(default_factory=lambda: {c.key: set() for c in CHAPTERS})
     notebook: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {c.key: [] for c in CHAPTERS})
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})
 
     @classmethod
-    def begin(cls, asked: Mapping[str, str], locale: str | None) -> "Visit":
-        """Start from a link, clamping what it says."""
-        visit = cls(language=choose(asked.get("lang"), locale))
+    def begin(cls, query: Mapping[str, str], locale: str | None) -> "Visit":
+        """Create a visit from the query parameters of a link, clipping its values."""
+        visit = cls(language=choose(query.get("lang"), locale))
         keys = {c.key for c in CHAPTERS} | {TEACHER}
-        visit.chapter = asked["chapter"] if asked.get("chapter") in keys else visit.chapter
-        visit.hidden = frozenset(name for name in asked.get("hide", "").split(",") if name)
-        visit.recordings = asked.get("mode") == "recordings"
+        visit.chapter = query["chapter"] if query.get("chapter") in keys else visit.chapter
+        visit.hidden = frozenset(name for name in query.get("hide", "").split(",") if name)
+        visit.recordings = query.get("mode") == "recordings"
         for chapter in CHAPTERS:
             if chapter.key == visit.chapter:
                 for control in chapter.controls:
-                    if control.field in asked:
-                        visit.values[chapter.key][control.field] = read(control, asked[control.field])
-        if asked.get("at", "").isdigit():
-            visit.places[visit.chapter] = min(int(asked["at"]), 999)
+                    if control.field in query:
+                        visit.values[chapter.key][control.field] = read(control, query[control.field])
+        if query.get("at", "").isdigit():
+            visit.places[visit.chapter] = min(int(query["at"]), 999)
         return visit
 
-    def asked(self, hide: Iterable[str] = (), *, controls: bool = True) -> dict[str, str]:
-        """Say the visit as the parameters of a link."""
-        told = {"chapter": self.chapter, "lang": self.language}
+    def query(self, hide: Iterable[str] = (), *, controls: bool = True) -> dict[str, str]:
+        """Return the visit as query parameters of a link."""
+        query = {"chapter": self.chapter, "lang": self.language}
         if self.recordings:
-            told["mode"] = "recordings"
+            query["mode"] = "recordings"
         chapter = next((c for c in CHAPTERS if c.key == self.chapter), None)
         if controls and chapter:
             for control in chapter.controls:
                 value = self.values[chapter.key][control.field]
                 if value != control.default:
-                    told[control.field] = _said(value)
+                    query[control.field] = _text(value)
             if self.chapter in self.places:
-                told["at"] = str(self.places[self.chapter])
-        return told | ({"hide": ",".join(sorted(hide))} if hide else {})
+                query["at"] = str(self.places[self.chapter])
+        return query | ({"hide": ",".join(sorted(hide))} if hide else {})
 
     def link(self, address: str, hide: Iterable[str] = ()) -> str:
-        """Write the link."""
-        return f"{address}?{urlencode(self.asked(hide), safe=',')}"
+        """Return the link as a URL."""
+        return f"{address}?{urlencode(self.query(hide), safe=',')}"
 
     def change(self, chapter: Chapter, values: Mapping[str, Any]) -> None:
-        """Take over the controls; the time line begins anew where one of them moved."""
+        """Store the values of the controls; a change resets the position on the timeline."""
         if values != self.values[chapter.key]:
             self.places.pop(chapter.key, None)
             self.values[chapter.key] = dict(values)
 
     def judge(self, chapter: Chapter, seen: Seen) -> bool:
-        """Tick the tasks that are done now and write the notebook; tell whether anything new was done.
+        """Mark the tasks that are done, add a row to the notebook, and return whether a new task was done.
 
-        Where there are no facts, nothing was computed: a replay, or something that was refused.
+        Without facts, nothing was computed (a replay or an error), and nothing is marked.
         """
         facts = dict(seen.facts) | self.facts[chapter.key]
         if not facts:
@@ -93,15 +93,15 @@ class Visit:
         return len(self.done[chapter.key]) > before
 
     def finished(self, chapter: Chapter) -> bool:
-        """Tell whether every task of a chapter is done."""
+        """Return whether all tasks of a chapter are done."""
         return self.done[chapter.key] >= {task.key for task in chapter.tasks}
 
-    def speak(self, language: str) -> None:
-        """Change the language."""
+    def set_language(self, language: str) -> None:
+        """Change the language, if it is a known one."""
         self.language = language if language in LANGUAGES else self.language
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
-        return ",".join(map(_said, value))
+        return ",".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

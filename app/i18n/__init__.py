@@ -1,7 +1,7 @@
-"""Every word a visitor reads, in every language of the page.
+"""Provide all texts of the page and the course in every language.
 
-One TOML file per language, all with the same keys and the same {placeholders}; a key is the path to a sentence, as in
-`words("run.button")`. Which language a visitor sees is asked of the address (?lang=zh), then of the browser.
+Each language has one TOML file per book, with the same keys and {placeholders}; texts are looked up by their key, as in
+`words("run.button")`. The language is chosen by the URL (?lang=zh), then by the browser.
 """
 
 import re
@@ -20,17 +20,17 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One language."""
+    """The texts in one language."""
 
     language: str
     sentences: dict[str, str]
 
     def __call__(self, key: str, /, **values: object) -> str:
-        """Look a sentence up and fill its placeholders in."""
+        """Look up a text and fill in its placeholders."""
         return self.sentences[key].format(**values)
 
     def because(self, key: str, error: Exception) -> str:
-        """Say a sentence that has a {reason}: what our own packages refused, in this language where it is known."""
+        """Format a text that has a {reason} with an error message, translated if possible."""
         return self(key, reason=self.reason(str(error).strip().rstrip(".")))
 
     def reason(self, english: str) -> str:
@@ -41,18 +41,18 @@ class Words:
         return english
 
     def known(self, key: str, otherwise: str) -> str:
-        """Look up what may have no translation, such as the name of a class."""
+        """Look up a text that may have no translation, such as the name of a class."""
         return self.sentences.get(key, otherwise)
 
 
 @cache
 def _reasons() -> list[tuple[str, re.Pattern[str]]]:
     """The English sentences as patterns, each {placeholder} a group; those with the most fixed words first."""
-    spoken = [(key, text) for key, text in words("en").sentences.items() if key.startswith("reason.")]
-    fixed = {key: "".join(literal for literal, *_ in Formatter().parse(text)) for key, text in spoken}
+    texts = [(key, text) for key, text in words("en").sentences.items() if key.startswith("reason.")]
+    fixed = {key: "".join(literal for literal, *_ in Formatter().parse(text)) for key, text in texts}
     return [
         (key, re.compile("".join(re.escape(a) + (f"(?P<{b}>.+)" if b else "") for a, b, *_ in Formatter().parse(text))))
-        for key, text in sorted(spoken, key=lambda pair: -len(fixed[pair[0]]))
+        for key, text in sorted(texts, key=lambda pair: -len(fixed[pair[0]]))
     ]
 
 
@@ -66,7 +66,7 @@ def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
 
 @cache
 def words(language: str, *books: str) -> Words:
-    """Read a language, and further books of it (`course` is course.en.toml ...); an unknown language is English."""
+    """Load the texts of a language, with additional books (`course`: course.en.toml ...); the default is English."""
     language = language if language in LANGUAGES else "en"
     sentences: dict[str, str] = {}
     for name in (language, *(f"{book}.{language}" for book in books)):
@@ -76,21 +76,21 @@ def words(language: str, *books: str) -> Words:
 
 
 def choose(asked: str | None, accepted: str | None) -> str:
-    """Choose a language from ?lang= and from Accept-Language; any kind of Chinese (zh-TW, zh-Hans-CN ...) is zh.
+    """Choose a language from ?lang= and Accept-Language; all variants of Chinese (zh-TW, zh-Hans-CN ...) give zh.
 
     >>> choose(None, "zh-HK,zh;q=0.9,en;q=0.8")
     'zh'
     >>> choose("en", "zh-CN")
     'en'
     """
-    wishes = []
+    preferred = []
     for part in (accepted or "").split(","):
         name, _, quality = part.partition(";q=")
         try:
-            wishes.append((-float(quality or 1), name))
+            preferred.append((-float(quality or 1), name))
         except ValueError:
             continue
-    for tag in [asked or "", *(name for _, name in sorted(wishes, key=lambda latest: latest[0]))]:
+    for tag in [asked or "", *(name for _, name in sorted(preferred, key=lambda pair: pair[0]))]:
         language = tag.strip().lower().partition("-")[0]
         if language in LANGUAGES:
             return language

@@ -1,4 +1,4 @@
-"""The course in Streamlit: widgets and layout. What they show is made elsewhere; no other folder says streamlit."""
+"""Build the course page in Streamlit. Only this package imports Streamlit; the content comes from `app.course`."""
 
 from app.streamlit_ui.page import main
 

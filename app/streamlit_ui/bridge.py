@@ -1,7 +1,7 @@
-"""The film and the equaliser of the Gradio page as Streamlit components: the very same markup, style and script.
+"""Wrap the film and the equaliser components of the Gradio page as Streamlit components.
 
-Their scripts speak of `element`, `props.value` and `watch`; the bridge gives them these, and tells the server, when the hand
-has rested for a moment, where the film stands or what was drawn. Data that did not change is not drawn again.
+Their scripts use `element`, `props.value` and `watch`, which the wrapper provides. It sends the position of the film or the
+gains of the equaliser to the server once they have been unchanged for a moment, and redraws only when the data change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from app.components import equaliser, scrubber
 
 __all__ = ["beat", "faders", "film"]
 
-_REST = 500  # milliseconds; longer than a step of a film that plays, which would ask the server at each
+_REST = 500  # milliseconds without change before an update is sent; longer than a frame of a playing film
 
 _LOOK = """
 :host, .film, .equaliser { --border-color-primary: var(--st-border-color); --body-text-color: var(--st-text-color);
@@ -29,31 +29,31 @@ _FRAME = """
 export default function ({ data, parentElement, setStateValue }) {
   let held = parentElement.__held;
   if (!held) {
-    held = parentElement.__held = { value: data.value, mark: data.mark, heard: [] };
+    held = parentElement.__held = { value: data.value, mark: data.mark, listeners: [] };
     held.send = setStateValue;
     let resting = null;
-    const tell = (what, value) => {
+    const send = (what, value) => {
       clearTimeout(resting);
       resting = setTimeout(() => held.send(what, value), REST);
     };
     const props = {
       label: data.label,
       get value() { return held.value; },
-      set value(drawn) { held.value = drawn; tell('drawn', drawn); },
+      set value(drawn) { held.value = drawn; send('drawn', drawn); },
     };
     const element = parentElement;
-    const watch = (_, act) => held.heard.push(act);
+    const watch = (_, act) => held.listeners.push(act);
     const trigger = () => {};
     SCRIPT
     window.addEventListener('film', (event) => {
-      if (event.detail.from === root) tell('at', { run: event.detail.run, at: event.detail.at });
+      if (event.detail.from === root) send('at', { run: event.detail.run, at: event.detail.at });
     });
   }
   held.send = setStateValue;
   if (held.mark !== data.mark) {
     held.mark = data.mark;
     held.value = data.value;
-    held.heard.forEach((act) => act());
+    held.listeners.forEach((act) => act());
   }
 }
 """
@@ -79,29 +79,29 @@ _FADERS = _component("equaliser", equaliser.MARKUP, equaliser.STYLE, equaliser.S
 
 
 def beat(number: int, key: str) -> None:
-    """Run what is around again as soon as the browser has come to this place: its pace, and it stops with it."""
+    """Rerun the enclosing fragment once the browser has rendered it; reruns stop when the browser disconnects."""
     _BEAT(key=key, data=number, on_beat_change=lambda: None)
 
 
 def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> None:
-    """Show a film; `moved` hears the place on the time line where somebody left it."""
+    """Show a film; `moved` is called with the position on the timeline after scrubbing."""
 
-    def heard() -> None:
-        told = st.session_state[key].get("at")
-        if told and told["run"] == value["run"]:
-            moved(int(told["at"]))
+    def on_change() -> None:
+        sent = st.session_state[key].get("at")
+        if sent and sent["run"] == value["run"]:
+            moved(int(sent["at"]))
 
     words = repr((value["positions"], value["views"], value["at"], value["run"]))
     mark = f"{crc32(value['sprite'].encode()):x}-{crc32(words.encode()):x}"
-    _FILM(key=key, data={"value": dict(value), "mark": mark}, on_at_change=heard)
+    _FILM(key=key, data={"value": dict(value), "mark": mark}, on_at_change=on_change)
 
 
 def faders(value: Sequence[float], label: str, key: str, drawn: Callable[[tuple[float, ...]], None]) -> None:
-    """Show a row of faders; `drawn` hears what was drawn."""
+    """Show a row of faders; `drawn` is called with the new gains."""
 
-    def heard() -> None:
-        told = st.session_state[key].get("drawn")
-        if told and len(told) == len(value):
-            drawn(tuple(float(gain) for gain in told))
+    def on_change() -> None:
+        sent = st.session_state[key].get("drawn")
+        if sent and len(sent) == len(value):
+            drawn(tuple(float(gain) for gain in sent))
 
-    _FADERS(key=key, data={"value": list(value), "label": label, "mark": "once"}, on_drawn_change=heard)
+    _FADERS(key=key, data={"value": list(value), "label": label, "mark": "once"}, on_drawn_change=on_change)

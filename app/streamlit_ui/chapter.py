@@ -1,4 +1,4 @@
-"""One chapter on the page: the same layout for all, two of them with a body of their own."""
+"""Show one chapter; all share the same layout, and two have a body of their own."""
 
 import html
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from app.views.panels import PANELS, charts_of, film_of
 __all__ = ["equations", "page", "seen_of"]
 
 _BODIES: dict[str, Callable[[Bench, Chapter, Visit, Words], Seen]] = {"training": live.training, "own": live.own}
-_HERE = {"raters", "forward"}  # formulas: nothing to replay
+_FORMULAS = {"raters", "forward"}  # need no network, so there is nothing to replay
 
 
 def replayed(bench: Bench, chapter: Chapter, visit: Visit) -> bool:
-    """Tell whether a chapter can only be replayed: asked for, or no checkpoint for it is here."""
-    if chapter.key in _HERE:
+    """Return whether a chapter replays recordings: on request, or without a checkpoint for it."""
+    if chapter.key in _FORMULAS:
         return False
     if visit.recordings:
         return True
@@ -33,14 +33,14 @@ def replayed(bench: Bench, chapter: Chapter, visit: Visit) -> bool:
 
 
 def seen_of(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
-    """Compute what a chapter shows, as its controls stand."""
+    """Compute the content of a chapter for the current values of its controls."""
     values = visit.values[chapter.key] | {"at": visit.places.get(chapter.key)}
     with bench.turn:
         return chapter.see(bench, values, w)
 
 
 def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
-    """Show a chapter from its question to its link."""
+    """Show a chapter, from its question to its link."""
     number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
     c = f"course.{chapter.key}"
     above = (
@@ -71,7 +71,7 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
             widgets.tasks(rows, w("course.tasks"), w("course.done"))
     _below(chapter, visit, w, c)
     if new:
-        st.rerun()  # the list of chapters stands above what was just done
+        st.rerun()  # update the list of chapters, which was drawn earlier
 
 
 def _reset(chapter: Chapter, visit: Visit) -> None:
@@ -98,14 +98,14 @@ def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) 
 
 
 def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
-    """Replay recorded runs: no network is loaded, no arithmetic done."""
+    """Replay recorded runs, without loading a network."""
     why = "course.replay" if visit.recordings else "course.no_model"
     st.html(f"<p class=soft>{html.escape(w(why))}</p>{descriptions.in_browser(w)}")
     if chapter.key == "training":
         st.html(f"<p class=soft>{html.escape(w('course.training.recorded'))}</p>")
         seen = chapter.see(bench, {}, w)
         widgets.show(chapter, seen, visit, prefix="replay.")
-        _looked_at(chapter, visit, "training", 1)
+        _record_replay(chapter, visit, "training", 1)
         return Seen()
     panels = [p for p in PANELS if chapter.key == "own" or p.key == chapter.panel]
     found = {
@@ -125,38 +125,38 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         on_change=begin,
     )  # fmt: skip
     recording = found[chosen][1]
-    there = [p for p in panels if p.needs(recording)]
-    panel = there[0]
-    if len(there) > 1:
+    available = [p for p in panels if p.needs(recording)]
+    panel = available[0]
+    if len(available) > 1:
         key = st.segmented_control(
             w("course.panels"),
-            [p.key for p in there],
+            [p.key for p in available],
             format_func=lambda k: w(f"panel.{k}.title"),
-            default=there[0].key,
+            default=available[0].key,
             required=True,
             key="replay.panel",
         )
-        panel = next(p for p in there if p.key == key)
+        panel = next(p for p in available if p.key == key)
     run = f"replay-{chosen}"
     steps = next(p for p in PANELS if p.key == "steps")
     films = [film_of(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
     seen = Seen(tuple(f for f in films if f), tuple(charts_of(panel, recording, w)))
     widgets.show(chapter, seen, visit, prefix=f"replay.{chosen}.{panel.key}.")
-    _looked_at(chapter, visit, chosen, 2)
+    _record_replay(chapter, visit, chosen, 2)
     return Seen()
 
 
-def _looked_at(chapter: Chapter, visit: Visit, name: str, enough: int) -> None:
-    """Count the recordings that were scrubbed; enough of them complete a chapter that can only be replayed."""
+def _record_replay(chapter: Chapter, visit: Visit, name: str, enough: int) -> None:
+    """Record that a recording was scrubbed; `enough` different ones complete a replayed chapter."""
     if chapter.key in visit.places:
-        looked = set(visit.facts[chapter.key].get("replayed", ())) | {name}
-        visit.facts[chapter.key]["replayed"] = sorted(looked)
-        if len(looked) >= enough:
+        seen = set(visit.facts[chapter.key].get("replayed", ())) | {name}
+        visit.facts[chapter.key]["replayed"] = sorted(seen)
+        if len(seen) >= enough:
             visit.done[chapter.key] |= {task.key for task in chapter.tasks}
 
 
 def equations(chapter: Chapter, w: Words) -> None:
-    """Show a chapter's equations, each with its place in a paper."""
+    """Show the equations of a chapter with their sources."""
     for equation in chapter.equations:
         st.latex(equation.latex)
         st.html(f"<p class=place>{html.escape(w.known(equation.place, equation.place))}</p>")

@@ -1,4 +1,4 @@
-"""The two chapters that hold something of a visitor's own: a network in training, and a picture."""
+"""Show the two chapters with data of the visitor: a network in training, and an uploaded image."""
 
 import io
 import json
@@ -24,8 +24,8 @@ from app.views import descriptions
 
 __all__ = ["own", "training"]
 
-_TICK = 0.8  # seconds of training between two looks
-_PATIENCE = 3.0  # seconds to wait for the server's turn
+_TICK = 0.8  # seconds of training between two updates
+_PATIENCE = 3.0  # seconds to wait for the lock on computing
 _SUFFIXES = ["png", "jpg", "jpeg", "tif", "tiff", "dcm", "nii", "gz", "nrrd", "mha"]
 _LARGEST = 32  # MB
 
@@ -34,17 +34,17 @@ _LARGEST = 32  # MB
 
 
 def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
-    """Train in slices of a second while somebody looks; the network is this visitor's alone."""
+    """Train in slices of under a second while the page is open; each visitor has a network of their own."""
     from app.course.toy import Trainer, held_out, trained_on
 
     state: Any = st.session_state.setdefault("training", {"trainer": None, "running": False, "runs": 0})
-    stand = (visit.values[chapter.key]["toy_rate"], visit.values[chapter.key]["toy_pool"])
+    options = (visit.values[chapter.key]["toy_rate"], visit.values[chapter.key]["toy_pool"])
 
     def begin() -> None:
         pools = bench.keep(("pools",), lambda: (trained_on(), held_out()))
         with bench.turn:
-            trainer = Trainer(state["runs"], pools[0].first(stand[1]), pools[1], float(stand[0]))
-        state.update(trainer=trainer, running=False, runs=state["runs"] + 1, sampled=None, stand=stand)
+            trainer = Trainer(state["runs"], pools[0].first(options[1]), pools[1], float(options[0]))
+        state.update(trainer=trainer, running=False, runs=state["runs"] + 1, sampled=None, options=options)
 
     def toggle() -> None:
         trainer: Trainer = state["trainer"]
@@ -52,7 +52,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
             visit.facts[chapter.key]["paused"] = True
         state["running"] = not state["running"]
 
-    if state["trainer"] is None or state["stand"] != stand:  # what was begun with other controls is another training
+    if state["trainer"] is None or state["options"] != options:  # other options start a new training
         begin()
     trainer: Trainer = state["trainer"]
     buttons = st.columns([1, 1, 2])
@@ -106,11 +106,11 @@ def _sample(bench: Bench, state: dict[str, Any], trainer: Any, chapter: Chapter,
         bridge.film(state["sampled"].films[0], "film.sample", lambda at: None)
 
 
-# ------------------------------------------------------------------------------------------------------ your own picture
+# ------------------------------------------------------------------------------------------------------ your own image
 
 
 def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
-    """Run a visitor's picture; it lives in this session's memory and nowhere else."""
+    """Run the model on an uploaded image, which is kept in the memory of this session only."""
     state: dict[str, Any] = st.session_state.setdefault("own", {"turn": 0, "result": None})
     st.html(f"<p class=privacy><b>{w('course.notice_medical')}</b> {w('course.own.privacy')}</p>")
     file = st.file_uploader(
@@ -139,7 +139,7 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         st.html(warning)
     if go:
         task = bench.session.task(name)
-        image = _subject(file, task) if file is not None else phantom(case, task)
+        image = _read(file, task) if file is not None else phantom(case, task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
         state["result"] = _run(bench, name, image, values, w)
         visit.facts[chapter.key] = own_chapter.facts_of(state["result"]["recording"], file is not None)
@@ -149,8 +149,8 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     return _shown(state["result"], chapter, visit, w)
 
 
-def _subject(file: Any, task: str) -> InputImage:
-    """Read an upload by way of a file that is deleted at once."""
+def _read(file: Any, task: str) -> InputImage:
+    """Read an upload through a temporary file, which is deleted immediately."""
     suffix = next((f".{s}" for s in sorted(_SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(s)), "")
     if file.name.lower().endswith(".nii.gz"):
         suffix = ".nii.gz"

@@ -1,4 +1,4 @@
-"""The course's page: language, list of chapters, and whichever of them is open."""
+"""Build the course page: language, list of chapters, and the current chapter."""
 
 import html
 import os
@@ -25,7 +25,7 @@ def _bench() -> Bench:
 
 
 def main() -> None:
-    """Draw the page once; Streamlit calls it again after everything a visitor does."""
+    """Draw the page; Streamlit calls this function again after every interaction."""
     st.set_page_config(page_title="MedSegDiff course · 课程", page_icon="🩻", layout="wide")
     visit: Visit = st.session_state.setdefault("visit", None) or Visit.begin(st.query_params, st.context.locale)
     st.session_state["visit"] = visit
@@ -40,7 +40,7 @@ def main() -> None:
     _head(visit)
     if "nav" not in visit.hidden:
         _list(visit, w, forced)
-    chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)  # the list may have turned the page
+    chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)  # the list may have changed the chapter
     w = words(visit.language, "course")
     _address(visit)
     if chapter is None:
@@ -61,10 +61,10 @@ def _head(visit: Visit) -> None:
         required=True,
         key="language",
     )
-    visit.speak(chosen or visit.language)
+    visit.set_language(chosen or visit.language)
     w = words(visit.language, "course")
-    said = f"<b>{html.escape(w('course.title'))}</b><span>{html.escape(w('course.subtitle'))}</span>"
-    left.html(f"<div class=brand>{said}</div>")
+    brand = f"<b>{html.escape(w('course.title'))}</b><span>{html.escape(w('course.subtitle'))}</span>"
+    left.html(f"<div class=brand>{brand}</div>")
 
 
 def _list(visit: Visit, w: Words, forced: bool) -> None:
@@ -91,11 +91,11 @@ def _list(visit: Visit, w: Words, forced: bool) -> None:
 
 
 def _address(visit: Visit) -> None:
-    """Keep chapter and language in the address, and a lesson's own settings as long as its chapter is open."""
-    asked = dict(st.query_params)
-    keep = asked if asked.get("chapter", visit.chapter) == visit.chapter else {}
-    told = {**keep, **visit.asked(visit.hidden, controls=False)}
+    """Keep chapter and language in the URL, and the other parameters of a link while its chapter is open."""
+    current = dict(st.query_params)
+    keep = current if current.get("chapter", visit.chapter) == visit.chapter else {}
+    query = {**keep, **visit.query(visit.hidden, controls=False)}
     if not visit.recordings:
-        told.pop("mode", None)
-    if told != asked:
-        st.query_params.from_dict(told)
+        query.pop("mode", None)
+    if query != current:
+        st.query_params.from_dict(query)

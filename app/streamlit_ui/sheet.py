@@ -1,4 +1,4 @@
-"""Paper and podium: a chapter on one printed page, and the page for whoever teaches."""
+"""Build the printable page of a chapter, and the page for instructors."""
 
 import base64
 import html
@@ -21,13 +21,13 @@ from app.views import paint
 
 __all__ = ["printed", "teacher"]
 
-_LINES = 30  # of code on paper
-_HEADING = 5  # lines of paper that a piece's name and margins take
+_LINES = 30  # most lines of code on the printed page
+_HEADING = 5  # lines taken by the name and margins of a code block
 _TILES = 6
 
 
 def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
-    """One page of paper: question, picture as the controls stand, numbers, what to notice, equation, code, tasks."""
+    """Build one printable page: question, current film, numbers, notes, equations, code and tasks."""
     c = f"course.{chapter.key}"
     number = next(i for i, each in enumerate(CHAPTERS, 1) if each.key == chapter.key)
     above = f"{w('course.title')} · {w('course.chapter', number=number, total=len(CHAPTERS))}"
@@ -65,7 +65,7 @@ def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
 
 
 def _strip(film: Mapping[str, Any], place: int | None) -> str:
-    """Cut the tiles of one place out of a film."""
+    """Extract the tiles of one position from a film, as HTML."""
     sheet = Image.open(io.BytesIO(base64.b64decode(film["sprite"].partition(",")[2])))
     width, height = film["tile"]
     at = min(film["at"] if place is None else place, len(film["positions"]) - 1)
@@ -79,7 +79,7 @@ def _strip(film: Mapping[str, Any], place: int | None) -> str:
 
 
 def teacher(visit: Visit, w: Words) -> None:
-    """Timings, learning goals, questions and answers, links, and what a classroom needs."""
+    """Build the instructor page: schedule, learning goals, questions and answers, links, and notes for classrooms."""
     minutes = sum(c.minutes for c in CHAPTERS)
     st.html(
         f"<h1 class=question>{html.escape(w('teacher.title'))}</h1>"
@@ -98,8 +98,8 @@ def teacher(visit: Visit, w: Words) -> None:
     for i, c in enumerate(CHAPTERS, 1):
         with st.expander(f"{i}. {w(f'course.{c.key}.title')}", key=f"answers.{c.key}"):
             for n in (1, 2):
-                asked, answer = (html.escape(w(f"course.{c.key}.{letter}{n}")) for letter in "qa")
-                st.html(f"<p class=asked>{asked}</p><p>{answer}</p>")
+                question, answer = (html.escape(w(f"course.{c.key}.{letter}{n}")) for letter in "qa")
+                st.html(f"<p class=quiz>{question}</p><p>{answer}</p>")
             st.html(f"<p class=soft>{html.escape(', '.join(c.fidelity))} · docs/fidelity.md</p>")
     for key in ("links", "offline", "privacy"):
         st.html(

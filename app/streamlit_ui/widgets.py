@@ -1,4 +1,4 @@
-"""Rows of the chapters' tables as Streamlit widgets."""
+"""Show controls, films, numbers and tasks of a chapter as Streamlit widgets."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from app.views import descriptions
 
 __all__ = ["controls", "label_of", "numbers", "show", "tasks"]
 
-_IN_A_ROW = 24  # letters of all choices together, and two for each; more go into a list
+_IN_A_ROW = 24  # most characters of all options in a row of buttons; longer ones use a select box
 
 
 def label_of(field: str, w: Words) -> str:
-    """Name a control; the course's own words before the page's."""
+    """Return the label of a control, preferring the course's text to the page's."""
     return w.known(f"control.{field}.label", w.known(f"settings.{field}.label", field))
 
 
@@ -37,45 +37,47 @@ def _option(field: str, choice: str | int, w: Words) -> str:
 
 
 def controls(chapter: Chapter, visit: Visit, w: Words) -> None:
-    """Show the controls that are not hidden, and take over what they say."""
-    stand = dict(visit.values[chapter.key])
+    """Show the visible controls, and store their values in the visit."""
+    values = dict(visit.values[chapter.key])
     for control in chapter.controls:
         if control.field not in visit.hidden:
-            stand[control.field] = _control(control, chapter, visit, w)
-    visit.change(chapter, stand)
+            values[control.field] = _control(control, chapter, visit, w)
+    visit.change(chapter, values)
 
 
 def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words) -> Any:
     field, key = control.field, f"{chapter.key}.{control.field}"
     value = visit.values[chapter.key][field]
-    said: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
+    labels: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
     if isinstance(control, Faders):
         return _faders(control, chapter, visit, w)
     if key not in st.session_state and not isinstance(
         control, Flags
-    ):  # a widget that was out of sight has forgotten; the visit has not
+    ):  # Streamlit drops the state of hidden widgets; restore it
         st.session_state[key] = value
     match control:
         case Slide(low=low, high=high, step=step):
             whole = all(float(x).is_integer() for x in (low, high, step)) and isinstance(control.default, int)
             kind = int if whole else float
             st.session_state[key] = kind(st.session_state[key])
-            return st.slider(**said, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
+            return st.slider(**labels, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
         case Number(low=low, high=high):
-            return int(st.number_input(**said, min_value=low, max_value=high, step=1, key=key))
+            return int(st.number_input(**labels, min_value=low, max_value=high, step=1, key=key))
         case Flags(choices=choices):
-            st.caption(said["label"])
+            st.caption(labels["label"])
             return [c for c in choices if st.checkbox(_option(field, c, w), c in value, key=f"{key}.{c}")]
         case Choice(choices=choices) if _fits([_option(field, choice, w) for choice in choices]):
             return st.segmented_control(
-                **said, options=choices, format_func=lambda c: _option(field, c, w), key=key, required=True
+                **labels, options=choices, format_func=lambda c: _option(field, c, w), key=key, required=True
             )
         case Choice(choices=choices):
-            return st.selectbox(**said, options=choices, format_func=lambda c: _option(field, c, w), key=key)
+            return st.selectbox(**labels, options=choices, format_func=lambda c: _option(field, c, w), key=key)
 
 
 def _fits(names: Sequence[str]) -> bool:
-    wide = sum(2 if ord(letter) > 0x2E80 else 1 for name in names for letter in name)  # a Chinese letter takes two
+    wide = sum(
+        2 if ord(letter) > 0x2E80 else 1 for name in names for letter in name
+    )  # a Chinese character is twice as wide
     return wide + 2 * len(names) <= _IN_A_ROW
 
 
@@ -92,14 +94,14 @@ def _faders(control: Faders, chapter: Chapter, visit: Visit, w: Words) -> tuple[
 
 
 def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> None:
-    """Show what a chapter shows: films, numbers, charts."""
+    """Show the films, numbers and charts of a chapter."""
 
     def moved(at: int) -> None:
         visit.places[chapter.key] = at
 
     for i, film in enumerate(seen.films):
-        asked = visit.places.get(chapter.key)
-        at = min(asked, len(film["positions"]) - 1) if asked is not None and not i else film["at"]
+        place = visit.places.get(chapter.key)
+        at = min(place, len(film["positions"]) - 1) if place is not None and not i else film["at"]
         bridge.film({**film, "at": at}, f"{prefix}film.{chapter.key}.{i}", moved)
         if not i:
             numbers(seen)
@@ -116,22 +118,22 @@ def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> Non
 
 
 def numbers(seen: Seen) -> None:
-    """Show facts in numbers, or as a sentence where there is no number to it."""
-    told = [fact for fact in seen.numbers if fact.label]
+    """Show facts as labelled numbers, and facts without a label as text."""
+    labelled = [fact for fact in seen.numbers if fact.label]
     for fact in seen.numbers:
         if not fact.label:
             st.html(f"<p class=soft>{fact.value}</p>")
-    if told:
+    if labelled:
         cells = (
             f"<div><dt>{html.escape(f.label)}</dt><dd>{html.escape(f.value)}</dd>"
             f"<dd class=detail>{html.escape(f.detail)}</dd></div>"
-            for f in told
+            for f in labelled
         )
         st.html(f"<dl class=facts>{''.join(cells)}</dl>")
 
 
 def tasks(rows: Sequence[tuple[str, bool]], heading: str, finished: str) -> None:
-    """Show what there is to do, ticked where it is done."""
+    """Show the list of tasks, with a tick for those that are done."""
     items = "".join(
         f'<li class="{"done" if done else "open"}"><span aria-hidden=true>{"✓" if done else ""}</span>'
         f"{html.escape(text)}</li>"
@@ -142,7 +144,7 @@ def tasks(rows: Sequence[tuple[str, bool]], heading: str, finished: str) -> None
 
 
 def rows_of(notes: Sequence[Mapping[str, Any]], w: Words) -> list[dict[str, str]]:
-    """Word a notebook's rows."""
+    """Format the rows of the notebook."""
     return [{w.known(f"log.{k}", label_of(k, w)): _cell(k, v, w) for k, v in row.items()} for row in notes]
 
 

@@ -1,4 +1,4 @@
-"""A page with an untrained checkpoint small enough to run in a moment, and recordings made of it."""
+"""Fixtures: a server with a tiny untrained checkpoint and a recording of it, and a browser."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory, v2_config):
-    """The folder of an untrained V2 with every named part: 32 x 32 pixels."""
+    """The folder of an untrained V2 with every component: 32 x 32 pixels."""
     from medsegdiff.checkpoint import save
     from medsegdiff.config import DiffusionConfig, Domain
     from medsegdiff.nn.build import build
@@ -41,7 +41,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def session(checkpoint):
-    """A server's session that offers the tiny checkpoint and nothing else."""
+    """A session with the tiny checkpoint only."""
     from app.core.session import Session
 
     return Session({"tiny": str(checkpoint)}, "cpu")
@@ -73,7 +73,7 @@ def address(session, recorded, monkeypatch_module):
 
 @pytest.fixture
 def lesion(tmp_path):
-    """A picture that is not square, as a file."""
+    """An image file that is not square."""
     path = tmp_path / "picture.png"
     from app.inputs.images import phantom
 
@@ -83,7 +83,7 @@ def lesion(tmp_path):
 
 @pytest.fixture
 def ended(monkeypatch) -> list[int]:
-    """How many events each run yielded before it ended, however it did."""
+    """Numbers of events that runs yielded before they ended."""
     from app.core.session import Session
 
     counts, run = [], Session.run
@@ -102,8 +102,8 @@ def ended(monkeypatch) -> list[int]:
 
 
 @pytest.fixture
-def unhurried(monkeypatch):
-    """Lets every step of a run take a while, or a tiny network is done before a busy browser has looked."""
+def slow_steps(monkeypatch):
+    """Slow down every step of a run, so that the browser can observe a run in progress."""
     import time
 
     from app.core.session import Session
@@ -134,7 +134,7 @@ def browser(chromium):
 
 @pytest.fixture
 def visit(browser):
-    """Open a window; whatever its page asks of other hosts, or cannot do, fails the test."""
+    """Open a page; requests to other hosts and JavaScript errors fail the test."""
     windows = []
 
     def visit(address, **look):
@@ -158,7 +158,7 @@ def visit(browser):
 
 @pytest.fixture
 def page(visit, address):
-    """The page in English, every room there."""
+    """The page in English, fully loaded."""
     page = visit(address)
     page.goto(address)
     page.wait_for_selector("body[data-ready]")

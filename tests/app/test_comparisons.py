@@ -1,4 +1,4 @@
-"""Changes, comparisons and ladders without a page, and what is read off an ensemble."""
+"""Changes, comparisons, step sweeps, links, and the analysis of ensembles."""
 
 import math
 
@@ -38,13 +38,13 @@ def changed(session, finished, key, *values):
     return pair
 
 
-def test_a_change_of_a_part_that_the_network_does_not_have_changes_nothing(session, finished):
+def test_a_change_of_a_missing_component_has_no_effect(session, finished):
     pair = changed(session, finished, "low_pass", 0.1)  # the network is a V2
     assert pair.changed == pair.largest == 0
     assert pair.dice in ((1.0,), (pytest.approx(float("nan"), nan_ok=True),))
 
 
-def test_a_change_is_kept_in_the_settings_and_everything_else_is_the_same_run(session, finished):
+def test_a_change_is_recorded_in_the_settings_and_keeps_the_noise(session, finished):
     pair = changed(session, finished, "sigma", 3.0)
     before, after = (dict(r.facts["settings"]) for r in (pair.before, pair.after))
     assert after.pop("switches")["sigma"] == 3.0
@@ -55,7 +55,7 @@ def test_a_change_is_kept_in_the_settings_and_everything_else_is_the_same_run(se
     assert again.switches.sigma == 3.0
 
 
-def test_every_change_is_said_in_fields_of_the_record():
+def test_every_change_maps_to_interventions():
     from medsegdiff.records import Interventions
 
     for row in CHANGES:
@@ -67,7 +67,7 @@ def test_every_change_is_said_in_fields_of_the_record():
         comparisons.change("sigma", [99])
 
 
-def test_a_band_passes_what_lies_in_it():
+def test_a_band_passes_its_frequencies_only():
     gains = np.array(comparisons.band(0.2, 0.4))
     radius = np.linspace(0, np.sqrt(0.5), len(gains))
     assert gains[(radius >= 0.2) & (radius <= 0.4)].min() == 1
@@ -75,7 +75,7 @@ def test_a_band_passes_what_lies_in_it():
     assert gains[(radius < 0.2 - edge) | (radius > 0.4 + edge)].max() == 0
 
 
-def test_setups_share_picture_and_seed_and_the_anchor_is_the_plain_network(session):
+def test_setups_share_image_and_seed(session):
     setups = [Setup("tiny", "ddim", 2), Setup("tiny", "ddim", 2), Setup("tiny", ANCHOR, 1)]
     sides = [e for e in comparisons.compare(session, phantom(3), settings(members=2), setups) if isinstance(e, Side)]
     np.testing.assert_array_equal(sides[0].labels, sides[1].labels)
@@ -91,14 +91,14 @@ def test_a_sweep_compares_with_its_first_run(session):
     assert [e.done for e in events if isinstance(e, Progress)] == [1, 2, 3, 4, 5]
 
 
-def test_a_run_foretells_the_next_in_proportion(session, finished):
+def test_the_estimated_time_is_proportional_to_the_work(session, finished):
     assert isinstance(finished, RunOutput)
     one, two = (session.estimate("tiny", settings(steps=n)) for n in (5, 10))
     assert two == pytest.approx(2 * one)
     assert session.estimate("never run", settings()) is None
 
 
-def test_the_whole_ensemble_agrees_with_itself_and_small_ones_lie_between(finished):
+def test_subset_scores_reach_one_for_the_full_ensemble(finished):
     rows = ensemble.subset_scores(finished.recording)
     assert [row.members for row in rows] == [1, 2, 3]
     assert all(row.low <= row.dice + 1e-12 and row.dice <= row.high + 1e-12 for row in rows)
@@ -107,12 +107,12 @@ def test_the_whole_ensemble_agrees_with_itself_and_small_ones_lie_between(finish
     assert min(area.shares) <= area.low <= area.mean <= area.high <= max(area.shares)
 
 
-def test_the_rule_that_ran_is_among_the_fusions(finished):
+def test_the_rule_of_the_run_is_among_the_fusions(finished):
     fused = ensemble.fusions(finished.recording)[finished.result.settings.fuse]
     np.testing.assert_array_equal(fused, finished.recording.outcome.labels)
 
 
-def test_a_link_brings_back_what_it_was_made_of_and_forgets_what_it_may_not_say():
+def test_a_link_round_trips_and_drops_invalid_values():
     values = [control.default for control in CONTROLS]
     values[0], values[3] = 7, "ddpm"
     query = links.write(values, language="zh", checkpoint="tiny", example=11, tab="inside", hide=["upload"])
@@ -148,7 +148,7 @@ def findings(pixels, **known):
     return {f.key for f in out_of_distribution.check(CARD, InputImage(Picture(pixels, **known)))}
 
 
-def test_a_picture_like_those_of_training_raises_no_doubt_and_others_do():
+def test_only_images_unlike_the_training_data_raise_findings():
     like = np.random.default_rng(0).normal((178, 147, 135), (38, 38, 44), (256, 256, 3)).clip(0, 255).astype(np.uint8)
     assert findings(like) == set()
     assert findings(like, modality="CT") == {"modality"}
@@ -158,7 +158,7 @@ def test_a_picture_like_those_of_training_raises_no_doubt_and_others_do():
     assert "flat" in findings(np.full((256, 256, 3), (178, 147, 135), np.uint8))
 
 
-def test_a_cell_names_few_classes_and_sums_up_many():
+def test_a_table_cell_lists_few_classes_and_summarises_many():
     w, names = words("en"), ["liver", "spleen", "aorta", "stomach", "pancreas"]
     assert brief(names[:2], (0.9, math.nan), w) == "liver 0.900, spleen –"
     assert brief(names, (0.9, math.nan, 0.5, 1.0, 0.8), w) == "mean 0.800; lowest 0.500 (aorta)"

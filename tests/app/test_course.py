@@ -1,4 +1,4 @@
-"""The course: each chapter as a student walks it, on a tiny checkpoint; what its formulas claim; its links and its words."""
+"""The course: the tasks of each chapter on tiny checkpoints, the claims of its formulas, links and translations."""
 
 import string
 from itertools import islice
@@ -14,7 +14,7 @@ from app.core.settings import Choice, Slide
 from app.course import chapter
 from app.course.bench import Bench
 from app.course.chapters import CHAPTERS
-from app.course.chapters.reverse import told_a_wrong_t
+from app.course.chapters.reverse import sample_with_wrong_t
 from app.course.oracles import TwoRaters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
@@ -34,7 +34,7 @@ ROWS = {row.key: row for row in CHAPTERS}
 
 @pytest.fixture(scope="module")
 def server(checkpoint, v1_config, tmp_path_factory):
-    """A server's bench with an untrained V1 and V2 of 32 x 32 pixels, shared by all visits of this module."""
+    """A bench with an untrained V1 and V2 of 32 x 32 pixels, shared by the tests of this module."""
     from app.core.session import Session
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-v1"
@@ -49,7 +49,7 @@ def server(checkpoint, v1_config, tmp_path_factory):
 
 @pytest.fixture
 def visit(server, monkeypatch):
-    """Open the course with these parameters of a link, and look."""
+    """Open the course with these query parameters."""
     monkeypatch.setattr("app.streamlit_ui.page._bench", lambda: server)
 
     def opened(**asked: str) -> AppTest:
@@ -67,26 +67,26 @@ def looked(at: AppTest) -> AppTest:
     return at
 
 
-def told(at: AppTest) -> Visit:
+def state(at: AppTest) -> Visit:
     return at.session_state["visit"]
 
 
 def scrub(at: AppTest, place: int) -> AppTest:
-    """Do as a film does once somebody has left it somewhere."""
-    told(at).places[told(at).chapter] = place
+    """Simulate the message that a film sends after scrubbing."""
+    state(at).places[state(at).chapter] = place
     return looked(at)
 
 
 def ticks(at: AppTest) -> set[str]:
-    return told(at).done[told(at).chapter]
+    return state(at).done[state(at).chapter]
 
 
-# ------------------------------------------------------------------------------------------- each chapter, as a student
+# ----------------------------------------------------------------------------------------- tasks of each chapter
 
 
 def choose(at: AppTest, field: str, value: object) -> AppTest:
-    """Move a control, whatever widget it became."""
-    key = f"{told(at).chapter}.{field}"
+    """Set a control, whatever its widget."""
+    key = f"{state(at).chapter}.{field}"
     for kind in ("segmented_control", "selectbox", "slider", "number_input"):
         for widget in getattr(at, kind):
             if widget.key == key:
@@ -95,13 +95,13 @@ def choose(at: AppTest, field: str, value: object) -> AppTest:
     raise AssertionError(f"no control {key}")
 
 
-def test_raters_members_take_sides_and_the_minority_survives(visit):
+def test_raters_members_split_and_the_minority_survives(visit):
     at = scrub(visit(chapter="raters"), 8)
     assert ticks(at) == {"both"}
     choose(at, "raters_members", 20)
     choose(at, "share", 0.25)
     choose(at, "share", 1.0)
-    assert told(at).finished(ROWS["raters"])
+    assert state(at).finished(ROWS["raters"])
 
 
 def test_forward_a_smaller_scale_hides_the_mask_sooner(visit):
@@ -109,59 +109,59 @@ def test_forward_a_smaller_scale_hides_the_mask_sooner(visit):
     assert ticks(at) == {"sink"}
     choose(at, "scale", 0.2)
     choose(at, "kind", "cosine")
-    assert told(at).finished(ROWS["forward"])
+    assert state(at).finished(ROWS["forward"])
 
 
-def test_reverse_samplers_steps_and_the_fault(visit):
+def test_reverse_samplers_steps_and_wrong_timesteps(visit):
     at = choose(visit(chapter="reverse"), "reverse_steps", 1)
     choose(at, "sampler", "ddpm")
     choose(at, "times", "wrong")
     scrub(at, 3)
-    assert told(at).finished(ROWS["reverse"])
-    assert told(at).notebook["reverse"][0]["times"] == "wrong"
+    assert state(at).finished(ROWS["reverse"])
+    assert state(at).notebook["reverse"][0]["times"] == "wrong"
 
 
 def test_a_wrong_t_ruins_a_mask_of_the_shipped_v1():
     drawn, segmenter = draw("skin-lesion", seed=11), Segmenter.from_pretrained("skin-lesion-v1")
     picture = Picture(drawn.image)
     image, _ = to_network(picture, segmenter.checkpoint.model_config.image_size, 3)
-    *_, last = told_a_wrong_t(segmenter, segmenter.model.encode(image), 50, seed=0)
+    *_, last = sample_with_wrong_t(segmenter, segmenter.model.encode(image), 50, seed=0)
     reference = drawn.labels
     (right,) = dice(segmenter(picture, RunSettings(members=1, steps=10)).labels, reference, 1)
     (wrong,) = dice((last.x_0[0, 0] > 0).int().numpy(), reference, 1)
-    assert wrong < 0.5 < 0.9 < right  # 0.26 and 0.96: there is a lesson only while the weights show it
+    assert wrong < 0.5 < 0.9 < right  # 0.26 and 0.96 with the shipped weights
 
 
 def test_conditioning_off_on_two_pictures(visit):
     at = scrub(visit(chapter="conditioning"), 0)
     choose(at, "dynamic", "off")
     choose(at, "case", 7)
-    assert told(at).finished(ROWS["conditioning"])
+    assert state(at).finished(ROWS["conditioning"])
 
 
-def test_parser_another_filter_a_drawn_one_and_another_size(visit):
+def test_parser_other_filters_and_another_size(visit):
     at = choose(visit(chapter="parser"), "filter", "closed")
-    told(at).values["parser"]["gains"] = (1.0, *(0.0,) * 8)  # as the equaliser does
+    state(at).values["parser"]["gains"] = (1.0, *(0.0,) * 8)  # as the equaliser does
     choose(at, "filter", "own")
     choose(at, "parser_size", 128)
-    assert told(at).finished(ROWS["parser"])
+    assert state(at).finished(ROWS["parser"])
 
 
 def test_anchor_before_the_first_step_wider_and_off(visit):
     at = scrub(visit(chapter="anchor"), 0)
     choose(at, "sigma", 2.5)
     choose(at, "gate", "off")
-    assert told(at).finished(ROWS["anchor"])
+    assert state(at).finished(ROWS["anchor"])
 
 
 def test_transformer_both_ends_of_t_and_without(visit):
     at = choose(visit(chapter="transformer"), "t", 999)
     choose(at, "t", 0)
     choose(at, "part", "no_ss")
-    assert told(at).finished(ROWS["transformer"])
+    assert state(at).finished(ROWS["transformer"])
 
 
-def test_ensembles_five_rounds_a_bad_rater_and_few_enough(visit):
+def test_ensembles_rounds_a_poor_rater_and_few_members(visit):
     at = scrub(visit(chapter="ensembles"), 5)
     choose(at, "stranger", "on")
     scrub(at, 2)
@@ -173,7 +173,7 @@ def test_ensembles_five_rounds_a_bad_rater_and_few_enough(visit):
     assert {"five", "stranger"} <= ticks(at)
 
 
-def test_training_runs_pauses_goes_on_and_is_sampled(visit):
+def test_training_can_be_paused_resumed_and_sampled(visit):
     at = visit(chapter="training")
     state = at.session_state["training"]
     assert not state["running"]
@@ -183,7 +183,7 @@ def test_training_runs_pauses_goes_on_and_is_sampled(visit):
     at.button(key="toggle").click()
     looked(at)
     held = len(state["trainer"].history.noise)
-    assert len(looked(at).session_state["training"]["trainer"].history.noise) == held  # paused is paused
+    assert len(looked(at).session_state["training"]["trainer"].history.noise) == held  # no iterations while paused
     at.button(key="sample").click()
     looked(at)
     assert ticks(at) == {"pause", "sample"}
@@ -192,7 +192,7 @@ def test_training_runs_pauses_goes_on_and_is_sampled(visit):
     assert len(state["trainer"].history.noise) > held
 
 
-def test_a_picture_of_ones_own_is_run_and_forgotten(visit):
+def test_an_upload_is_run_and_removed(visit):
     from io import BytesIO
 
     from PIL import Image
@@ -207,14 +207,14 @@ def test_a_picture_of_ones_own_is_run_and_forgotten(visit):
     at.checkbox(key="own.switches.nbp").uncheck()
     at.button(key="own.run").click()
     looked(at)
-    assert told(at).finished(ROWS["own"])
+    assert state(at).finished(ROWS["own"])
     assert at.session_state["own"]["result"]["recording"].outcome.labels.shape == (48, 64)
     at.button(key="own.forget").click()
     looked(at)
     assert at.session_state["own"]["result"] is None
 
 
-def test_no_picture_of_a_visitor_is_among_what_all_visitors_share(visit, server):
+def test_uploads_are_not_in_the_shared_cache(visit, server):
     at = visit(chapter="own")
     at.button(key="own.run").click()
     looked(at)
@@ -228,7 +228,7 @@ def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
     at.button(key="own.run").click()
     looked(at)
     (reference,) = at.session_state["own"]["result"]["recording"].opening.reference
-    assert reference.max() == 2  # a drawn lesion has one class
+    assert reference.max() == 2  # phantoms of lesions have one class
 
 
 # --------------------------------------------------------------------------------------------- languages, links, modes
@@ -242,15 +242,15 @@ def test_the_instructors_page_lists_all_chapters(visit, language):
     ]
 
 
-def test_every_language_says_everything_with_the_same_placeholders():
-    spoken = {language: words(language, "course").sentences for language in LANGUAGES}
-    assert len({frozenset(sentences) for sentences in spoken.values()}) == 1
-    for key in spoken["en"]:
-        named = {frozenset(n for _, n, _, _ in string.Formatter().parse(s[key]) if n) for s in spoken.values()}
+def test_every_language_has_the_same_keys_and_placeholders():
+    texts = {language: words(language, "course").sentences for language in LANGUAGES}
+    assert len({frozenset(sentences) for sentences in texts.values()}) == 1
+    for key in texts["en"]:
+        named = {frozenset(n for _, n, _, _ in string.Formatter().parse(s[key]) if n) for s in texts.values()}
         assert len(named) == 1, key
 
 
-def test_every_chapter_has_all_its_words_lines_and_rows():
+def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
     w = words("en", "course").sentences
     fidelity = (catalogue.ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
     for each in CHAPTERS:
@@ -265,18 +265,23 @@ def test_every_chapter_has_all_its_words_lines_and_rows():
             assert f"control.{control.field}.label" in w or f"settings.{control.field}.label" in w
 
 
-def test_a_link_brings_the_lesson_back_with_what_it_hides(visit):
+def test_a_link_restores_a_chapter_and_hides_controls(visit):
     at = visit(chapter="forward", lang="zh", scale="0.3", kind="cosine", at="4", hide="seed,kind")
-    assert told(at).language == "zh"
-    assert told(at).values["forward"] | {"case": 3, "seed": 0} == {"case": 3, "seed": 0, "scale": 0.3, "kind": "cosine"}
-    assert told(at).places["forward"] == 4
+    assert state(at).language == "zh"
+    assert state(at).values["forward"] | {"case": 3, "seed": 0} == {
+        "case": 3,
+        "seed": 0,
+        "scale": 0.3,
+        "kind": "cosine",
+    }
+    assert state(at).places["forward"] == 4
     assert {w.key for w in at.segmented_control} & {"forward.kind"} == set()
     assert not any(w.key == "forward.seed" for w in at.number_input)
-    again = Visit.begin(told(at).asked(told(at).hidden), None)
-    assert (again.values, again.places, again.hidden) == (told(at).values, told(at).places, told(at).hidden)
+    again = Visit.begin(state(at).query(state(at).hidden), None)
+    assert (again.values, again.places, again.hidden) == (state(at).values, state(at).places, state(at).hidden)
 
 
-def test_a_link_cannot_ask_for_what_a_control_does_not_allow():
+def test_values_in_a_link_are_clipped():
     asked = {"chapter": "parser", "filter": "rm -rf", "gains": "nan,9,-1", "seed": "1e99", "parser_size": "4096"}
     assert Visit.begin(asked, None).values["parser"] == chapter.defaults(ROWS["parser"])
     asked = {"chapter": "raters", "raters_members": "5000", "share": "-3", "case": "999", "at": "99999999"}
@@ -286,7 +291,7 @@ def test_a_link_cannot_ask_for_what_a_control_does_not_allow():
     assert Visit.begin({"chapter": "../x", "lang": "xx"}, None).chapter == CHAPTERS[0].key
 
 
-def test_every_control_reads_back_what_a_link_says_of_it():
+def test_every_control_round_trips_through_a_link():
     for each in CHAPTERS:
         for control in each.controls:
             match control:
@@ -299,21 +304,21 @@ def test_every_control_reads_back_what_a_link_says_of_it():
 
 
 @pytest.mark.parametrize("key", [c.key for c in CHAPTERS])
-def test_with_recordings_only_nothing_is_loaded_and_every_chapter_shows_something(visit, server, key, monkeypatch):
+def test_every_chapter_replays_without_loading_a_model(visit, server, key, monkeypatch):
     monkeypatch.setattr(server.session, "_load", lambda folder: pytest.fail("a network was loaded"))
     at = visit(chapter=key, mode="recordings", lang="zh")
     assert at.main.get("bidi_component")
     assert not any(b.key in ("toggle", "own.run") for b in at.button)
 
 
-def test_two_recordings_looked_at_complete_a_replayed_chapter(visit):
+def test_scrubbing_two_recordings_completes_a_replayed_chapter(visit):
     at = scrub(visit(chapter="anchor", mode="recordings"), 1)
     choice = at.selectbox(key="replay.anchor")
     assert len(choice.options) >= 2
     choice.select_index(1)
     looked(at)
     scrub(at, 1)
-    assert told(at).finished(ROWS["anchor"])
+    assert state(at).finished(ROWS["anchor"])
 
 
 def test_a_printed_page_has_the_chapter_and_no_controls(visit):
@@ -323,10 +328,10 @@ def test_a_printed_page_has_the_chapter_and_no_controls(visit):
     assert at.code
 
 
-# -------------------------------------------------------------------------------------------------- what formulas claim
+# ------------------------------------------------------------------------------------------------------- formulas
 
 
-def test_the_two_raters_oracle_begins_with_the_share_and_is_sure_of_a_mask_it_is_shown():
+def test_the_two_raters_posterior_starts_at_the_prior_and_ends_at_one():
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
     masks = torch.full((2, 1, 16, 16), -0.2)
     masks[0, :, 4:8, 4:8], masks[1, :, 4:12, 4:12] = 0.2, 0.2
@@ -340,7 +345,7 @@ def test_the_two_raters_oracle_begins_with_the_share_and_is_sure_of_a_mask_it_is
     )
 
 
-def test_staple_by_hand_ends_where_the_reference_ends():
+def test_staple_converges_to_simpleitk():
     rng = np.random.default_rng(0)
     reference = np.zeros((24, 24), np.uint8)
     reference[6:18, 6:18] = 1
@@ -356,14 +361,14 @@ def test_staple_by_hand_ends_where_the_reference_ends():
     np.testing.assert_allclose(last.specificity, expected.GetSpecificity(), atol=1e-3)
 
 
-def test_parsevals_two_sums_are_one_number():
+def test_parsevals_theorem_holds():
     from app.course.chapters.parser import energies
 
     in_space, in_frequency = energies(torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(0)))
     assert in_space == pytest.approx(in_frequency, rel=1e-5)
 
 
-def test_the_recorded_training_learnt():
+def test_the_recorded_training_converged():
     from app.course.chapters.training import RECORDED
     from app.course.toy import History
 

@@ -1,4 +1,4 @@
-"""The course as a browser sees it: all chapters in both languages without a fault, the film's place, paper."""
+"""The course in a browser: all chapters in both languages, scrubbing, narrow screens and printing."""
 
 import os
 import re
@@ -23,7 +23,7 @@ KEYS = [*(c.key for c in CHAPTERS), TEACHER]
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A server of the course, started as `make course` does."""
+    """The address of a course server, started as by `make course`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -48,24 +48,26 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def page(visit, address):
-    """A page that may ask nobody but the server, and must neither fault nor say an error."""
+    """A page that makes requests to its server only, without errors."""
     page = visit(address, viewport={"width": 1440, "height": 900})
     page.set_default_timeout(180_000)
-    page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
     return page
 
 
 def sound(page):
-    """The chapter is there to its last line, and nothing on it is an error."""
+    """Check that the chapter is rendered completely and without errors."""
     page.wait_for_selector(".foot")
     page.wait_for_selector(".stSpinner", state="detached")
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.locator("[data-testid=stAlert]").count() == 0
-    assert page.locator("[data-testid=stMain]").evaluate("e => e.scrollWidth <= e.clientWidth")  # nothing sideways
+    assert page.locator("[data-testid=stMain]").evaluate(
+        "e => e.scrollWidth <= e.clientWidth"
+    )  # no horizontal scrolling
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_walk_through_all_chapters_without_a_fault(page, address, language):
+def test_all_chapters_render_without_errors(page, address, language):
     w = words(language, "course")
     page.goto(f"{address}/?lang={language}")
     for i, key in enumerate(KEYS):
@@ -81,13 +83,13 @@ def test_a_walk_through_all_chapters_without_a_fault(page, address, language):
 
 
 @pytest.mark.parametrize("key", ["raters", "parser", TEACHER])
-def test_a_phone_needs_no_sideways_scrolling(page, address, key):
+def test_no_horizontal_scrolling_on_a_phone(page, address, key):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{address}/?chapter={key}&lang=zh")
     sound(page)
 
 
-def test_scrubbing_ticks_a_task_and_moves_the_numbers(page, address):
+def test_scrubbing_completes_a_task_and_updates_the_numbers(page, address):
     page.goto(f"{address}/?chapter=forward&lang=en")
     line = page.locator(".film input[type=range]").first
     line.focus()

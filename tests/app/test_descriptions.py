@@ -1,4 +1,4 @@
-"""Facts in words: what the page says of a checkpoint and of a picture."""
+"""Descriptions of checkpoints and images."""
 
 import json
 from dataclasses import replace
@@ -13,28 +13,28 @@ from app.views import descriptions
 from medsegdiff.image_ref import Picture
 
 
-def test_a_shipped_checkpoint_is_introduced_with_what_was_measured_of_it_and_other_weights_are_not():
-    told = catalogue.ROOT / "results" / "skin-lesion-v2" / "5x10.json"
-    if not told.is_file():
+def test_only_the_measured_weights_are_described_with_their_dice():
+    path = catalogue.ROOT / "results" / "skin-lesion-v2" / "5x10.json"
+    if not path.is_file():
         pytest.skip("no results are here")
-    known, results = catalogue.card(catalogue.shipped()["skin-lesion-v2"]), json.loads(told.read_text())
-    said = descriptions.brief(known, words("en"))
-    assert f"Dice {results['mean_dice']:.3f} on {len(results['cases'])} validation cases" in said
-    assert said.startswith("<p>dermoscopy, RGB · Lesion · ")
+    known, results = catalogue.card(catalogue.shipped()["skin-lesion-v2"]), json.loads(path.read_text())
+    text = descriptions.brief(known, words("en"))
+    assert f"Dice {results['mean_dice']:.3f} on {len(results['cases'])} validation cases" in text
+    assert text.startswith("<p>dermoscopy, RGB · Lesion · ")
     assert "许可：CC0；权重可自由使用" in descriptions.brief(known, words("zh"))
     tumours = catalogue.card(catalogue.shipped()["brain-flair-v2"])
     assert "on 101 validation cases" in descriptions.brief(tumours, words("en"))  # 41 more have no tumour, and no Dice
     assert "Dice" not in descriptions.brief(replace(known, sha256="0" * 64), words("en"))
 
 
-def test_reasons_against_a_picture_are_one_sentence_in_each_language():
+def test_findings_are_joined_to_one_sentence():
     card = catalogue.Card("v2", "x", "dermoscopy, RGB", ("a",), "", "", "", 0, 64, {}, (0.0,) * 3, (0.5,) * 3)
     grey = InputImage(Picture(np.full((64, 64, 3), 128, np.uint8)))
     assert "the training images were in colour; it is nearly uniform." in descriptions.domain(card, grey, words("en"))
     assert descriptions.domain(card, grey, words("zh")).count("；") == 1
 
 
-def test_a_refusal_is_headed_in_the_visitors_language():
+def test_errors_have_a_title_in_the_visitors_language():
     from app.gradio_ui.page_state import refusal
 
     assert refusal("...", words("zh")).title == "出错了"

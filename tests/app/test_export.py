@@ -1,4 +1,4 @@
-"""What a visitor takes home: the very numbers, in files that other programs read, and nothing that names anybody."""
+"""Exported files: exact values, readable by other programs, without identifying attributes."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -29,31 +29,31 @@ def finished(session):
 
 
 @pytest.mark.parametrize("name", sorted(Session().sources))
-def test_every_shipped_checkpoint_gives_its_files_for_a_drawn_picture(name, tmp_path):
+def test_every_shipped_checkpoint_exports_its_files_for_a_phantom(name, tmp_path):
     shipped = Session(device="cpu")
     image = phantom(3, shipped.task(name))
     *_, end = shipped.run(name, image, settings(steps=1, members=2))
     report = json.loads(write(tmp_path, end, None, words("en"))["report"].read_text(encoding="utf-8"))
     (dice,) = report["run"]["dice"]
     there = [label in image.reference[0] for label in range(1, len(dice) + 1)]
-    assert [value is not None for value in dice] == there  # of thirteen organs no slice has all
+    assert [value is not None for value in dice] == there  # no slice contains all thirteen organs
 
 
-def test_a_film_has_a_frame_for_every_position_and_rests_at_its_end(finished, tmp_path):
+def test_the_animation_has_all_positions_and_pauses_at_the_end(finished, tmp_path):
     paths = write(tmp_path, finished, None, words("en"))
     assert set(paths) == set(FILES) - {"nifti", "seg"}
     with Image.open(paths["film"]) as film:
         assert film.width == 3 * film.height
         assert "comment" not in film.info
         times = [film.info["duration"] for _ in ImageSequence.Iterator(film)]
-    # The anchor, three steps, the result; frames that look alike are one that lasts longer.
+    # The anchor, three steps and the result; identical frames are merged to a longer one.
     assert sum(times) == 4 * 120 + 2000
     assert times[-1] >= 2000
     assert paths["film"].stat().st_size < 1_000_000
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_figure_is_one_file_that_refers_to_nothing_outside(finished, tmp_path, language):
+def test_the_svg_figure_is_self_contained(finished, tmp_path, language):
     paths = write(tmp_path, finished, None, words(language))
     root = ET.fromstring(paths["drawing"].read_text(encoding="utf-8"))
     assert sum(node.tag.endswith("image") for node in root.iter()) == 4
@@ -65,7 +65,7 @@ def test_a_figure_is_one_file_that_refers_to_nothing_outside(finished, tmp_path,
         assert not figure.info
 
 
-def test_the_report_replays_to_the_digest_of_the_mask_in_the_file(session, finished, tmp_path):
+def test_the_settings_in_the_report_reproduce_the_mask(session, finished, tmp_path):
     paths = write(tmp_path, finished, None, words("en"))
     report = Report.read(paths["report"])
     image = phantom(3)
@@ -85,7 +85,7 @@ def nifti(path: Path) -> Path:
     return path
 
 
-def test_the_mask_of_a_slice_and_of_a_volume_lie_on_the_voxels_of_the_file(session, tmp_path):
+def test_masks_have_the_voxel_grid_of_the_input(session, tmp_path):
     volume_cache, path = VolumeCache(), nifti(tmp_path / "a.nii.gz")
     before = sitk.ReadImage(str(path))
     image = take(str(path), volume_cache, "hippocampus")
@@ -109,12 +109,12 @@ def test_the_mask_of_a_slice_and_of_a_volume_lie_on_the_voxels_of_the_file(sessi
     assert json.loads(every["report"].read_text())["mask"]["sha256"]
 
 
-# SimpleITK places a slice or not depending on what it has read before; so both are said here.
+# Whether SimpleITK returns the position of a slice depends on files read before, so both cases are tested.
 PLACE = {"ImagePositionPatient": [1, 2, 3], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.5]}
 
 
 @pytest.mark.parametrize("place", [{}, PLACE, PLACE | {"SliceThickness": None}, PLACE | {"SliceThickness": 3}])
-def test_a_dicom_gets_a_segmentation_that_refers_to_it_and_names_nobody(session, tmp_path, place):
+def test_a_dicom_seg_refers_to_its_input_without_patient_data(session, tmp_path, place):
     highdicom = pytest.importorskip("highdicom")
     path = tmp_path / "scan.dcm"
     sitk.WriteImage(sitk.GetImageFromArray(np.arange(30 * 40, dtype=np.uint16).reshape(1, 30, 40)), str(path))

@@ -1,4 +1,4 @@
-"""What a run leaves behind: small arrays that replay without torch."""
+"""Recordings: round trip, size, and replay without torch."""
 
 import math
 import subprocess
@@ -16,7 +16,7 @@ from app.views.descriptions import facts
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_recording_replays_in_both_languages_where_torch_is_missing(recorded):
+def test_a_recording_replays_without_torch(recorded):
     code = f"""
 import sys
 sys.modules["torch"] = None
@@ -37,7 +37,7 @@ for language in LANGUAGES:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_recording_comes_back_as_it_was_saved(recorded, tmp_path):
+def test_a_recording_round_trips(recorded, tmp_path):
     first = Recording.load(recorded)
     first.save(tmp_path / "again.npz")
     second = Recording.load(tmp_path / "again.npz")
@@ -53,15 +53,15 @@ def test_a_recording_comes_back_as_it_was_saved(recorded, tmp_path):
     np.testing.assert_array_equal(first.outcome.disagreement, second.outcome.disagreement)
 
 
-def test_the_numbers_on_the_screen_are_those_of_the_arrays(recorded):
+def test_displayed_values_match_the_arrays(recorded):
     recording = Recording.load(recorded)
     labels, reference = recording.outcome.labels > 0, recording.opening.reference[0] > 0
     dice = 2 * (labels & reference).sum() / (labels.sum() + reference.sum())
-    assert recording.facts["dice"] == [[pytest.approx(dice)]]  # phantoms are drawn at the size kept, so both are exact
+    assert recording.facts["dice"] == [[pytest.approx(dice)]]  # phantoms have the stored size, so both values are exact
     assert recording.facts["areas"]["lesion"]["pixels"] == labels.sum()
 
 
-def test_a_shipped_recording_is_small_and_of_the_weights_that_are_shipped():
+def test_shipped_recordings_are_small_and_match_the_shipped_weights():
     from app.core import catalogue
 
     paths = catalogue.recordings()
@@ -72,10 +72,10 @@ def test_a_shipped_recording_is_small_and_of_the_weights_that_are_shipped():
         assert Recording.load(path).facts["digest"] == catalogue.card(catalogue.shipped()[name]).sha256, path.name
 
 
-def test_a_picture_without_a_lesion_is_recorded_and_told(recorded, tmp_path):
+def test_an_image_without_a_lesion_can_be_recorded_and_described(recorded, tmp_path):
     recording = Recording.load(recorded)
     nothing = replace(recording, facts=recording.facts | {"dice": [[math.nan]], "anchor_dice": [[math.nan]]})
     nothing.save(tmp_path / "nothing.npz")
-    told = facts(Recording.load(tmp_path / "nothing.npz"), words("en"), live=False)
-    assert "–" in told
-    assert "nan" not in told
+    text = facts(Recording.load(tmp_path / "nothing.npz"), words("en"), live=False)
+    assert "–" in text
+    assert "nan" not in text

@@ -1,4 +1,4 @@
-"""The page itself: its public endpoints by a client, and what a person sees by a browser."""
+"""The Gradio page: public endpoints with a client, and the page in a browser."""
 
 import json
 
@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
 
 
-def test_a_client_finds_three_endpoints_and_segments_a_picture(address, lesion):
+def test_a_client_finds_three_endpoints_and_segments_an_image(address, lesion):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, download_files=lesion.parent)
@@ -30,19 +30,19 @@ def test_a_client_finds_three_endpoints_and_segments_a_picture(address, lesion):
     assert (labels > 0).sum() == report["areas"]["lesion"]["pixels"]
 
 
-def test_a_client_watches_every_step(address, lesion):
+def test_a_client_streams_every_step(address, lesion):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, download_files=lesion.parent)
     job = client.submit(handle_file(lesion), "tiny", 2, 3, 0, "ddim", api_name="/segment_trace")
     job.result()
-    told, masks = zip(*job.outputs(), strict=True)
-    assert [(step["step"], step["total"]) for step in told] == [(1, 3), (2, 3), (3, 3)]
-    assert all(len(step["shares"]) == 2 for step in told)
+    reports, masks = zip(*job.outputs(), strict=True)
+    assert [(step["step"], step["total"]) for step in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert all(len(step["shares"]) == 2 for step in reports)
     assert {np.asarray(Image.open(mask)).shape for mask in masks} == {(32, 32)}
 
 
-def test_a_client_is_told_in_one_sentence_what_was_wrong(address, lesion, tmp_path):
+def test_a_client_receives_a_clear_error(address, lesion, tmp_path):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False)
@@ -62,14 +62,14 @@ def now(page):
 
 
 def pills(page):
-    """What Gradio lays over a widget whose event failed, where it can be seen."""
+    """Count the visible error marks that Gradio puts on widgets."""
     return page.evaluate(
         """[...document.querySelectorAll('[data-testid=status-tracker] .error')]
         .filter(e => e.checkVisibility({opacityProperty: true, visibilityProperty: true})).length"""
     )
 
 
-def test_scrubbing_asks_the_server_nothing(page):
+def test_scrubbing_makes_no_requests(page):
     page.wait_for_selector(".page-tab-run .js-plotly-plot .main-svg")  # the last that the page fetches by itself
     page.wait_for_timeout(1000)
     asked = []
@@ -83,14 +83,14 @@ def test_scrubbing_asks_the_server_nothing(page):
         pictures.add(hash(page.locator("#film-steps canvas").first.evaluate("canvas => canvas.toDataURL()")))
     assert now(page).startswith("Step 2 of 10")
     assert line.get_attribute("aria-valuetext").startswith("step 2 of 10, t = 899, mask ")
-    assert len(pictures) > 1  # the first step begins with the very noise that the opening shows
+    assert len(pictures) > 1  # the opening and the first step show the same noise
     page.locator("#film-steps button.play").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
     page.wait_for_function("document.querySelector('#film-steps output').textContent.includes('Result')")
     assert not asked
 
 
-def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, lesion, tmp_path):
+def test_uploads_are_segmented_and_bad_files_give_errors(page, lesion, tmp_path):
     upload = page.locator("#upload input[type=file]")
     for name, content in (("drawing.png", SVG), ("notes.png", "this is no picture")):
         bad = tmp_path / name
@@ -116,20 +116,20 @@ def test_a_picture_of_ones_own_becomes_a_mask_and_bad_files_a_sentence(page, les
     assert report["run"]["picture"] == {"height": 192, "width": 256, "kind": "png", "modality": None}
 
 
-def test_no_update_makes_the_page_copy_all_that_an_event_may_change(address):
+def test_updates_show_no_status_on_their_outputs(address):
     import httpx
 
     config = httpx.get(f"{address}config", timeout=60).json()
     names = {component["id"]: component["props"].get("elem_id") for component in config["components"]}
     events = [event for event in config["dependencies"] if event["api_visibility"] == "private"]
-    # On each of these Gradio's page lays the state of the event, and its failure, whenever a step of a run arrives.
+    # Gradio updates the status of the event on each of these outputs at every step of a run.
     targets = [
         names[i] for e in events for i in (e["outputs"] if e["show_progress_on"] is None else e["show_progress_on"])
     ]
     assert set(targets) == {"upload"}
 
 
-def test_stop_stops_within_a_step_and_the_next_run_works(page, unhurried):
+def test_stop_stops_within_a_step_and_the_next_run_works(page, slow_steps):
     turn(page, steps=50, members=25)
     page.locator("#run").click()
     page.wait_for_selector("#film-steps .film[data-shown=live]")
@@ -138,27 +138,27 @@ def test_stop_stops_within_a_step_and_the_next_run_works(page, unhurried):
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Stopped')")
     reached = now(page)
     page.wait_for_timeout(1500)
-    assert now(page) == reached  # nothing more arrives
+    assert now(page) == reached  # no further updates
     page.locator("#set-steps input[type=number]").fill("2")
     page.locator("#set-steps input[type=number]").press("Tab")
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
 
 
-def test_chinese_is_chosen_by_the_address_and_on_the_page(page, address):
+def test_chinese_can_be_chosen_by_url_and_on_the_page(page, address):
     page.goto(address + "?lang=zh")
     page.wait_for_function("document.querySelector('#run')?.textContent.includes('运行')")
     page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.includes('结果')")
-    page.wait_for_function("document.documentElement.lang == 'zh'")  # told after the words have come
+    page.wait_for_function("document.documentElement.lang == 'zh'")  # set after the texts
     zone = "getComputedStyle(document.querySelector('#upload [data-testid=upload-text]'), '::after').content"
     assert (
         page.evaluate(zone) == '"将文件拖到此处，或点击选择"'
-    )  # what Gradio says there is English, as this browser is
+    )  # Gradio's own label would be English, the language of this browser
     page.locator(".language label", has_text="English").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
 
 
-def test_a_phone_needs_no_sideways_scrolling(page):
+def test_no_horizontal_scrolling_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = page.locator("#run").bounding_box()

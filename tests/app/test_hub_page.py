@@ -1,4 +1,4 @@
-"""Weights from the Hub on the page, by a browser: the list, every state in both languages, and never a stall."""
+"""Loading checkpoints from the Hub in a browser: the list, all errors in both languages, and unresponsive servers."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ NAME = "someone/lesions"
 def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
     with serving() as server:
         monkeypatch_module.setattr(client, "HF_HUB_OFFLINE", False)
-        monkeypatch_module.setattr(client, "HF_HUB_DISABLE_TELEMETRY", True)  # it goes to the real Hub
+        monkeypatch_module.setattr(client, "HF_HUB_DISABLE_TELEMETRY", True)  # telemetry would go to the real Hub
         folder = str(tmp_path_factory.mktemp("hub"))
         for module in (client, huggingface_hub.utils._cache_manager):
             monkeypatch_module.setattr(module, "HF_HUB_CACHE", folder)
@@ -54,13 +54,13 @@ def ask(page, repository, revision="main"):
     page.locator("#hub-load").click()
 
 
-def told(page):
+def status(page):
     page.wait_for_selector("#loaded [role=alert]")
     page.wait_for_selector("#hub-load:enabled")
     return page.locator("#loaded").inner_text()
 
 
-def test_a_repository_is_fetched_listed_chosen_and_run(page):
+def test_a_repository_is_downloaded_listed_selected_and_run(page):
     page.locator("#hub-list").click()
     page.wait_for_selector("#downloaded >> text=No checkpoint has been downloaded to this server yet.")
     ask(page, NAME)
@@ -77,7 +77,7 @@ def test_a_repository_is_fetched_listed_chosen_and_run(page):
     assert digest.startswith(page.locator("#facts dd").nth(-2).inner_text())
 
 
-def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watched(page):
+def test_a_plain_unet_is_offered_for_comparison_only(page):
     page.locator("#tabs label", has_text="Compare").click()
     page.wait_for_selector("#compare", state="visible")
     ask(page, "someone/plain")
@@ -102,29 +102,29 @@ def test_a_plain_unet_is_fetched_and_compared_with_and_never_chosen_to_be_watche
         ("nonsense", "main", ("is no repository of the Hub; write owner/name", "不是 Hub 上的仓库")),
     ],
 )
-def test_every_refusal_is_said_in_both_languages_and_names_no_folder_of_the_server(page, repository, revision, state):
+def test_errors_are_translated_and_contain_no_server_paths(page, repository, revision, state):
     english, chinese = state
     ask(page, repository, revision)
-    assert english in told(page)
+    assert english in status(page)
     page.locator(".language label", has_text="中文").click()
     page.wait_for_function("document.documentElement.lang === 'zh'")
     page.locator("#hub-load").click()
     page.wait_for_function("document.querySelector('#loaded').textContent.includes('该模型无法使用')")
-    assert chinese in told(page)
+    assert chinese in status(page)
     assert client.HF_HUB_CACHE not in page.content()
 
 
-def test_without_a_connection_the_page_says_so_and_what_is_here_still_loads(page, monkeypatch):
+def test_downloaded_checkpoints_load_without_a_connection(page, monkeypatch):
     ask(page, NAME)
     page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
     ask(page, "someone/else")
-    assert told(page).startswith("No connection.")
+    assert status(page).startswith("No connection.")
     ask(page, NAME)
     page.wait_for_selector(f"#loaded >> text={NAME}@main is loaded and selected")
 
 
-def test_a_hub_that_stays_silent_stalls_nothing(page, monkeypatch):
+def test_an_unresponsive_hub_does_not_block_the_page(page, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         turned_to(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         ask(page, "someone/else")
@@ -134,4 +134,4 @@ def test_a_hub_that_stays_silent_stalls_nothing(page, monkeypatch):
         assert page.locator("#loaded").inner_text().startswith("Fetching")  # all this while
         page.locator("#run").click()
         page.wait_for_selector("#get-mask", state="visible")
-        assert told(page).startswith("No connection.")
+        assert status(page).startswith("No connection.")

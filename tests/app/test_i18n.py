@@ -1,4 +1,4 @@
-"""Two languages, one catalogue."""
+"""Translations: complete in both languages, and chosen by URL and browser."""
 
 import ast
 import string
@@ -13,15 +13,15 @@ from medsegdiff.data.tasks import TASKS
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_language_says_everything_with_the_same_placeholders():
-    spoken = {language: words(language).sentences for language in LANGUAGES}
-    assert len({frozenset(sentences) for sentences in spoken.values()}) == 1
-    for key in spoken["en"]:
+def test_every_language_has_the_same_keys_and_placeholders():
+    texts = {language: words(language).sentences for language in LANGUAGES}
+    assert len({frozenset(sentences) for sentences in texts.values()}) == 1
+    for key in texts["en"]:
         placeholders = {
-            frozenset(name for _, name, _, _ in string.Formatter().parse(s[key]) if name) for s in spoken.values()
+            frozenset(name for _, name, _, _ in string.Formatter().parse(s[key]) if name) for s in texts.values()
         }
         assert len(placeholders) == 1, key
-        assert all(s[key] for s in spoken.values()), key
+        assert all(s[key] for s in texts.values()), key
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_every_language_says_everything_with_the_same_placeholders():
         (None, None, "en"),
     ],
 )
-def test_the_address_speaks_before_the_browser_and_english_last(asked, accepted, language):
+def test_the_url_takes_precedence_over_the_browser(asked, accepted, language):
     assert choose(asked, accepted) == language
 
 
@@ -45,8 +45,8 @@ def test_what_the_package_refuses_is_said_in_chinese():
 
     with pytest.raises(ValueError, match="members") as refused:
         read([99 if control.field == "members" else control.default for control in CONTROLS])
-    said = words("zh").because("errors.settings", refused.value)
-    assert said == "这些设置无法运行：members 为 99；请选择 1 到 25。"
+    message = words("zh").because("errors.settings", refused.value)
+    assert message == "这些设置无法运行：members 为 99；请选择 1 到 25。"
     assert words("en").because("errors.settings", refused.value).endswith(f"{refused.value}.")
 
 
@@ -114,7 +114,7 @@ def refusals(path):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_drawn_task_has_words_for_itself_its_classes_and_its_pictures(language):
+def test_every_phantom_task_has_translated_labels(language):
     w = words(language)
     for task in PAINTED:
         keys = [f"task.{task}", f"modality.{TASKS[task].modality}", *(f"class.{label}" for label in TASKS[task].labels)]

@@ -1,4 +1,4 @@
-"""The public endpoints as tools of the Model Context Protocol, asked by that protocol's own client."""
+"""The public endpoints as MCP tools, called with the official MCP client."""
 
 import ast
 import asyncio
@@ -29,7 +29,7 @@ def cache(tmp_path_factory, monkeypatch_module) -> Path:
 
 @pytest.fixture(scope="module")
 def address(session, cache, monkeypatch_module) -> str:
-    """A page that deletes every second what is older than fifteen: a busy machine may take as long for one run."""
+    """A page that every second deletes files older than 15 s, which is enough for one run."""
     from app.gradio_ui import page
 
     monkeypatch_module.setattr(page, "_DELETE_CACHE", (1, 15))
@@ -38,13 +38,13 @@ def address(session, cache, monkeypatch_module) -> str:
 
 @pytest.fixture(scope="module")
 def ask(address):
-    """Call a tool, or list them where none is named."""
+    """Call a tool, or list the tools if no name is given."""
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
     async def asked(tool, arguments, patience):
         async def heard(done, total, message):
-            """Wish to hear of progress; only then are pictures sent as pictures."""
+            """Ask for progress, without which images are not sent as images."""
 
         async with (
             asyncio.timeout(patience),
@@ -70,11 +70,11 @@ def inline(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def said(answer) -> str:
+def text_of(answer) -> str:
     return " ".join(part.text for part in answer.content if part.type == "text")
 
 
-def test_three_tools_are_listed_and_say_what_they_take(ask):
+def test_three_tools_are_listed_with_their_parameters(ask):
     tools = {tool.name: tool for tool in ask()}
     assert set(tools) == {"segment", "segment_trace", "model_info"}
     assert tools["model_info"].description.startswith("List the available checkpoints with their metadata")
@@ -85,8 +85,8 @@ def test_three_tools_are_listed_and_say_what_they_take(ask):
     assert all(field["description"] for field in segment.inputSchema["properties"].values())
 
 
-def test_the_checkpoints_are_listed_and_a_picture_is_segmented(ask, drawn):
-    known = ast.literal_eval(said(ask("model_info")))
+def test_checkpoints_are_listed_and_an_image_is_segmented(ask, drawn):
+    known = ast.literal_eval(text_of(ask("model_info")))
     assert known["tiny"]["labels"] == ["lesion"]
     answer = ask("segment", picture=inline(drawn), members=2, steps=2)
     assert not answer.isError
@@ -105,14 +105,14 @@ def test_every_other_event_of_the_page_stays_private(address):
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "file:///etc/passwd", "../../etc/passwd"])
-def test_a_path_of_the_server_is_refused_in_a_sentence(ask, path):
+def test_a_server_path_is_rejected(ask, path):
     answer = ask("segment", picture=path)
     assert answer.isError
-    assert "provide a url" in said(answer)
-    assert "root:" not in said(answer)
+    assert "provide a url" in text_of(answer)
+    assert "root:" not in text_of(answer)
 
 
-def test_an_address_inside_the_servers_own_network_is_never_asked(ask):
+def test_a_url_in_the_servers_network_is_rejected(ask):
     asked = []
 
     class Inside(BaseHTTPRequestHandler):
@@ -124,13 +124,13 @@ def test_an_address_inside_the_servers_own_network_is_never_asked(ask):
         for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0"):
             answer = ask("segment", picture=f"http://{host}:{inside.server_port}/secret.png")
             assert answer.isError
-            assert f"could not be downloaded from 'http://{host}" in said(answer)
-            assert "give an address on the open internet, or upload the file" in said(answer)
+            assert f"could not be downloaded from 'http://{host}" in text_of(answer)
+            assert "use a public URL, or upload the file" in text_of(answer)
         inside.shutdown()
     assert asked == []
 
 
-def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
+def test_an_inline_image_is_deleted_soon(ask, drawn, cache):
     ask("segment", picture=inline(drawn), members=1, steps=1)
     until = time.monotonic() + 60
     while (left := [path for path in cache.rglob("*") if path.is_file()]) and time.monotonic() < until:
@@ -138,14 +138,14 @@ def test_a_picture_handed_over_inline_is_gone_soon(ask, drawn, cache):
     assert left == []
 
 
-def test_who_hangs_up_before_the_answer_frees_the_place(ask, drawn, ended, monkeypatch):
+def test_a_disconnected_client_frees_its_place(ask, drawn, ended, monkeypatch):
     from app.core.session import Session
 
     run = Session.run
 
     def slowly(self, *arguments):
         for event in run(self, *arguments):
-            time.sleep(0.2)  # ten seconds for them all, on however fast a machine
+            time.sleep(0.2)  # at least ten seconds for all steps
             yield event
 
     monkeypatch.setattr(Session, "run", slowly)

@@ -1,4 +1,4 @@
-"""A visitor in a hurry: of two choices that overlap on their way, the one made last is the one that stays."""
+"""Overlapping events: the latest choice wins."""
 
 import copy
 import threading
@@ -22,7 +22,7 @@ def address(checkpoint):
 
 @pytest.fixture
 def brake(monkeypatch):
-    """Holds the choice of a checkpoint up, once it has begun and looked at the picture, until it is released."""
+    """Block the event that selects a checkpoint, after it has read the image, until released."""
     begun, release, turn = threading.Event(), threading.Event(), volumes.turn
 
     def slowly(*arguments):
@@ -35,7 +35,7 @@ def brake(monkeypatch):
     release.set()
 
 
-def test_a_picture_brought_while_a_checkpoint_is_being_chosen_stays(page, lesion, brake):
+def test_an_image_uploaded_while_a_checkpoint_is_selected_stays(page, lesion, brake):
     begun, release = brake
     page.locator("#checkpoint input").click()
     page.locator("[role=option]", has_text="other").click()
@@ -48,7 +48,7 @@ def test_a_picture_brought_while_a_checkpoint_is_being_chosen_stays(page, lesion
     assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
-    assert "Dice" not in page.locator("#facts").inner_text()  # of a drawn picture the truth is known
+    assert "Dice" not in page.locator("#facts").inner_text()  # only phantoms have a ground truth
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_a_picture_brought_while_a_checkpoint_is_being_chosen_stays(page, lesion
         ({"pictures": 1}, False, True),
         ({"pictures": 1}, True, True),
         ({"slices": 1}, False, True),
-        ({"slices": 1}, True, False),  # one may look at slices while all are being segmented
+        ({"slices": 1}, True, False),  # a run of all slices continues
         ({"checkpoint": "other"}, True, True),
-        ({"checkpoint": "tiny"}, False, False),  # a link has chosen it again
+        ({"checkpoint": "tiny"}, False, False),  # the same checkpoint
         ({"language": "zh"}, False, False),
     ],
 )
-def test_a_run_is_of_what_was_chosen_when_it_began(choice, of_volume, ends):
+def test_a_run_ends_when_the_selection_changes(choice, of_volume, ends):
     latest, closed = LatestRequest(), threading.Event()
 
     def run():
@@ -86,7 +86,7 @@ def begin(page, steps):
     page.wait_for_selector(f"#film-steps >> text=/of {steps} ·/")
 
 
-def test_a_picture_brought_while_another_is_being_segmented_ends_that_run_and_stays(page, lesion, ended, unhurried):
+def test_an_upload_ends_the_run_of_another_image(page, lesion, ended, slow_steps):
     begin(page, 50)
     page.set_input_files("#upload input[type=file]", lesion)
     page.wait_for_selector("text=192 × 256 pixels")
@@ -97,7 +97,7 @@ def test_a_picture_brought_while_another_is_being_segmented_ends_that_run_and_st
     assert ended[0] < 52  # the opening, every step, the end
 
 
-def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
+def test_a_run_ends_in_the_latest_language(page, slow_steps):
     begin(page, 25)
     page.locator(".language label", has_text="中文").click()
     page.wait_for_selector("#get-mask", state="visible")
@@ -105,7 +105,7 @@ def test_a_run_ends_in_the_language_that_was_chosen_meanwhile(page, unhurried):
     assert "刚刚" in page.locator("#facts").inner_text()
 
 
-def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurried):
+def test_a_waiting_run_is_marked_and_can_be_cancelled(page, visit, address, slow_steps):
     other = visit(address)
     other.goto(f"{address}?lang=zh")
     other.wait_for_selector("body[data-ready]")
@@ -132,7 +132,7 @@ def test_who_waits_in_line_is_told_so_and_may_leave(page, visit, address, unhurr
     expect(page.locator("[data-waiting]")).to_have_count(0)
 
 
-def test_nothing_is_begun_that_the_greeting_would_take_away(visit, address, monkeypatch):
+def test_no_input_is_accepted_before_initialisation(visit, address, monkeypatch):
     release, parse = threading.Event(), links.parse
     monkeypatch.setattr(links, "parse", lambda *given: release.wait(60) and parse(*given))
     page = visit(address)
@@ -143,7 +143,7 @@ def test_nothing_is_begun_that_the_greeting_would_take_away(visit, address, monk
     page.wait_for_selector("#get-mask", state="visible")
 
 
-def test_a_greeting_that_fails_leaves_a_page_that_works(visit, address):
+def test_the_page_works_if_initialisation_fails(visit, address):
     page = visit(address)
     page.route("**/run/predict*", lambda route: route.fulfill(status=500, body="{}"))
     page.goto(address)
@@ -155,7 +155,7 @@ def test_a_greeting_that_fails_leaves_a_page_that_works(visit, address):
 
 
 def applied(values, edits):
-    """What Gradio's page makes of edits: it writes them into the very values that came before."""
+    """Apply edits as Gradio's page does, in place."""
     for i, changes in enumerate(edits):
         for action, path, new in changes:
             holder = values if not path else values[i]
@@ -171,7 +171,7 @@ def applied(values, edits):
     return list(values)
 
 
-def test_what_is_sent_later_changes_nothing_that_waits_to_be_shown():
+def test_later_updates_do_not_change_pending_ones():
     import gradio as gr
 
     from app.gradio_ui.gradio_overrides import Page
@@ -191,11 +191,11 @@ def test_what_is_sent_later_changes_nothing_that_waits_to_be_shown():
         sent = page.handle_streaming_diffs(function, values, session_hash="one", run="first", final=False)
         held = applied(held, sent) if arrived else sent
         arrived.append(list(held))
-    assert arrived == run  # though the browser has come to show none of them
+    assert arrived == run  # although the browser has rendered none of them
 
 
-def test_a_slow_browser_shows_how_a_quick_run_ended(page):
-    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})  # a telephone
+def test_a_slow_browser_shows_the_result_of_a_short_run(page):
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})  # as slow as a phone
     page.locator("#run").click()
     page.wait_for_selector("#film-steps .film[data-shown=run]")
     page.wait_for_selector("#get-mask", state="visible")

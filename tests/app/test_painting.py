@@ -1,4 +1,4 @@
-"""A truth painted by hand, in a browser and with its pointer, on the recorded run of a shipped checkpoint."""
+"""Painting a reference mask with the pointer in a browser, on the recorded run of a shipped checkpoint."""
 
 import numpy as np
 import pytest
@@ -20,11 +20,11 @@ def address():
 
 
 def stroke(page, *places):
-    """Paint a line through these places of the picture, as shares of its height and width."""
+    """Paint a line through these points, given as fractions of the image's height and width."""
     canvas = page.locator("#editor canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    side = min(box["width"], box["height"]) * 0.8  # the square picture lies in the middle, not quite filling the canvas
+    side = min(box["width"], box["height"]) * 0.8  # the square image is centred and does not fill the canvas
     left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
     for i, (row, column) in enumerate(places):
         page.mouse.move(left + column * side, top + row * side, steps=8)
@@ -34,7 +34,7 @@ def stroke(page, *places):
 
 
 def on_screen(page, source):
-    """The scores, once they are those of this source; and what the files to take home give, computed anew."""
+    """Return the scores shown for this source, and those recomputed from the downloaded files."""
     page.locator("#score").click()
     page.wait_for_function(f"document.querySelector('#scores').textContent.includes('{source}')")
     page.wait_for_timeout(1000)  # a second score says the same source
@@ -49,15 +49,15 @@ def on_screen(page, source):
     return found, arrays[1]
 
 
-def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
+def test_scores_of_a_painted_mask_match_the_downloads(page):
     page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_selector("#scores table")
-    page.wait_for_selector("#editor button[aria-label=Pan]:enabled")  # the picture is on the canvas
+    page.wait_for_selector("#editor button[aria-label=Pan]:enabled")  # the image is on the canvas
     stroke(page, (0.3, 0.3), (0.3, 0.7))
     first, painted = on_screen(page, "you painted")
     rows, columns = np.nonzero(painted)
     assert painted.shape == (256, 256)
-    assert columns.max() - columns.min() > 2 * (rows.max() - rows.min())  # the line lies as it was drawn
+    assert columns.max() - columns.min() > 2 * (rows.max() - rows.min())  # the line has the painted orientation
     assert rows.mean() < 128
     stroke(page, (0.4, 0.3), (0.5, 0.7), (0.6, 0.3), (0.7, 0.7))
     second, more = on_screen(page, "you painted")
@@ -70,7 +70,7 @@ def test_a_mask_painted_by_hand_is_scored_as_it_is_taken_home(page):
     assert "Error" not in page.locator("#scores").inner_text()  # nor where only a screen reader finds it
 
 
-def test_what_is_painted_stays_while_the_picture_does(page):
+def test_paint_stays_until_the_image_changes(page):
     page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_selector("#scores table")
     page.wait_for_selector("#editor button[aria-label=Pan]:enabled")
@@ -90,7 +90,7 @@ def test_what_is_painted_stays_while_the_picture_does(page):
 
 
 @pytest.mark.parametrize(("name", "legend"), [("skin-lesion-v2", []), ("optic-disc-cup-v2", ["盘沿", "视杯"])])
-def test_the_brush_has_the_colours_of_the_checkpoints_classes_and_no_other(page, address, name, legend):
+def test_the_brush_has_one_colour_per_class(page, address, name, legend):
     if name not in catalogue.shipped():
         pytest.skip(f"{name} is not shipped")
     page.goto(f"{address}?lang=zh&tab=reference_mask&checkpoint={name}")

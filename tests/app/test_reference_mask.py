@@ -11,7 +11,7 @@ from app.inputs.images import phantom
 from app.views import paint
 
 
-def test_an_empty_result_scores_the_diagonal_and_an_empty_truth_nothing():
+def test_empty_masks_follow_the_conventions_of_the_metrics():
     nothing, something = np.zeros((4, 5), np.uint8), np.eye(4, 5, dtype=np.uint8)
     assert score(nothing, something, ["a"])[0].hd95 == math.hypot(3, 4)
     assert score(something, nothing, ["a"])[0].facts()["dice"] is None
@@ -33,16 +33,16 @@ def test_a_mask_file_is_read_as_labels(tmp_path):
         (np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3), "in colour"),
     ],
 )
-def test_what_is_no_mask_of_this_picture_is_refused(tmp_path, pixels, match):
+def test_invalid_masks_are_rejected(tmp_path, pixels, match):
     Image.fromarray(pixels).save(tmp_path / "mask.png")
     with pytest.raises(ValueError, match=match):
         read_mask(tmp_path / "mask.png", 2, (32, 32))
 
 
-def test_paint_becomes_the_class_of_its_colour_at_the_pictures_size():
+def test_paint_is_converted_to_classes_at_full_size():
     layer = np.zeros((8, 8, 4), np.uint8)
-    layer[:4, :4] = (0xE6, 0x9F, 0x00, 255)  # the second class's colour
-    layer[6:, 6:] = (0x50, 0xB0, 0xE0, 200)  # nearly the first's, at a brush's soft edge
+    layer[:4, :4] = (0xE6, 0x9F, 0x00, 255)  # the colour of class 2
+    layer[6:, 6:] = (0x50, 0xB0, 0xE0, 200)  # close to class 1, as at the soft edge of a brush
     labels = painted([layer], 2, (16, 16))
     assert labels[:8, :8].tolist() == [[2] * 8] * 8
     assert labels[12:, 12:].tolist() == [[1] * 4] * 4
@@ -50,6 +50,6 @@ def test_paint_becomes_the_class_of_its_colour_at_the_pictures_size():
         painted([np.zeros((8, 8, 4), np.uint8)], 1, (8, 8))
 
 
-def test_every_organ_has_a_colour_of_its_own_to_be_painted_in():
+def test_every_organ_has_its_own_colour():
     layer = np.array([[[int(c[i : i + 2], 16) for i in (1, 3, 5)] + [255] for c in paint.CLASSES[:13]]], np.uint8)
     np.testing.assert_array_equal(painted([layer], 13, (1, 13)), np.arange(1, 14)[None])

@@ -1,4 +1,4 @@
-"""Pictures given by address: within limits, or refused in a sentence that says what came and what to do."""
+"""Downloads of URL inputs: limits, errors and private addresses."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from app.gradio_ui import remote_files
 
 
 def answers(request: httpx.Request) -> httpx.Response:
-    """Stand for the open internet."""
+    """Simulate public servers."""
     match request.url.path:
         case "/eye.png":
             return httpx.Response(200, content=b"eye")
@@ -23,7 +23,7 @@ def answers(request: httpx.Request) -> httpx.Response:
 
 
 class Endless(httpx.AsyncByteStream):
-    """Never says how long it is, nor stops."""
+    """An endless response without a length."""
 
     async def __aiter__(self):
         while True:
@@ -36,7 +36,7 @@ def fetched(folder, address, **limits):
 
 
 @pytest.mark.parametrize("address", ["https://a.example/eye.png", "https://a.example/moved?token=1"])
-def test_a_picture_of_the_open_internet_is_brought_into_the_folder(tmp_path, address):
+def test_a_public_url_is_downloaded(tmp_path, address):
     path = fetched(tmp_path, address)
     assert path.read_bytes() == b"eye"
     assert path.parent.parent == tmp_path
@@ -55,7 +55,7 @@ def test_a_picture_of_the_open_internet_is_brought_into_the_folder(tmp_path, add
         ("http://[::1", {}, "no public server answered; use a public URL"),
     ],
 )
-def test_what_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothing(tmp_path, address, limits, sentence):
+def test_failed_downloads_give_an_error_and_leave_no_file(tmp_path, address, limits, sentence):
     with pytest.raises(gr.Error) as refused:
         fetched(tmp_path, address, **limits)
     assert refused.value.message.startswith(f"The image could not be downloaded from '{address}': ")
@@ -64,7 +64,7 @@ def test_what_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothing(tmp_path
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0"])
-def test_an_address_inside_the_servers_own_network_is_never_connected_to(tmp_path, host, monkeypatch):
+def test_private_addresses_are_not_contacted(tmp_path, host, monkeypatch):
     def connected(*arguments, **named):
         raise AssertionError(host)
 

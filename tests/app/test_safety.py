@@ -1,4 +1,4 @@
-"""What a public page owes its visitors: nothing kept, nothing shown to others, nothing run that came from outside."""
+"""Safety of a public page: uploads are deleted, server files stay private, and abandoned runs end."""
 
 import ast
 import re
@@ -39,7 +39,7 @@ def address(session, cache):
 
 @pytest.fixture
 def hasty(session, cache, monkeypatch):
-    """A page that deletes every second what is older than fifteen: a busy machine may take as long for one run.
+    """A page that every second deletes files older than 15 s, which is enough for one run.
 
     An upload it deletes after one second instead of sixty.
     """
@@ -58,7 +58,7 @@ def lesion(tmp_path) -> Path:
     return path
 
 
-def test_an_upload_is_gone_after_the_run_and_the_results_soon_after(hasty, cache, lesion, capfd):
+def test_uploads_and_results_are_deleted(hasty, cache, lesion, capfd):
     from gradio_client import Client, handle_file
 
     client = Client(hasty, verbose=False, download_files=False, httpx_kwargs=PATIENT)
@@ -72,22 +72,22 @@ def test_an_upload_is_gone_after_the_run_and_the_results_soon_after(hasty, cache
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", str(ROOT / "requirements.txt")])
-def test_a_path_of_the_server_is_neither_read_nor_served(address, path):
+def test_server_paths_are_neither_read_nor_served(address, path):
     import httpx
 
     for url in (f"{address}gradio_api/file={path}", f"{address}gradio_api/file={path.replace('/', '%2f')}"):
         assert httpx.get(url, **PATIENT).status_code in (403, 404)
-    # By hand, since the client would upload a file of its own that has this path.
+    # A raw request, since the client would upload a local file with this path.
     forged = {"path": path, "meta": {"_type": "gradio.FileData"}}
     data = [forged, "tiny", 1, 1, 0, "ddim", "mean"]
     asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT)
     answer = httpx.get(f"{address}gradio_api/call/segment/{asked.json()['event_id']}", **PATIENT).text
     assert answer.startswith("event: error")
     assert "root:" not in answer
-    assert Path(path).exists() or path.startswith("..")  # an upload is deleted when it is read; this was none
+    assert Path(path).exists() or path.startswith("..")  # the path was not treated as an upload, which would be deleted
 
 
-def test_what_a_visitor_writes_stays_text(page, tmp_path):
+def test_user_input_is_escaped(page, tmp_path):
     attack = "<img src=x onerror=window.hacked=1>"
     path = tmp_path / f"{attack}.png"
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
@@ -101,7 +101,7 @@ def test_what_a_visitor_writes_stays_text(page, tmp_path):
     assert page.evaluate("window.hacked") is None
 
 
-def test_a_closed_tab_leaves_its_place_to_the_next(page, address, lesion, ended, unhurried):
+def test_closing_the_browser_tab_ends_its_run(page, address, lesion, ended, slow_steps):
     from gradio_client import Client, handle_file
 
     turn(page, steps=50)
@@ -120,7 +120,7 @@ LONG = ["tiny", 1, 50, 0, "ddim", "mean"]
 
 
 def seen(ended) -> int:
-    """How many events the run yielded, once it has ended; had nobody stopped it, 52."""
+    """Return the number of events of the run after it has ended; 52 if it was not stopped."""
     until = time.monotonic() + 60
     while not ended and time.monotonic() < until:
         time.sleep(0.1)
@@ -128,7 +128,7 @@ def seen(ended) -> int:
 
 
 @pytest.mark.parametrize("endpoint", ["/segment", "/segment_trace"])
-def test_a_client_that_cancels_frees_its_place(address, lesion, ended, unhurried, endpoint):
+def test_a_cancelled_run_ends(address, lesion, ended, slow_steps, endpoint):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, download_files=False, httpx_kwargs=PATIENT)
@@ -139,20 +139,20 @@ def test_a_client_that_cancels_frees_its_place(address, lesion, ended, unhurried
     assert seen(ended) < 52
 
 
-def test_a_client_that_is_gone_frees_its_place(address, lesion, ended, unhurried):
+def test_the_run_of_a_disconnected_client_ends(address, lesion, ended, slow_steps):
     import httpx
 
     with lesion.open("rb") as held:
         (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": held}, **PATIENT).json()
-    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG, 0.0]  # and the weight of the anchor
+    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG, 0.0]  # and anchor_weight
     asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT).json()
     with httpx.stream("GET", f"{address}gradio_api/call/segment/{asked['event_id']}", **PATIENT) as answer:
         told = next(line for line in answer.iter_lines() if line.startswith("data: ["))
-    assert '"step": ' in told  # and not read on
+    assert '"step": ' in told  # then stop reading
     assert seen(ended) < 52
 
 
-def test_a_run_that_takes_too_long_is_ended_in_a_sentence(address, lesion, ended, monkeypatch):
+def test_a_run_over_the_time_limit_ends_with_an_error(address, lesion, ended, monkeypatch):
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
@@ -165,8 +165,8 @@ def test_a_run_that_takes_too_long_is_ended_in_a_sentence(address, lesion, ended
     assert seen(ended) == 2  # the opening and a step
 
 
-def test_gradio_is_no_older_than_the_last_advisory_read_and_its_open_doors_are_shut():
-    # CVE-2026-111497 was mended in 6.31; earlier ones in 6.6 to 6.20.
+def test_gradio_is_patched_and_optional_features_are_off():
+    # CVE-2026-111497 was fixed in 6.31, earlier ones in 6.6 to 6.20.
     (gradio,) = (Requirement(r) for r in (ROOT / "requirements.txt").read_text().splitlines() if r.startswith("gradio"))
     assert not gradio.specifier.contains("6.30.9")
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "app" / "gradio_ui").glob("*.py")]

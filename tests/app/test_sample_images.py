@@ -1,4 +1,4 @@
-"""Pictures that installed packages carry: offered where the package is, and not where it is not."""
+"""Sample images of installed packages: offered only if the package is installed."""
 
 import hashlib
 import sys
@@ -17,7 +17,7 @@ from app.views import descriptions
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """A row of a package that carries one small picture, just installed."""
+    """A sample image in a package that was installed for this test."""
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     (tmp_path / "pictures_of_tests-1.0.dist-info").mkdir()
     (tmp_path / "pictures_of_tests-1.0.dist-info" / "METADATA").write_text("Name: pictures-of-tests\nVersion: 1.0\n")
@@ -29,7 +29,7 @@ def installed(tmp_path, monkeypatch):
     ), picture
 
 
-def test_a_picture_is_read_from_the_package_that_carries_it_and_cut_as_its_task_wants(installed):
+def test_an_image_is_read_from_its_package_and_cropped_for_the_task(installed):
     row, picture = installed
     assert sample_images("skin-lesion", (row,)) == (row,)
     assert sample_images("brain-flair", (row,)) == ()
@@ -44,7 +44,7 @@ def test_without_the_package_or_with_another_file_in_it_nothing_is_offered(insta
 
 
 @pytest.mark.parametrize("row", SAMPLES, ids=lambda row: row.key)
-def test_every_row_has_its_words_and_a_number_that_no_drawing_gets_by_chance(row):
+def test_every_sample_image_has_a_caption_and_a_reserved_number(row):
     assert 900_100 <= row.number < 10**6
     for language in LANGUAGES:
         w = words(language)
@@ -53,7 +53,7 @@ def test_every_row_has_its_words_and_a_number_that_no_drawing_gets_by_chance(row
 
 
 @pytest.mark.skipif(not sample_images("optic-disc-cup"), reason="pip install --no-deps scikit-image")
-def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its_crop():
+def test_the_retina_crop_is_centred_on_the_bright_disc():
     card = Card("v2", "optic-disc-cup", "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
     (item,) = descriptions.thumbnails(None, card, words("en"))["real"]
     image = phantom(item["seed"], "optic-disc-cup")
@@ -61,10 +61,10 @@ def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its
     assert "retina" in descriptions.waiting(image, words("en"))
     grey = image.picture.pixels.mean(2)
     bright = np.argwhere(grey > np.percentile(grey, 97)).mean(0)
-    assert np.abs(bright - 278).max() < 70  # an eighth of the crop
+    assert np.abs(bright - 278).max() < 70  # an eighth of the crop's width
     assert phantom(item["seed"], "optic-disc").picture.pixels.shape == (1411, 1411, 3)
     assert descriptions.thumbnails(None, None, words("en"))["real"] == []
-    assert phantom(item["seed"], "skin-lesion").seed == item["seed"]  # another task: a drawing like any other
+    assert phantom(item["seed"], "skin-lesion").seed == item["seed"]  # for another task, the number is an ordinary seed
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_the_retina_is_offered_for_the_disc_and_lies_bright_in_the_middle_of_its
         ),
     ],
 )
-def test_a_drawing_that_stands_in_for_a_picture_says_so(task, package, english, chinese, monkeypatch):
+def test_a_phantom_that_replaces_a_sample_image_is_announced(task, package, english, chinese, monkeypatch):
     if not package:
         monkeypatch.setattr(app.inputs.sample_images, "_path", lambda *_: None)
     card = Card("v2", task, "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
     image = phantom.__wrapped__(990_001, task)
-    assert image.reference  # drawn
+    assert image.reference  # a phantom
     assert english in descriptions.domain(card, image, words("en"))
     assert chinese in descriptions.domain(card, image, words("zh"))
     assert descriptions.domain(card, phantom(3), words("en")) == ""

@@ -1,4 +1,4 @@
-"""A run as the page sees it, without a page."""
+"""Sessions: loading checkpoints and running them, without a page."""
 
 import sys
 from contextlib import closing
@@ -32,12 +32,12 @@ def test_a_run_opens_with_the_anchor_then_steps_then_ends(session):
 
 def test_a_run_needs_nothing_that_only_training_installs(session, monkeypatch):
     for name in ("monai", "accelerate", "scipy", *(name for name in sys.modules if name.startswith("monai."))):
-        monkeypatch.setitem(sys.modules, name, None)  # importing it is now an error
+        monkeypatch.setitem(sys.modules, name, None)  # importing it raises an error
     *_, finished = session.run("tiny", phantom(3), settings(steps=2, members=2))
     assert finished.recording.facts["dice"]
 
 
-def test_two_runs_taken_in_turns_are_the_runs_taken_alone(session):
+def test_interleaved_runs_do_not_affect_each_other(session):
     chosen = settings(steps=3, members=2)
     alone = [f for f in session.run("tiny", phantom(3), chosen) if isinstance(f, Frame)]
     one, other = (session.run("tiny", phantom(seed), chosen) for seed in (3, 7))
@@ -61,7 +61,7 @@ def test_a_volume_opens_along_the_axis_of_the_task(tmp_path):
         assert (picture.height, picture.width) == sides
 
 
-def test_files_hold_the_very_numbers_of_the_result(session, tmp_path):
+def test_files_hold_the_exact_values_of_the_result(session, tmp_path):
     *_, finished = session.run("tiny", phantom(3), settings(steps=2))
     paths = write(tmp_path, finished)
     np.testing.assert_array_equal(np.asarray(Image.open(paths["mask"])), finished.result.labels)
@@ -77,10 +77,10 @@ def test_a_checkpoint_is_chosen_by_name_and_never_by_path(session, name):
 
 
 @pytest.mark.parametrize("repository", ["/etc", "..", "a/b/c", "owner"])
-def test_the_hub_is_asked_for_owner_and_name_only(session, repository):
+def test_hub_names_must_be_owner_and_name(session, repository):
     with pytest.raises(ValueError, match="write owner/name"):
         session.fetch(repository, "main")
 
 
-def test_the_page_opens_with_the_second_paper_on_its_first_task():
+def test_the_page_opens_with_v2_on_the_default_task():
     assert next(iter(catalogue.shipped())) == f"{catalogue.TASK}-v2"

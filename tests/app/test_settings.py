@@ -1,4 +1,4 @@
-"""The table of controls and the record it edits."""
+"""Validation of the controls."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ def with_field(field, value):
     return [value if control.field == field else control.default for control in CONTROLS]
 
 
-def test_the_page_begins_with_the_packages_own_defaults():
+def test_controls_have_the_defaults_of_the_package():
     assert read(DEFAULTS) == replace(RunSettings(), trace=True)
 
 
@@ -37,6 +37,6 @@ def test_a_switch_that_is_off_is_off():
         ("switches", ["anchor", "everything"]),
     ],
 )
-def test_what_a_client_may_not_ask_for_is_refused_by_name(field, value):
+def test_values_outside_the_limits_are_rejected(field, value):
     with pytest.raises(ValueError, match=field):
         read(with_field(field, value))

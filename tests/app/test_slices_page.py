@@ -1,4 +1,4 @@
-"""A volume on the page, by a browser: choose its slice and window, run it, take home masks that lie where it lies."""
+"""Volumes in a browser: choose slice and window, run, and download masks with the geometry of the volume."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from app.core.session import Session
 
 @pytest.fixture(scope="module")
 def address(checkpoint, tmp_path_factory):
-    """A page that offers a checkpoint of pictures, and one that sees volumes from the right."""
+    """A page with a checkpoint for 2-D images and one for sagittal slices."""
     from app import gradio_ui
 
     other = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoints") / "sagittal")
@@ -34,12 +34,12 @@ def nifti(tmp_path):
     return tmp_path / "secret-name.nii.gz"
 
 
-def bring(page, path):
+def upload(page, path):
     page.set_input_files("#upload input[type=file]", path)
 
 
 def few(page):
-    """Few members and steps."""
+    """Choose few members and steps."""
     turn(page, members=2, steps=2)
 
 
@@ -50,9 +50,9 @@ def save(page, selector, folder):
     return folder / offered.value.suggested_filename
 
 
-def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, nifti, tmp_path):
+def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_path):
     expect(page.locator("#slices")).to_be_hidden()
-    bring(page, nifti)
+    upload(page, nifti)
     page.wait_for_selector("#slices")
     page.wait_for_selector("text=slice 8 of 14")
     page.locator("#slice-axis label").first.click()
@@ -60,7 +60,7 @@ def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, 
     page.locator("#slice-index input[type=number]").fill("4")
     page.locator("#slice-index input[type=number]").press("Enter")
     page.wait_for_selector("text=slice 4 of 10")
-    with page.expect_response("**/run/predict"):  # another window makes another picture, which ends a run begun before
+    with page.expect_response("**/run/predict"):  # a new window selects a new image, which would end a run
         page.locator("#window-low input").fill("-1")
     few(page)
     page.locator("#run").click()
@@ -77,8 +77,8 @@ def test_a_slice_is_chosen_run_and_taken_home_on_the_voxels_of_its_volume(page, 
     assert "secret-name" not in page.content()
 
 
-def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path, unhurried):
-    bring(page, nifti)
+def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow_steps):
+    upload(page, nifti)
     page.wait_for_selector("#slices")
     few(page)
     page.locator("#all-slices").click()
@@ -93,9 +93,9 @@ def test_all_slices_are_segmented_and_stop_stops_them(page, nifti, tmp_path, unh
     page.locator("#all-slices-stop").click()
     page.wait_for_selector("#all-slices:enabled")
     expect(page.locator("#all-slices-line progress")).to_have_count(0)
-    expect(page.locator("#film-volume canvas")).to_have_count(1)  # still of the first run
-    bring(page, shutil.copy(nifti, tmp_path / "another.nii.gz"))
-    expect(page.locator("#film-volume canvas")).to_have_count(0)  # of another volume nothing is known
+    expect(page.locator("#film-volume canvas")).to_have_count(1)  # results of the first run
+    upload(page, shutil.copy(nifti, tmp_path / "another.nii.gz"))
+    expect(page.locator("#film-volume canvas")).to_have_count(0)  # cleared for another volume
     expect(page.locator("#get-volume-nifti")).to_be_hidden()
 
 
@@ -104,13 +104,13 @@ def choose(page, checkpoint):
     page.get_by_role("option", name=checkpoint, exact=True).click()
 
 
-def test_another_slice_and_another_checkpoint_are_judged_and_cut_anew(page, tmp_path):
+def test_changing_slice_or_checkpoint_repeats_the_check(page, tmp_path):
     values = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
-    values[..., 0] = 0  # nothing at the patient's side
+    values[..., 0] = 0  # nothing in the outermost slices
     sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "a.nii.gz"), True)
     choose(page, "sagittal")
     page.wait_for_selector("#examples img[alt*=hippocampus]")
-    bring(page, tmp_path / "a.nii.gz")
+    upload(page, tmp_path / "a.nii.gz")
     page.wait_for_selector("text=slice 11 of 20")
     page.wait_for_selector("#domain .fine")
     expect(page.locator("#slice-axis input").first).to_be_checked()
@@ -129,17 +129,17 @@ def test_another_slice_and_another_checkpoint_are_judged_and_cut_anew(page, tmp_
     assert json.loads(offered.value.path().read_text())["picture"]["axis"] == 2
 
 
-def test_what_is_compared_is_of_the_task_that_was_chosen(page):
+def test_compared_checkpoints_follow_the_selected_task(page):
     for name in ("sagittal", "tiny"):
         choose(page, name)
         for side in "ab":
             page.wait_for_function(f"document.querySelector('#{side}-checkpoint input').value === '{name}'")
 
 
-def test_an_ordinary_picture_has_no_slices(page, nifti, tmp_path):
-    bring(page, nifti)
+def test_an_8_bit_image_shows_no_volume_controls(page, nifti, tmp_path):
+    upload(page, nifti)
     page.wait_for_selector("#slices")
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "flat.png")
-    bring(page, tmp_path / "flat.png")
+    upload(page, tmp_path / "flat.png")
     page.wait_for_selector("text=40 × 60 pixels")
     expect(page.locator("#slices")).to_be_hidden()

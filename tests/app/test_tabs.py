@@ -1,4 +1,4 @@
-"""The rooms of the page in a browser: an A/B, a comparison, a truth of one's own, a link, and eyes and ears."""
+"""The tabs of the page in a browser: changes, comparisons, reference masks, links and accessibility."""
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from app.analysis.reference_mask import score
 from app.core import links
 from app.core.settings import CONTROLS
 
-# What Gradio itself brings and the page cannot mend: (rule, part of the element it is about).
+# Findings in Gradio's own markup, which this page cannot fix: (rule, part of the element).
 ALLOWED = (
     ("image-redundant-alt", 'alt="Settings"'),  # in its footer
-    ("aria-prohibited-attr", 'aria-label="Empty value"'),  # until a chart has arrived
-    ("aria-prohibited-attr", 'data-testid="image"'),  # until the canvas to paint on has its tools
+    ("aria-prohibited-attr", 'aria-label="Empty value"'),  # until a chart is loaded
+    ("aria-prohibited-attr", 'data-testid="image"'),  # until the editor is loaded
 )
 
 
-def asked_for(page, members):
+def check_members(page, members):
     page.wait_for_selector("#film-steps .film[data-shown=run]")
     page.locator("#settings button").first.click()
     page.wait_for_function(f"document.querySelector('#set-members input[type=number]')?.value === '{members}'")
@@ -29,22 +29,22 @@ def enter(page, tab):
     page.wait_for_selector(f".page-tab-{tab}", state="visible")
 
 
-def test_one_part_is_changed_on_the_same_noise(page):
+def test_a_component_is_changed_on_the_same_noise(page):
     enter(page, "inside")
     page.wait_for_function("document.querySelector('.parts').dataset.part === 'anchor'")
-    page.locator("#which-anchor label").nth(1).click()  # another sigma
+    page.locator("#which-anchor label").nth(1).click()  # a different sigma
     page.wait_for_selector("#dial-sigma-sigma", state="visible")
     page.locator("#again-anchor").click()
     page.wait_for_selector("#film-pair-anchor .film[data-shown=run]")
-    told = page.locator("#summary-anchor").inner_text()
-    assert told.startswith("Dice between the two masks: ")
-    assert "against the ground truth" in told
+    text = page.locator("#summary-anchor").inner_text()
+    assert text.startswith("Dice between the two masks: ")
+    assert "against the ground truth" in text
     expect(page.locator("#film-pair-anchor canvas")).to_have_count(3)
     steps = page.locator("#film-pair-anchor input[type=range]")
     expect(steps).to_have_attribute("max", "11")  # ten steps between the opening and the result
 
 
-def test_two_setups_meet_on_a_slider(page):
+def test_two_setups_are_compared_with_a_slider(page):
     enter(page, "comparison")
     page.locator("#a-steps input[type=number]").fill("2")
     page.locator("#a-steps input[type=number]").press("Tab")
@@ -58,12 +58,12 @@ def test_two_setups_meet_on_a_slider(page):
     page.wait_for_selector("#get-mask", state="visible")
     enter(page, "comparison")
     page.wait_for_timeout(500)
-    assert page.locator("#compared thead").inner_text() == head  # it is still of this picture
+    assert page.locator("#compared thead").inner_text() == head  # kept for the same image
     page.locator("#examples img").nth(1).click()
     page.wait_for_selector("#compared table", state="hidden")
 
 
-def test_the_scores_on_the_screen_are_those_of_the_files(page):
+def test_displayed_scores_match_the_downloads(page):
     enter(page, "reference_mask")
     page.wait_for_selector("#scores table")
     arrays = {}
@@ -76,7 +76,7 @@ def test_the_scores_on_the_screen_are_those_of_the_files(page):
     assert cells == [f"{found.dice:.4f}", f"{found.iou:.4f}", f"{found.hd95:.2f}"]
 
 
-def test_a_mask_of_ones_own_is_scored(page, tmp_path):
+def test_an_uploaded_mask_is_scored(page, tmp_path):
     enter(page, "reference_mask")
     page.wait_for_selector("#scores table")
     half = np.zeros((256, 256), np.uint8)
@@ -91,7 +91,7 @@ def test_a_mask_of_ones_own_is_scored(page, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), half // 255)
 
 
-def test_a_member_is_picked_and_taken_home(page):
+def test_a_member_is_selected_and_downloaded(page):
     enter(page, "ensemble")
     page.locator("#members button").nth(1).click()
     page.wait_for_selector("#members button:nth-child(2)[aria-pressed=true]")
@@ -101,7 +101,7 @@ def test_a_member_is_picked_and_taken_home(page):
     assert set(np.unique(np.asarray(Image.open(download.value.path())))) <= {0, 1}
 
 
-def test_a_link_restores_the_settings_and_hides_what_a_class_shall_not_see(page, address):
+def test_a_link_restores_settings_and_hides_parts(page, address):
     values = [3 if control.field == "steps" else control.default for control in CONTROLS]
     query = links.write(values, language="zh", example=7, tab="reference_mask", hide=["upload"])
     page.goto(address + query)
@@ -113,30 +113,30 @@ def test_a_link_restores_the_settings_and_hides_what_a_class_shall_not_see(page,
     expect(page.locator("#share")).to_be_hidden()
 
 
-def test_a_picture_of_another_kind_is_spoken_of_before_it_is_run(page, tmp_path):
+def test_an_unlike_image_gives_a_warning_before_the_run(page, tmp_path):
     Image.fromarray(np.full((40, 200), 90, np.uint8)).save(tmp_path / "grey.png")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "grey.png")
     page.wait_for_selector("#domain .doubt")
-    told = page.locator("#domain").inner_text()
-    assert "it is grey, training was in colour" in told
-    assert "40 × 200 pixels would be squeezed" in told
+    text = page.locator("#domain").inner_text()
+    assert "it is greyscale, the training images were in colour" in text
+    assert "40 × 200 pixels would be squeezed" in text
 
 
-def test_a_closed_tab_frees_its_place_in_the_queue(page, browser, address):
+def test_closing_the_browser_tab_frees_its_place_in_the_queue(page, browser, address):
     other = browser.new_context(locale="en-US").new_page()
-    other.goto(address + "?steps=50&members=25&size=512")  # minutes, if nobody stops it
-    asked_for(other, members="25")
+    other.goto(address + "?steps=50&members=25&size=512")  # would take minutes
+    check_members(other, members="25")
     other.locator("#run").click()
     other.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Step ')")
     other.context.close()
     page.goto(address + "?steps=1&members=1")
-    asked_for(page, members="1")
+    check_members(page, members="1")
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
 
 
 @pytest.mark.parametrize("look", [("light", "en", 1280), ("dark", "zh", 390)])
-def test_axe_finds_nothing_that_the_page_could_mend(page, address, look):
+def test_axe_finds_no_violations(page, address, look):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     theme, language, width = look
     page.set_viewport_size({"width": width, "height": 900})
@@ -153,15 +153,17 @@ def test_axe_finds_nothing_that_the_page_could_mend(page, address, look):
     assert found == []
 
 
-def test_a_film_says_what_it_shows_before_it_is_painted(visit, address):
+def test_films_have_text_alternatives_before_they_are_painted(visit, address):
     page = visit(address)
-    page.add_init_script("Object.defineProperty(HTMLImageElement.prototype, 'onload', { set() {} })")  # it never is
+    page.add_init_script(
+        "Object.defineProperty(HTMLImageElement.prototype, 'onload', { set() {} })"
+    )  # sprites are never painted
     page.goto(address)
     page.wait_for_selector("#film-steps canvas")
     expect(page.locator("#film-steps canvas:not([aria-label])")).to_have_count(0, timeout=5000)
 
 
-def test_nothing_needs_sideways_scrolling_on_a_phone(page):
+def test_no_horizontal_scrolling_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     for tab in ("inside", "ensemble", "comparison", "reference_mask"):
         enter(page, tab)

@@ -1,4 +1,4 @@
-"""A plain U-Net on the page: beside the denoisers in the comparison, nowhere else."""
+"""Plain U-Nets on the page: offered for comparison only."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from medsegdiff.progress import Progress
 
 @pytest.fixture(scope="module")
 def session(checkpoint, plain):
-    """A server's session with an untrained V2 and an untrained U-Net of the same task."""
+    """A session with an untrained V2 and an untrained U-Net of the same task."""
     return Session({"plain": str(plain), "tiny": str(checkpoint)}, "cpu")
 
 
@@ -28,7 +28,7 @@ def test_a_plain_unet_is_offered_for_comparison_only(session):
     assert descriptions.card(session.card("plain"), words("en")).startswith("<p>plain U-Net, 0.0 million parameters")
 
 
-def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(session):
+def test_a_plain_unet_ignores_sampler_and_steps(session):
     setups = [Setup("tiny", "ddim", 2), Setup("plain", "ddpm", 40), Setup("plain", ANCHOR, 1)]
     events = list(comparisons.compare(session, phantom(3), SETTINGS, setups))
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in (1, 2, 3, 4)]
@@ -38,9 +38,9 @@ def test_beside_a_denoiser_it_takes_no_steps_whatever_was_chosen_for_it(session)
     assert plain.labels.shape == tiny.labels.shape
     assert (plain.parameters, len(plain.dice)) == (session.card("plain").parameters, 1)
 
-    said = comparison_views.side_words([tiny, plain], words("en"))
-    assert "plain, plain U-Net<" in said
-    assert "Dice between the two masks" in said
+    text = comparison_views.side_words([tiny, plain], words("en"))
+    assert "plain, plain U-Net<" in text
+    assert "Dice between the two masks" in text
     shown = comparison_views.masks([tiny, plain, again], phantom(3), words("zh"))
     assert shown.count("<img") == 3
     assert "普通 U-Net" in shown

@@ -1,4 +1,4 @@
-"""A visitor's file is read by all who sent it, and gone a moment later."""
+"""Deletion of uploaded files, which several visitors may share."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from app.inputs.volumes import VolumeCache, take
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A minute of half a second."""
+    """Shorten the minute before deletion to half a second."""
     monkeypatch.setattr(uploads, "_SECONDS", 0.5)
     return 0.5
 
@@ -27,13 +27,13 @@ def sent(folder: Path) -> Path:
 
 
 def gone(path: Path) -> bool:
-    until = time.monotonic() + 10  # a busy machine wakes a timer late
+    until = time.monotonic() + 10  # timers can be late on a busy machine
     while path.exists() and time.monotonic() < until:
         time.sleep(0.05)
     return not path.exists()
 
 
-def test_a_class_that_sends_one_picture_shares_its_file(tmp_path, soon):
+def test_visitors_who_upload_the_same_image_share_its_file(tmp_path, soon):
     path = sent(tmp_path)
     for _ in range(3):
         assert upload(str(path)).picture.height == 48
@@ -42,18 +42,18 @@ def test_a_class_that_sends_one_picture_shares_its_file(tmp_path, soon):
     assert gone(path)
 
 
-def test_a_file_sent_again_has_a_minute_of_its_own(tmp_path, soon):
+def test_a_second_upload_restarts_the_minute(tmp_path, soon):
     path = sent(tmp_path)
     upload(str(path))
     time.sleep(0.6 * soon)
     sent(tmp_path)
-    time.sleep(0.6 * soon)  # the first reader's minute is over, the second has not read yet
+    time.sleep(0.6 * soon)  # the first minute is over, the second read has not happened yet
     assert path.exists()
     upload(str(path))
     assert gone(path)
 
 
-def test_what_cannot_be_read_is_deleted_too(tmp_path, soon):
+def test_unreadable_files_are_deleted_too(tmp_path, soon):
     path = tmp_path / "drawing.png"
     path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     with pytest.raises(ValueError, match="PNG, JPEG"):

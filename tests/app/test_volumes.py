@@ -1,4 +1,4 @@
-"""A visitor's volume: read once, kept for a while, cut and windowed, segmented whole, and gone again."""
+"""Uploaded volumes: cache, slices, windows and the segmentation of all slices."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +21,7 @@ def settings(**chosen):
 
 
 def nifti(path: Path) -> str:
-    """A volume of 10 x 12 x 14 voxels that grows brighter to the patient's left, back and head."""
+    """Write a volume of 10 x 12 x 14 voxels whose values increase to the left, back and head."""
     z, y, x = np.indices((14, 12, 10)).astype(np.float32)
     image = sitk.GetImageFromArray(x + 10 * y + 100 * z)
     image.SetSpacing((1.0, 2.0, 3.0))
@@ -35,7 +35,7 @@ def cached_volume(count: int) -> CachedVolume:
     return CachedVolume(Volume(values, (1.0,) * 3, (0.0,) * 3, place, "LPS", (0.0, 1.0), "nifti"))
 
 
-def test_a_volume_opens_at_the_middle_slice_of_the_axis_that_its_task_wants(tmp_path):
+def test_a_volume_opens_at_the_middle_slice_of_the_axis_of_its_task(tmp_path):
     for task, axis, count, height, width in (("hippocampus", 0, 10, 14, 12), ("abdomen-ct", 2, 14, 12, 10)):
         volume_cache = VolumeCache()
         image = take(nifti(tmp_path / "a.nii.gz"), volume_cache, task)
@@ -50,12 +50,12 @@ def test_a_volume_opens_at_the_middle_slice_of_the_axis_that_its_task_wants(tmp_
         assert len(volume_cache) == 1
 
 
-def test_a_volume_turns_to_the_axis_of_another_task_and_stays_where_the_axis_is_the_same(tmp_path):
+def test_a_volume_switches_to_the_axis_of_another_task(tmp_path):
     volume_cache = VolumeCache()
     sagittal = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus")
     axial = turn(volume_cache, sagittal, "hippocampus", "abdomen-ct")
     assert (axial.slice_view.axis, axial.slice_view.index, axial.picture.slice_count) == (2, 7, 14)
-    coronal = look(volume_cache, axial.slice_view.along(1))  # of the visitor's own choosing
+    coronal = look(volume_cache, axial.slice_view.along(1))  # chosen by the visitor
     assert turn(volume_cache, coronal, "abdomen-ct", "skin-lesion") is coronal
     assert turn(volume_cache, coronal, "abdomen-ct", "hippocampus").slice_view.axis == 0
     volume_cache.drop(axial.slice_view.key)
@@ -63,7 +63,7 @@ def test_a_volume_turns_to_the_axis_of_another_task_and_stays_where_the_axis_is_
     assert turn(volume_cache, 3, "abdomen-ct", "hippocampus") == 3
 
 
-def test_a_slice_and_its_window_are_chosen_anew_without_the_file(tmp_path):
+def test_slice_and_window_can_be_changed_after_the_file_is_deleted(tmp_path):
     volume_cache = VolumeCache()
     slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
     other = replace(slice_view.along(2), index=3, window=(300.0, 400.0))
@@ -76,7 +76,7 @@ def test_a_slice_and_its_window_are_chosen_anew_without_the_file(tmp_path):
         look(volume_cache, replace(other, index=14))
 
 
-def test_a_16_bit_picture_can_be_windowed_and_an_8_bit_one_is_what_it_is(tmp_path):
+def test_only_images_of_more_than_8_bits_can_be_windowed(tmp_path):
     volume_cache = VolumeCache()
     ramp = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
@@ -90,13 +90,13 @@ def test_a_16_bit_picture_can_be_windowed_and_an_8_bit_one_is_what_it_is(tmp_pat
     assert not volume_cache.get(slice_view.key).has_geometry
 
 
-def test_the_shelf_forgets_the_longest_unseen_when_full_and_everything_in_time():
+def test_the_cache_evicts_the_least_recently_used_and_expires():
     now = [0.0]
     volume_cache = VolumeCache(most=3 * 16 * 16 * 4, seconds=100, clock=lambda: now[0])
     one, other = volume_cache.put(cached_volume(1)), volume_cache.put(cached_volume(1))
     now[0] = 60
     volume_cache.get(one)
-    third = volume_cache.put(cached_volume(2))  # room for it only without the one not looked at
+    third = volume_cache.put(cached_volume(2))  # evicts the least recently used one
     assert len(volume_cache) == 2
     with pytest.raises(ValueError, match="give the file again"):
         volume_cache.get(other)
@@ -109,7 +109,7 @@ def test_the_shelf_forgets_the_longest_unseen_when_full_and_everything_in_time()
         volume_cache.put(cached_volume(4))
 
 
-def test_a_whole_volume_is_segmented_on_its_voxels_and_shown_as_a_film(session, tmp_path):
+def test_a_volume_is_segmented_on_its_voxel_grid_and_shown_as_a_film(session, tmp_path):
     volume_cache = VolumeCache()
     slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
     *progress, result = segment(

@@ -1,4 +1,4 @@
-"""What a ZeroGPU Space asks of a run: a process of its own, with everything that goes in and comes out pickled."""
+"""Runs in a ZeroGPU Space: another process, with pickled arguments and results."""
 
 import pickle
 import sys
@@ -15,11 +15,11 @@ from app.inputs.images import phantom
 
 
 @pytest.fixture
-def temporary_upload(monkeypatch):
-    """Stand in for the `spaces` package: hand arguments in and events out as bytes, and note who ran."""
+def spaces(monkeypatch):
+    """Replace the `spaces` package: pickle arguments and events, and record the functions that ran."""
     asked = []
 
-    def lend(function):
+    def gpu(function):
         def beside(*args):
             asked.append(function.__name__)
             for event in function(*pickle.loads(pickle.dumps(args))):
@@ -27,27 +27,27 @@ def temporary_upload(monkeypatch):
 
         return beside
 
-    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lend))
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     threads = torch.get_num_threads()
     yield asked
-    torch.set_num_threads(threads)  # a process of its own would have kept its number to itself
+    torch.set_num_threads(threads)  # another process would not change it here
 
 
 def chosen(**values):
     return read([values.get(control.field, control.default) for control in CONTROLS])
 
 
-def test_a_run_beside_a_lent_card_is_the_run_taken_here(session, temporary_upload):
+def test_a_run_on_zerogpu_gives_the_same_result(session, spaces):
     settings = chosen(steps=3, members=2, trace=True)
     *_, here = session.run("tiny", phantom(3), settings)
-    assert not temporary_upload  # a session that was made where no card is lent never asks for one
+    assert not spaces  # a session created outside ZeroGPU does not use it
     events = list(Session(session.sources).run("tiny", phantom(3), settings))
-    assert temporary_upload == ["_watch_on_gpu"]
+    assert spaces == ["_watch_on_gpu"]
     assert [type(event) for event in events] == [Opening, Frame, Frame, Frame, RunOutput]
     assert events[-1].result.sidecar()["mask"] == here.result.sidecar()["mask"]
 
 
-def test_a_run_refused_beside_the_card_says_why(session, temporary_upload):
+def test_errors_on_zerogpu_keep_their_message(session, spaces):
     with pytest.raises(ValueError, match="this checkpoint runs at multiples of"):
         list(Session(session.sources).run("tiny", phantom(3), replace(chosen(), size=100)))

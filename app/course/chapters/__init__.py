@@ -1,4 +1,4 @@
-"""The table of the course: ten chapters, in the order they are read."""
+"""List the ten chapters of the course in reading order."""
 
 from app.course.chapter import Chapter
 from app.course.chapters import (

@@ -1,4 +1,4 @@
-"""Chapter 6. The anchor: a coarse, static mask feature steadies the diffusion, blurred by how far it can be trusted.
+"""Chapter 6. The anchor: a coarse mask feature, smoothed by a learned Gaussian, gates the diffusion features.
 
 f_anc  = Max( f_c^-1 * k_Gauss, f_c^-1 ),     f_d'^0 = Sigmoid( f_anc * k_1x1 ) . f_d^0 + f_d^0      V2, anchor condition
 """
@@ -61,7 +61,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         "free_dice": of_recording(free, words)["dice"],
         "spread_v1": round(_area_spread(never), 3) if never else None,
     }
-    told = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor sigma"]
+    sigmas = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor sigma"]
     gates = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor gate"]
     numbers = (
         Fact(
@@ -76,7 +76,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ),
         Fact(
             "σ",
-            f"{np.mean(told):.2f}" if told else "–",
+            f"{np.mean(sigmas):.2f}" if sigmas else "–",
             words("course.anchor.sigma_detail", low=f"{np.min(gates):.2f}", high=f"{np.max(gates):.2f}")
             if gates
             else "",
@@ -86,7 +86,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
 
 def _area_spread(recording: Recording) -> float:
-    """Standard deviation of the members' areas, in per cent of the picture."""
+    """Compute the standard deviation of the members' areas, in percent of the image."""
     return 100 * float(np.std([(member > 0).mean() for member in recording.outcome.members]))
 
 

@@ -1,4 +1,4 @@
-"""Chapter 4. Dynamic conditional encoding: the mask of this step tells the image features where to look.
+"""Chapter 4. Dynamic conditional encoding: the mask of the current step re-weights the image features.
 
 A(m_I, m_x) = ( LN(m_I) * LN(m_x) ) * m_I                                                             V1 eq. 3
 """

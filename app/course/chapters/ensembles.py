@@ -1,4 +1,4 @@
-"""Chapter 8. Ensembles: many masks, one answer; STAPLE by hand; agreement is not correctness; how many are enough."""
+"""Chapter 8. Ensembles: STAPLE step by step, disagreement and error, and the number of members."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,19 +20,20 @@ __all__ = ["CHAPTER"]
 _MEMBERS, _STEPS, _ROUNDS, _GALLERY = 12, 4, 5, 4
 
 
-def stranger(mask: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
-    """Make a bad rater of a good one: the same outline, drawn in the wrong place."""
+def poor_rater(mask: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
+    """Simulate a poor rater: shift a mask by a quarter of the image."""
     return np.roll(mask, (mask.shape[0] // 4, mask.shape[1] // 4), (0, 1))
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    case, count, strange = values["case"], int(values["count"]), values["stranger"] == "on"
+
+    case, count, with_poor_rater = values["case"], int(values["count"]), values["stranger"] == "on"
     recording = bench.run("v2", case, RunSettings(members=_MEMBERS, steps=_STEPS, seed=values["seed"], spacing="early"))
     picture = recording.opening.picture
     reference = (recording.opening.reference[0] > 0).astype(np.uint8)
     everyone = (recording.outcome.members > 0).astype(np.uint8)
     members = everyone[:count]
-    raters = np.concatenate([members, stranger(members[0])[None]]) if strange else members
+    raters = np.concatenate([members, poor_rater(members[0])[None]]) if with_poor_rater else members
     rounds = [one for _, one in zip(range(_ROUNDS + 1), staple(raters), strict=False)]
     scores = [dice(r.weight > 0.5, reference > 0) for r in rounds]
 
@@ -66,16 +67,16 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     ]
     gallery = [*raters[: _GALLERY - 1], raters[-1]] if len(raters) >= _GALLERY else [*raters]
     for i, mask in enumerate(gallery):
-        last = strange and i == len(gallery) - 1
+        last = with_poor_rater and i == len(gallery) - 1
         number = len(members) if i == _GALLERY - 1 else i + 1
         title = words("course.ensembles.stranger") if last else words("film.one_member", number=number)
         views.append(still(title, outlined(picture, mask, (reference,)), n))
-    run = f"ensembles-{case}-{count}-{strange}-{values['seed']}"
+    run = f"ensembles-{case}-{count}-{with_poor_rater}-{values['seed']}"
     legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     shown = film(views, places, words, run=run, at=0, legend=legend)
 
     def name(j: int) -> str:
-        known = strange and j == len(raters) - 1
+        known = with_poor_rater and j == len(raters) - 1
         return words("course.ensembles.stranger") if known else words("film.one_member", number=j + 1)
 
     index = list(range(n))

@@ -1,9 +1,10 @@
-"""Chapter 2. The way into noise, and why a mask wants a smaller signal than a photograph.
+"""Chapter 2. The forward process, and why masks need a smaller signal scale than photographs.
 
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps,       SNR_t = scale^2 alpha_bar_t / (1 - alpha_bar_t)
 
-A mask is the same number over wide areas, so averaging n x n pixels lifts its signal-to-noise ratio n^2 times: a blur, which
-has learnt nothing and sees no picture, reads the mask off x_t almost to the end. A network that can do so need not look.
+A mask is constant over large areas, so averaging n x n pixels raises its signal-to-noise ratio by a factor of n^2. A blur,
+without learning and without the image, recovers the mask from x_t up to large t. A network that can do this has no need to
+use the image.
 """
 
 from dataclasses import dataclass
@@ -35,25 +36,25 @@ _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sinking:
+class _Noised:
     times: list[int]
     signal: Float[ndarray, " p"]  # sqrt(alpha_bar)
     x_t: Float[ndarray, "p h w"]
-    photograph: UInt8[ndarray, "p h w 3"]  # the picture, noised as a photograph would be
-    read: Bool[ndarray, "p h w"]  # what a blur reads off x_t
-    dice: list[float]  # of that, against the truth
+    photograph: UInt8[ndarray, "p h w 3"]  # the image with the same noise schedule
+    read: Bool[ndarray, "p h w"]  # mask recovered from x_t by a blur
+    dice: list[float]  # of `read` against the reference mask
     picture: paint.RGB
     reference: UInt8[ndarray, "h w"]
 
 
 def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"]:
-    """Read a mask off its noisy version without any network: average a window, take the sign."""
+    """Recover a mask from its noisy version without a network: average over a window and take the sign."""
     padded = F.pad(x_t, (_WINDOW // 2,) * 4, mode="reflect")
     return F.avg_pool2d(padded, _WINDOW, 1) > 0
 
 
 @lru_cache(maxsize=32)
-def _sink(case: int, kind: str, scale: float, seed: int) -> _Sinking:
+def _noised(case: int, kind: str, scale: float, seed: int) -> _Noised:
     drawn = draw(catalogue.TASK, case, _SIZE, raters=0)
     diffusion = Diffusion(DiffusionConfig(schedule="cosine" if kind == "cosine" else "linear", scale=scale))
     times = np.linspace(0, diffusion.schedule.timesteps - 1, _PLACES).round().astype(int)
@@ -62,14 +63,14 @@ def _sink(case: int, kind: str, scale: float, seed: int) -> _Sinking:
     image = torch.from_numpy(drawn.image.copy()).movedim(-1, 0)[None] / 127.5 - 1
     t = torch.from_numpy(times)
 
-    def sunk(clean: torch.Tensor) -> torch.Tensor:
+    def add_noise(clean: torch.Tensor) -> torch.Tensor:
         eps = torch.randn(clean.shape, generator=generator)
-        clean, eps = (x.expand(_PLACES, -1, -1, -1) for x in (clean, eps))  # one noise: only t differs
+        clean, eps = (x.expand(_PLACES, -1, -1, -1) for x in (clean, eps))  # the same noise at every t
         return diffusion.schedule.noised(clean, t, eps)
 
-    x_t, photograph = sunk(mask), sunk(image)
+    x_t, photograph = add_noise(mask), add_noise(image)
     read = blurred(x_t)[:, 0].numpy()
-    return _Sinking(
+    return _Noised(
         times.tolist(),
         diffusion.schedule.alpha_bar_at(t).sqrt().numpy(),
         x_t[:, 0].numpy(),
@@ -88,23 +89,23 @@ def _decibels(signal: Float[ndarray, " p"], scale: float) -> list[float]:
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     case, kind, scale, seed = (values[k] for k in ("case", "kind", "scale", "seed"))
-    sunk = _sink(case, kind, scale, seed)
+    noised = _noised(case, kind, scale, seed)
     at = min(max(int(values["at"]), 0), _PLACES - 1) if values["at"] is not None else _PLACES // 2
     places = [
         Position(
             words("course.forward.place", t=t, signal=f"{s:.3f}", noise=f"{(1 - s * s) ** 0.5:.3f}"),
-            words("course.forward.say", t=t, dice=f"{d:.2f}"),
+            words("course.forward.spoken", t=t, dice=f"{d:.2f}"),
         )
-        for t, s, d in zip(sunk.times, sunk.signal, sunk.dice, strict=True)
+        for t, s, d in zip(noised.times, noised.signal, noised.dice, strict=True)
     ]
-    says = [p.spoken for p in places]
-    reference = [sunk.reference]
+    texts = [p.spoken for p in places]
+    reference = [noised.reference]
     rows = (
-        (words("film.x_t"), [noisy(x) for x in sunk.x_t], _GREY),
-        (words("course.forward.photograph"), [paint.fit(p, TILE, smooth=False) for p in sunk.photograph], None),
-        (words("course.forward.read"), [outlined(sunk.picture, r, reference) for r in sunk.read], None),
+        (words("film.x_t"), [noisy(x) for x in noised.x_t], _GREY),
+        (words("course.forward.photograph"), [paint.fit(p, TILE, smooth=False) for p in noised.photograph], None),
+        (words("course.forward.read"), [outlined(noised.picture, r, reference) for r in noised.read], None),
     )
-    views = [View(title, tiles, [f"{title}. {say}" for say in says], bar) for title, tiles, bar in rows]
+    views = [View(title, tiles, [f"{title}. {text}" for text in texts], bar) for title, tiles, bar in rows]
     legend = [
         (paint.CLASSES[0], "solid", words("course.forward.reader")),
         (paint.REFERENCE, "dotted", words("film.reference")),
@@ -112,35 +113,35 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     run = f"forward-{case}-{kind}-{scale}-{seed}"
     shown = film(views, places, words, run=run, at=_PLACES // 2, legend=legend)
 
-    here = words("course.forward.here", t=sunk.times[at])
+    here = words("course.forward.here", t=noised.times[at])
     lines = [
-        Curve(words(f"control.kind.{other}"), sunk.times, _decibels(_sink(case, other, scale, seed).signal, scale))
+        Curve(words(f"control.kind.{other}"), noised.times, _decibels(_noised(case, other, scale, seed).signal, scale))
         for other in ("linear", "cosine")
     ]
     lines += [
         Curve(
             words("course.forward.at_scale", scale=f"{other:g}"),
-            sunk.times,
-            _sink(case, kind, other, seed).dice,
+            noised.times,
+            _noised(case, kind, other, seed).dice,
             panel=1,
             width=3 if other == scale else 1.5,
         )
         for other in sorted({1.0, 0.2, scale}, reverse=True)
     ]
     lines += [
-        Curve(here, [sunk.times[at]], [_decibels(sunk.signal, scale)[at]], width=6),
-        Curve(here, [sunk.times[at]], [sunk.dice[at]], panel=1, width=6),
+        Curve(here, [noised.times[at]], [_decibels(noised.signal, scale)[at]], width=6),
+        Curve(here, [noised.times[at]], [noised.dice[at]], panel=1, width=6),
     ]
     chart = curves(
         lines, [words("course.forward.snr"), words("course.forward.readable")], "t", ["dB", "Dice"], least=[None, 0.0]
     )
-    readable = max((t for t, d in zip(sunk.times, sunk.dice, strict=True) if d > 0.9), default=0)
+    readable = max((t for t, d in zip(noised.times, noised.dice, strict=True) if d > 0.9), default=0)
     numbers = (
-        Fact("t", str(sunk.times[at]), words("course.forward.t_detail", signal=f"{sunk.signal[at]:.3f}")),
-        Fact(words("course.forward.snr"), f"{_decibels(sunk.signal, scale)[at]:+.0f} dB", words("course.forward.db")),
-        Fact(words("course.forward.blur"), f"{sunk.dice[at]:.2f}", words("course.forward.blur_detail", t=readable)),
+        Fact("t", str(noised.times[at]), words("course.forward.t_detail", signal=f"{noised.signal[at]:.3f}")),
+        Fact(words("course.forward.snr"), f"{_decibels(noised.signal, scale)[at]:+.0f} dB", words("course.forward.db")),
+        Fact(words("course.forward.blur"), f"{noised.dice[at]:.2f}", words("course.forward.blur_detail", t=readable)),
     )
-    facts = {"t": sunk.times[at], "dice": round(sunk.dice[at], 3), "readable": readable, "positions": _PLACES}
+    facts = {"t": noised.times[at], "dice": round(noised.dice[at], 3), "readable": readable, "positions": _PLACES}
     return Seen((shown,), (chart,), numbers, facts)
 
 

@@ -1,4 +1,4 @@
-"""Chapter 10. Your own picture, with everything from before."""
+"""Chapter 10. Run the model on an image of your own."""
 
 from app.core.frames import Recording
 from app.core.settings import CONTROLS, Flags
@@ -13,7 +13,7 @@ _ALL = next(c for c in CONTROLS if isinstance(c, Flags)).default
 
 
 def show(recording: Recording, words: Words, run: str) -> dict[str, Seen]:
-    """Show every panel that the run has, by its title."""
+    """Build the content of every panel of a run, by title."""
     return {
         words(f"panel.{panel.key}.title"): Seen(
             tuple(made for made in [film_of(panel, recording, words, run)] if made),
@@ -26,7 +26,7 @@ def show(recording: Recording, words: Words, run: str) -> dict[str, Seen]:
 
 
 def facts_of(recording: Recording, own: bool) -> dict[str, object]:
-    """What the tasks ask of a finished run."""
+    """Collect the facts of a finished run that the tasks use."""
     settings = recording.facts["settings"]
     return {
         "ran": True,
@@ -41,7 +41,7 @@ def facts_of(recording: Recording, own: bool) -> dict[str, object]:
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    """Nothing is shown before something was run."""
+    """Return no content: the front end shows the visitor's run."""
     return Seen()
 
 

@@ -1,7 +1,7 @@
-"""Chapter 5. The FF-Parser: a learned gain for every frequency, or one of your own.
+"""Chapter 5. The FF-Parser: a learned or custom gain for every frequency.
 
 M = F(m),   M' = A * M,   m' = F^-1(M')                                                              V1 eq. 4-6
-sum |m|^2 = sum |M|^2                                                                  Parseval: nothing is lost
+sum |m|^2 = sum |M|^2                                                                  Parseval: energy is preserved
 """
 
 from dataclasses import replace
@@ -37,12 +37,12 @@ PROFILES = {
 
 
 def energies(feature: torch.Tensor) -> tuple[float, float]:
-    """Sum the squares of a feature map in space, and of its spectrum: Parseval says they are one number."""
+    """Sum the squares of a feature map and of its spectrum, which are equal by Parseval's theorem."""
     return float(feature.square().sum()), float(torch.fft.fft2(feature, norm="ortho").abs().square().sum())
 
 
 def without_interpolation(parser: torch.nn.Module, size: tuple[int, int]) -> str:
-    """Multiply a filter by a spectrum of another size, as code with a fixed table does; return what it says."""
+    """Multiply a filter by a spectrum of another size without interpolation; return the resulting shape or error message."""
     spectrum = torch.fft.rfft2(torch.zeros(size))
     try:
         return str(tuple((torch.complex(*parser.get_parameter("gain").detach()) * spectrum).shape))
@@ -102,7 +102,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
 @torch.no_grad()
 def _feature(segmenter: Segmenter) -> torch.Tensor:
-    """Give the map that the first parser filters, of pure noise."""
+    """Compute the input of the first FF-Parser for pure noise."""
     model = segmenter.checkpoint.model
     assert isinstance(model, MedSegDiffV1)
     size, like = segmenter.checkpoint.model_config.image_size, model.parsers[0].gain

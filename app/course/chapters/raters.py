@@ -1,6 +1,6 @@
-"""Chapter 1. Why generate a mask at all: a deterministic network averages its teachers, a sampler takes sides.
+"""Chapter 1. Why generate masks: a deterministic network averages the experts, a sampler gives one of their masks.
 
-argmin_f E |f(I) - x_0|^2 = E[x_0 | I] = s m_1 + (1 - s) m_2                the average: a mask that nobody drew
+argmin_f E |f(I) - x_0|^2 = E[x_0 | I] = s m_1 + (1 - s) m_2                the average: a mask that no expert drew
 x_0 ~ p(x_0 | I):  m_1 with probability s, m_2 with probability 1 - s       what a diffusion segmenter aims at
 """
 
@@ -35,7 +35,7 @@ _SIZE, _STEPS, _SHOWN, _RATERS = 128, 20, 5, 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Opinions:
+class _Experts:
     picture: paint.RGB
     masks: tuple[UInt8[ndarray, "h w"], UInt8[ndarray, "h w"]]
 
@@ -44,23 +44,23 @@ class _Opinions:
 class _Trajectory:
     times: Sequence[int]
     share: Float[ndarray, "t m h w"]  # x_0 as probability
-    belief: Float[ndarray, "t m"]  # in the first rater
+    belief: Float[ndarray, "t m"]  # posterior probability of the first rater
 
 
 @lru_cache(maxsize=16)
-def _opinions(case: int) -> _Opinions:
-    """Take the two raters of a phantom who differ most."""
+def _experts(case: int) -> _Experts:
+    """Return the two raters of a phantom that differ most."""
     drawn = draw(catalogue.TASK, case, _SIZE, raters=_RATERS)
     pairs = combinations([(r > 0).astype(np.uint8) for r in drawn.raters], 2)
     small, large = sorted(min(pairs, key=lambda pair: dice(pair[0] > 0, pair[1] > 0)), key=lambda mask: int(mask.sum()))
-    return _Opinions(drawn.image, (small, large))
+    return _Experts(drawn.image, (small, large))
 
 
 @lru_cache(maxsize=16)
 def _trajectory(case: int, share: float, members: int, seed: int) -> _Trajectory:
-    """Let the perfect denoiser of two raters draw masks."""
+    """Sample masks with the optimal denoiser of two raters."""
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
-    masks = diffusion.from_labels(torch.from_numpy(np.stack(_opinions(case).masks)))
+    masks = diffusion.from_labels(torch.from_numpy(np.stack(_experts(case).masks)))
     oracle = TwoRaters(diffusion, masks, min(max(share, 1e-6), 1 - 1e-6))
     steps = list(
         denoise(
@@ -81,8 +81,8 @@ def _trajectory(case: int, share: float, members: int, seed: int) -> _Trajectory
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     share, count = values["share"], int(values["raters_members"])
-    opinions, trajectory = _opinions(values["case"]), _trajectory(values["case"], share, count, values["seed"])
-    small, large = opinions.masks
+    experts, trajectory = _experts(values["case"]), _trajectory(values["case"], share, count, values["seed"])
+    small, large = experts.masks
     average = share * small + (1 - share) * large.astype(np.float32)
     cut = average > 0.5
     on_first = int((trajectory.belief[-1] > 0.5).sum())
@@ -91,8 +91,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(trajectory.times)]
     n = len(places)
     views = [
-        still(words("course.raters.first"), outlined(opinions.picture, small), n),
-        still(words("course.raters.second"), outlined(opinions.picture, large), n),
+        still(words("course.raters.first"), outlined(experts.picture, small), n),
+        still(words("course.raters.second"), outlined(experts.picture, large), n),
         still(words("course.raters.average"), probability(average), n, bar=PROBABILITY),
     ]
     for m in range(min(_SHOWN, count)):

@@ -1,11 +1,11 @@
-"""Chapter 3. The way back, one step at a time; three samplers from the same noise; and what a wrong t does.
+"""Chapter 3. The reverse process step by step: three samplers on the same noise, and the effect of a wrong timestep.
 
     DDPM      x_s ~ N( mu(x_t, x_0), beta~ I )                                                        DDPM eq. 6, 7
     DDIM      x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps                                 DDIM eq. 12
-    DPM++     as DDIM, with x_0 carried on along the line through the last two guesses                DPM-Solver++ alg. 2
+    DPM++     as DDIM, with x_0 extrapolated from the last two predictions                            DPM-Solver++ alg. 2
 
-The fault: a sampler that rebuilds a schedule of 50 steps and numbers them 0 ... 49 gives a network trained on 0 ... 999 a
-number that does not belong to the noise it sees. Halfway alpha_bar is 0.05 and the network is told 0.99.
+The fault: a sampler that rebuilds a schedule of 50 steps, numbered 0 ... 49, passes timesteps to a network trained on
+0 ... 999 that do not match the noise. Halfway, alpha_bar is 0.05, but the timestep stands for 0.99.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from medsegdiff.records import Condition, Step
 from medsegdiff.sampling import MemberNoise, denoise
 from medsegdiff.schedule import Diffusion, NoiseSchedule
 
-__all__ = ["CHAPTER", "told_a_wrong_t"]
+__all__ = ["CHAPTER", "sample_with_wrong_t"]
 
 _SHOWN, _REBUILT = 26, 50
 _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
@@ -38,15 +38,15 @@ _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trajectory:
-    told: list[int]  # the t that the network was told
-    true: list[int]  # the training step whose noise x_t really has
+    given: list[int]  # the t given to the network
+    actual: list[int]  # the training timestep that matches the noise of x_t
     x_t: Float[ndarray, "p h w"]
     eps: Float[ndarray, "p h w"]
     share: Float[ndarray, "p h w"]
 
 
-def told_a_wrong_t(segmenter: Segmenter, condition: Condition, steps: int, seed: int) -> Iterator[Step]:
-    """Sample as a rebuilt schedule does: its own betas, its own numbering, and a network that was trained on neither."""
+def sample_with_wrong_t(segmenter: Segmenter, condition: Condition, steps: int, seed: int) -> Iterator[Step]:
+    """Sample with a rebuilt short schedule, whose betas and timesteps the network was not trained on."""
     rebuilt = Diffusion(replace(segmenter.diffusion.config, timesteps=steps), segmenter.diffusion.classes)
     size = segmenter.checkpoint.model_config.image_size
     shape = (rebuilt.channels, size, size)
@@ -54,22 +54,23 @@ def told_a_wrong_t(segmenter: Segmenter, condition: Condition, steps: int, seed:
 
 
 def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Trajectory:
-    segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 learned to mend what it walked to itself
+
+    segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 was also trained on its own trajectories
     schedule = segmenter.diffusion.schedule
     if fault:
-        trajectory = list(told_a_wrong_t(segmenter, start.condition, _REBUILT, seed))
+        trajectory = list(sample_with_wrong_t(segmenter, start.condition, _REBUILT, seed))
         power = NoiseSchedule(schedule.kind, _REBUILT).alpha_bar
-        true = [int((schedule.alpha_bar - power[s.t]).abs().argmin()) for s in trajectory]
+        actual = [int((schedule.alpha_bar - power[s.t]).abs().argmin()) for s in trajectory]
     else:
         settings = segmenter.resolve_settings(RunSettings(members=1, steps=steps, sampler=sampler, seed=seed))
         trajectory = list(segmenter.denoise(start.condition, settings))
-        true = [s.t for s in trajectory]
+        actual = [s.t for s in trajectory]
     kept = np.unique(np.linspace(0, len(trajectory) - 1, min(_SHOWN, len(trajectory))).round().astype(int)).tolist()
     states = [trajectory[i] for i in kept]
-    eps = [schedule.eps_from_x_0(s.x_t, true[i], s.x_0) for i, s in zip(kept, states, strict=True)]
+    eps = [schedule.eps_from_x_0(s.x_t, actual[i], s.x_0) for i, s in zip(kept, states, strict=True)]
     return _Trajectory(
         [s.t for s in states],
-        [true[i] for i in kept],
+        [actual[i] for i in kept],
         np.stack([s.x_t[0, 0].float().cpu().numpy() for s in states]),
         np.stack([e[0, 0].float().cpu().numpy() for e in eps]),
         np.stack([1 - segmenter.diffusion.probability(s.x_0.float())[0, 0].cpu().numpy() for s in states]),
@@ -86,14 +87,14 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     picture, reference = image.picture.pixels, image.reference
     known = paint.fit(reference[0], trajectory.share.shape[1:], smooth=False) > 0
     scores = [dice(share > 0.5, known) for share in trajectory.share]
-    total = len(trajectory.told)
+    total = len(trajectory.given)
     places = [
         Position(text, text)
-        for i, (told, true) in enumerate(zip(trajectory.told, trajectory.true, strict=True))
+        for i, (given, actual) in enumerate(zip(trajectory.given, trajectory.actual, strict=True))
         for text in [
-            words("course.reverse.wrong_place", step=i + 1, total=total, told=told, true=true)
+            words("course.reverse.wrong_place", step=i + 1, total=total, given=given, actual=actual)
             if fault
-            else words("course.reverse.place", step=i + 1, total=total, t=told, dice=f"{scores[i]:.3f}")
+            else words("course.reverse.place", step=i + 1, total=total, t=given, dice=f"{scores[i]:.3f}")
         ]
     ]
     rows = (
@@ -109,13 +110,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
     index = list(range(1, total + 1))
     lines = [
-        Curve(words("course.reverse.told"), index, trajectory.told),
-        Curve(words("course.reverse.true"), index, trajectory.true, width=1.5),
+        Curve(words("course.reverse.given"), index, trajectory.given),
+        Curve(words("course.reverse.actual"), index, trajectory.actual, width=1.5),
         Curve(words("chart.dice"), index, scores, panel=1),
     ]
     titles = [words("course.reverse.times_title"), words("chart.dice")]
     chart = curves(lines, titles, words("course.reverse.shown_step"), ["t", "Dice"], least=[None, 0.0])
-    apart = max(abs(a - b) for a, b in zip(trajectory.told, trajectory.true, strict=True))
+    apart = max(abs(a - b) for a, b in zip(trajectory.given, trajectory.actual, strict=True))
     count = _REBUILT if fault else steps
     numbers = (
         Fact("Dice", f"{scores[-1]:.3f}", words("course.reverse.dice_detail", first=f"{scores[0]:.3f}")),
@@ -146,7 +147,7 @@ CHAPTER = Chapter(
         ),
         Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),
     ),
-    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:told_a_wrong_t"),
+    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:sample_with_wrong_t"),
     fidelity=("F10", "F12", "F11"),
     minutes=15,
     log=("sampler", "reverse_steps", "times", "seed", "dice"),

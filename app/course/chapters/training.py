@@ -1,4 +1,4 @@
-"""Chapter 9. Train one: a toy V2 at 32 x 32 learns on drawn phantoms while one looks on.
+"""Chapter 9. Train a network: a tiny V2 learns to segment phantoms of 32 x 32 pixels while the student watches.
 
 L_t = L_noise,t + 1[t mod alpha = 0] ( L_dice + beta L_ce )                                      V2 loss; here alpha = 1
 """
@@ -26,7 +26,7 @@ _BOX = 10
 
 
 def show(history: History, testing: Pool, words: Words, run: str) -> Seen:
-    """Show a training so far: what it makes of held-out phantoms, its losses, its Dice."""
+    """Show a training so far: predictions on held-out phantoms, losses and Dice."""
     previews = history.previews
     reference = (testing.labels > 0).astype(np.uint8)
     places = [
@@ -82,7 +82,7 @@ def _chart(history: History, words: Words) -> Figure:
 
 
 def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -> Seen:
-    """Sample from what has been trained so far, step by step."""
+    """Sample a mask from the network in its current state, step by step."""
     picture, reference = trainer.testing.pictures[which], (trainer.testing.labels[which] > 0).astype(np.uint8)
     trajectory = list(trainer.sample(picture[None], seed, steps))
     shares = [trainer.diffusion.probability(s.x_0)[0, 1].numpy() for s in trajectory]
@@ -108,7 +108,7 @@ def _recorded() -> tuple[History, Pool]:
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
-    """Replay the recorded training; a live one is the front end's to hold, since it belongs to one visitor."""
+    """Replay the recorded training; a live one belongs to one visitor and is held by the front end."""
     return show(*_recorded(), words, "training-recorded")
 
 

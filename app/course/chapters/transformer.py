@@ -1,4 +1,4 @@
-"""Chapter 7. SS-Former and NBP-Filter: noise and semantics meet in frequency space, and t decides what may pass.
+"""Chapter 7. SS-Former and NBP-Filter: attention in the frequency domain, filtered depending on t.
 
 M   = ( F(q) W_q ) ( F(r) W_k )^T          affinity of token frequencies, n x n, complex, no softmax        V2 figure
 M'  = S_t * M      or, in arXiv v1,  M' = sin M
@@ -31,7 +31,7 @@ _SWITCHES = {"all": {}, "no_nbp": {"nbp": False}, "no_ss": {"ss_former": False}}
 
 @torch.no_grad()
 def openings(segmenter: Segmenter, times: list[int]) -> dict[str, Float[ndarray, "p n n"]]:
-    """Evaluate every NBP-Filter's surface at these steps, without any picture: it knows t and two frequencies only."""
+    """Evaluate the surface of every NBP-Filter at these timesteps; it depends on t and two frequencies only."""
     model = segmenter.checkpoint.model
     if not isinstance(model, MedSegDiffV2) or model.ss_former is None:
         return {}
