@@ -19,7 +19,7 @@ from app.core.frames import Recording
 from app.core.session import RunOutput, Session
 from app.i18n import LANGUAGES, words
 from app.inputs.images import phantom
-from app.inputs.sample_images import BORROWED
+from app.inputs.sample_images import SAMPLES
 from app.views import films, paint
 from medsegdiff.config import RunSettings
 
@@ -32,7 +32,7 @@ class _Row:
     seed: int  # of the synthetic image, or the number of a sample image
 
 
-ROWS = (_Row("skin-lesion-v2", 7), _Row("optic-disc-cup-v2", BORROWED[0].number))
+ROWS = (_Row("skin-lesion-v2", 7), _Row("optic-disc-cup-v2", SAMPLES[0].number))
 
 _TITLES = {
     "en": ("Image", "Noisy mask x_t", "Predicted mask x_0", "Mask on the image"),
@@ -56,7 +56,7 @@ def record(session: Session, row: _Row, settings: RunSettings) -> Recording:
 
 
 def film(runs: list[tuple[str, Recording]], language: str, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
-    """Return the frames of a film of several runs with the same number of steps.
+    """Arrange several runs with the same number of steps as the frames of a film.
 
     Arguments:
         runs: (checkpoint name, run), from top to bottom.

@@ -147,8 +147,8 @@ def test_the_run_of_a_disconnected_client_ends(address, lesion, ended, slow_step
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *LONG, 0.0]  # and anchor_weight
     asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT).json()
     with httpx.stream("GET", f"{address}gradio_api/call/segment/{asked['event_id']}", **PATIENT) as answer:
-        told = next(line for line in answer.iter_lines() if line.startswith("data: ["))
-    assert '"step": ' in told  # then stop reading
+        first = next(line for line in answer.iter_lines() if line.startswith("data: ["))
+    assert '"step": ' in first  # then stop reading
     assert seen(ended) < 52
 
 

@@ -72,8 +72,8 @@ def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_pat
     assert (report["picture"]["axis"], report["picture"]["index"]) == (0, 3)
     assert report["picture"]["window"][0] == -1
     flat = np.asarray(Image.open(save(page, "#get-mask", tmp_path)))
-    laid = sitk.GetArrayFromImage(mask)
-    np.testing.assert_array_equal(laid[::-1, :, 3], flat)
+    labels = sitk.GetArrayFromImage(mask)
+    np.testing.assert_array_equal(labels[::-1, :, 3], flat)
     assert "secret-name" not in page.content()
 
 
