@@ -69,7 +69,6 @@ def build(page: PageState) -> Tab:
                 **dict(zip(distributions, ensemble_views.beside_readers_charts(found, w), strict=True)),
             }
         area = ensemble_views.area_chart(ensemble.areas(recording), w)
-        rows = ensemble.subset_scores(recording)
         return (
             update
             | film.show(shown, selection, w)
@@ -79,7 +78,7 @@ def build(page: PageState) -> Tab:
                 fused: ensemble_views.fusion_film(recording, w),
                 rules: ensemble_views.fusion_words(recording, w),
                 plots[0]: area,
-                plots[1]: ensemble_views.subset_chart(rows, w, reference=bool(recording.opening.reference)),
+                plots[1]: ensemble_views.subset_chart(recording, w),
                 picked: ensemble_views.members(recording, w, None),
                 download: gr.update(visible=False),
             }

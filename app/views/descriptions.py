@@ -215,9 +215,10 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
         if all(math.isnan(d) for d in dice):
             cells.append((w("result.dice"), "–", w("result.dice_none")))
             continue
-        note = w("result.dice_detail")
+        detail = "result.dice_detail_readers" if recording.opening.readers else "result.dice_detail"
+        note = w(detail)
         if known["anchor_dice"]:
-            note = w("result.dice_detail_anchor", anchor=f"{mean(known['anchor_dice'][i]):.3f}")
+            note = w(f"{detail}_anchor", anchor=f"{mean(known['anchor_dice'][i]):.3f}")
         cells.append((w("result.dice"), f"{mean(dice):.3f}", note))
     settings = known["settings"]
     if settings["members"] > 1:

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from app.analysis import ensemble
 from app.analysis.comparisons import agreement
-from app.analysis.ensemble import Areas, BesideReaders, Calibration, SubsetScore
+from app.analysis.ensemble import Areas, BesideReaders, Calibration
 from app.components.gallery import gallery
 from app.components.scrubber import Position, View, film
 from app.core.frames import Recording, target
@@ -158,15 +158,17 @@ def beside_readers_charts(found: BesideReaders, words: Words) -> tuple[Figure, F
     return areas, curves(lines, [title], words("ensemble.members_share"), [words("ensemble.readers_share")])
 
 
-def subset_chart(rows: Sequence[SubsetScore], words: Words, *, reference: bool) -> Figure:
+def subset_chart(recording: Recording, words: Words) -> Figure:
     """Draw the Dice of subsets of the members against their size: mean, worst and best."""
+    rows, opening = ensemble.subset_scores(recording), recording.opening
     sizes = [row.members for row in rows]
     lines = [
         Curve(words("ensemble.size_mean"), sizes, [row.dice for row in rows]),
         Curve(words("ensemble.size_worst"), sizes, [row.low for row in rows], mode="dots", width=1.5),
         Curve(words("ensemble.size_best"), sizes, [row.high for row in rows], mode="dots", width=1.5),
     ]
-    title = words("ensemble.size_reference" if reference else "ensemble.size_all")
+    key = "size_readers" if opening.readers else "size_reference" if opening.reference else "size_all"
+    title = words(f"ensemble.{key}")
     return curves(lines, [title], words("ensemble.size"), ["Dice"])
 
 

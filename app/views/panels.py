@@ -73,7 +73,8 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
         area += _reference_areas(recording, words, steps, width=1.5)
         second.append(Curve(members, steps, [binary_dice(consensus(f) > 0, known, empty=1.0) for f in kept]))
     several = len(recording.facts["labels"]) > 1
-    title, axis, least = words("chart.dice_together" if several else "chart.dice"), "Dice", (0.8,)
+    against = "chart.dice_readers" if recording.opening.readers else "chart.dice"
+    title, axis, least = words("chart.dice_together" if several else against), "Dice", (0.8,)
     if not second:
         second.append(Curve(members, steps, [float(f.spread.mean()) / 510 for f in kept]))
         title, axis, least = words("film.disagreement"), words("chart.deviation"), ()
