@@ -14,7 +14,7 @@ let cancelled = 0; // number of the last run that was told to stop
 const pause = () => new Promise((resolve) => setTimeout(resolve)); // lets messages in between two steps
 
 async function start(wanted) {
-  const gpu = wanted !== "wasm" && (await hasGpu());
+  const gpu = !wanted.startsWith("wasm") && (await hasGpu(wanted === "webgpu"));
   const [file, wasm] = gpu
     ? ["ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm"]
     : ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"];
@@ -26,10 +26,11 @@ async function start(wanted) {
   return { ort, backend: gpu ? "webgpu" : "wasm", threads: ort.env.wasm.numThreads };
 }
 
-async function hasGpu() {
+/** Whether WebGPU has a device; one that the processor only imitates counts where WebGPU was asked for by name. */
+async function hasGpu(imitated) {
   if (!navigator.gpu || !("Suspending" in WebAssembly)) return false;
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
-  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
+  return Boolean(adapter) && (imitated || !adapter.info?.isFallbackAdapter);
 }
 
 /** Fetch with progress, and check the digest. */
