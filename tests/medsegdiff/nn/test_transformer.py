@@ -163,3 +163,18 @@ def test_a_scaled_sine_is_a_sine_and_not_the_identity(generator):
     assert (scaled - affinity).norm() > 0.1 * affinity.norm()
     made.sine_scale = 1e-3
     assert_close(made.filtered(affinity, time, True), affinity, rtol=1e-4, atol=1e-6)  # a small scale is the identity
+
+
+def test_with_a_flat_surface_the_transforms_cancel_and_it_is_linear_attention(generator):
+    made = SpectrumSpaceModule(WIDTH, HEADS, TIME, band="nbp", nbp_blocks=2, nbp_width=4, nbp_octaves=3)
+    made.requires_grad_(False)
+    query, key, time = streams(generator)
+    level = made.band(N, time).mean()
+    q, r = made.norm_query(query), made.norm_key(key)
+    w_q, w_k = (torch.complex(w.weight[0], w.weight[1]) for w in (made.query, made.key))
+    heads = [part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (q.cfloat() @ w_q, r.cfloat() @ w_k)]
+    weights = level * (heads[0] @ heads[1].transpose(-2, -1)).real / ((WIDTH / HEADS) ** 0.5 * N)
+    assert_close(
+        made(query, key, time, band="flat"), made.gathered(query, r, weights, time, True), rtol=1e-4, atol=1e-5
+    )
+    assert (made(query, key, time) - made(query, key, time, band="flat")).abs().max() > 1e-3  # a band does matter
