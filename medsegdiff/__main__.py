@@ -1,6 +1,7 @@
 """The command line: `python -m medsegdiff segment | evaluate | train | card | push | export`."""
 
 import argparse
+import errno
 import os
 import sys
 from importlib import import_module
@@ -37,10 +38,30 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(surplus)}")
     try:
         arguments.main(arguments)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except KeyboardInterrupt:
+        print(f"medsegdiff {arguments.verb}: interrupted; what was saved before is kept", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"medsegdiff {arguments.verb}: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except (ValueError, FloatingPointError) as error:
         print(f"medsegdiff {arguments.verb}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _sentence(error: OSError) -> str:
+    """Say what the system refused, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename or 'no file is named'}); make room and run the command again"
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    reason = error.strerror[:1].lower() + error.strerror[1:]
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: {reason}; check the path"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename} is a file where a folder is needed; choose another --out"
+    return f"{error.filename}: {reason}; choose a folder that can be written"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -116,11 +116,12 @@ class Run:
         tensors |= moments(self.optimizer)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "state.partial"
-        save_file(
-            {k: v.contiguous().cpu() for k, v in tensors.items()},
-            partial,
-            {"done": json.dumps(self.done), "recipe": self._recipe()},
-        )
+        facts = {"done": json.dumps(self.done), "recipe": self._recipe()}
+        try:
+            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial, facts)
+        except SafetensorError as error:  # also of a full disk
+            partial.unlink(missing_ok=True)
+            raise ValueError(f"the state could not be written to {folder} ({error}); the one before is kept") from error
         partial.replace(folder / "state.safetensors")
 
     def resume(self, folder: Path) -> None:
@@ -132,15 +133,21 @@ class Run:
         path = folder / "state.safetensors"
         if not path.exists():
             raise ValueError(f"{folder} holds no state.safetensors to resume from; start without --resume")
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-        done, recipe = json.loads(facts["done"]), json.loads(self._recipe())
-        for name, value in json.loads(facts["recipe"]).items():
-            if recipe[name] != value:
+        try:
+            with safe_open(path, "pt") as file:
+                facts = file.metadata() or {}
+            done, begun = int(json.loads(facts["done"])), dict(json.loads(facts["recipe"]))
+            tensors = load_file(path)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is cut short or not the state of a training; delete it and start again, or restore a copy"
+            ) from error
+        recipe = json.loads(self._recipe())
+        for name, value in begun.items():
+            if recipe.get(name) != value:
                 raise ValueError(
-                    f"{folder} was begun with {name} {value}, not {recipe[name]}; resume with what it began with"
+                    f"{folder} was begun with {name} {value}, not {recipe.get(name)}; resume with what it began with"
                 )
-        tensors = load_file(path)
         try:
             for name, module in (("model.", self.model), ("ema.", self.ema)):
                 module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
@@ -148,7 +155,10 @@ class Run:
             raise ValueError(
                 f"{path} belongs to another network than this preset; choose the preset it began with"
             ) from error
-        set_moments(self.optimizer, tensors)
+        try:
+            set_moments(self.optimizer, tensors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} lacks the state of the optimizer; restore a copy or start again") from error
         self.done = done
 
     def _recipe(self) -> str:

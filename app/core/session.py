@@ -21,6 +21,7 @@ from numpy import ndarray
 
 from app.core import catalogue, frames, zerogpu
 from app.core.frames import Frame, Opening, Recording
+from app.core.turns import Turns
 from app.inputs.images import InputImage, phantom
 from medsegdiff.config import RunSettings
 from medsegdiff.evaluation import plain
@@ -73,6 +74,7 @@ class Session:
     device: str = "auto"
     plain: dict[str, str] = field(init=False)  # plain U-Nets, available for comparison only
     fetched: dict[str, str] = field(default_factory=dict, init=False)
+    turns: Turns = field(default_factory=Turns, init=False)  # one run at a time computes
     pace: dict[str, float] = field(
         default_factory=dict, init=False
     )  # seconds per step, member and pixel of the latest run

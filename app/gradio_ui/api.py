@@ -31,16 +31,25 @@ def build(session: Session, calls: ConnectedCalls) -> None:
 
     def run(
         request: gr.Request, picture: str, checkpoint: str | None, given: dict[str, Any]
-    ) -> Generator[Frame | RunOutput, None, None]:
-        """Run until the client disconnects, and convert invalid input to an error message."""
+    ) -> Generator[Frame | RunOutput | int, None, None]:
+        """Run until the client disconnects, and convert invalid input to an error message.
+
+        The image is read first, so that a slow file keeps no other run waiting. Then the number of runs ahead is yielded
+        until there are none.
+        """
         try:
             name = checkpoint or next(iter(session.sources), "")
             # Read the image before anything else can fail, because reading it also schedules its deletion.
             image = upload(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
-            until = time.monotonic() + _LONGEST
-            with closing(session.run(name, image, settings)) as events:
+            with session.turns.place() as ahead, closing(session.run(name, image, settings)) as events:
+                while waiting := ahead(0.5):
+                    if calls.disconnected(request):
+                        return
+                    yield waiting
+                until = time.monotonic() + _LONGEST
                 for event in events:
+                    ahead(0)
                     if calls.disconnected(request):
                         return
                     if isinstance(event, Frame) and time.monotonic() > until:
@@ -83,6 +92,9 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         given |= {"fuse": fuse, "anchor_weight": anchor_weight}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for event in events:
+                if isinstance(event, int):
+                    yield None, None, None, {"waiting": event}
+                    continue
                 if isinstance(event, Frame):
                     yield None, None, None, _progress(event)
                     continue
@@ -146,7 +158,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
     steps: list[Any] = [gr.JSON(label="step", visible=False), gr.File(label="labels", visible=False)]
     outputs: list[Any] = [gr.File(label=name, visible=False) for name in _OUTPUTS]
     outputs.append(gr.JSON(label="report", visible=False))
-    heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+    heavy: dict[str, Any] = {"concurrency_id": "program", "concurrency_limit": 4}  # their turn is the session's to give
     gr.Button(visible=False).click(segment, [*inputs, fuse, weight], outputs, api_name="segment", **heavy)
     gr.Button(visible=False).click(segment_trace, [*inputs, weight], steps, api_name="segment_trace", **heavy)
     gr.api(model_info, api_name="model_info", queue=False)

@@ -30,6 +30,7 @@ __all__ = [
     "TabCache",
     "Texts",
     "Update",
+    "in_turn",
     "refusal",
     "refusing",
 ]
@@ -219,6 +220,16 @@ class PageState:
             return {self.drawn: gr.skip()}
         shown = self.tabs[key].show(self.selection(image, finished_run, name, tab_cache), words(language))
         return shown | {self.drawn: (*drawn, key)}
+
+
+def in_turn(page: PageState, updates: Iterator[Update], waiting: Update) -> Iterator[Update]:
+    """Pass on what a run shows once it is its turn; until then repeat an update that says that it waits."""
+    with page.session.turns.place() as ahead, closing(updates):  # pyright: ignore[reportArgumentType]  generators are
+        while ahead(0.5):
+            yield waiting
+        for update in updates:
+            ahead(0)
+            yield update
 
 
 def refusal(sentence: str, w: Words | None = None) -> gr.Error:

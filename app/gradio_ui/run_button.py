@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Texts, Update
+from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Texts, Update, in_turn
 from app.i18n import LANGUAGES, Words, words
 from medsegdiff.progress import Progress
 
-__all__ = ["RunButton", "build", "clear_waiting", "show_waiting", "status"]
+__all__ = ["RunButton", "build", "clear_waiting", "show_waiting", "status", "waiting_line"]
 
 # The first event of a run disables its button. If that takes longer than 0.7 s, the run waits in the queue.
 _WAIT = """() => {
@@ -53,7 +53,8 @@ class RunButton:
 
         def going(latest: LatestRequest, name: str | None, *values: Any) -> Iterator[Update]:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
-            yield from latest.until_another(name, handler(latest, *values), of_volume=of_volume)
+            updates = latest.until_another(name, handler(latest, *values), of_volume=of_volume)
+            yield from in_turn(self._page, updates, {self.line: waiting_line(latest.words("en"))})
             yield {self.line: ""}  # Gradio sends the last update twice, so make it small
 
         def idle() -> Update:
@@ -67,6 +68,11 @@ class RunButton:
         self._stop.click(None, None, None, cancels=[event]).then(
             idle, None, self.widgets, js=clear_waiting(self._run), **QUICK
         )
+
+
+def waiting_line(w: Words) -> str:
+    """Return the HTML shown while other runs are ahead."""
+    return f'<p role="status">{html.escape(w("run.waiting"))}</p>'
 
 
 def show_waiting(run: Any, stop: Any) -> None:

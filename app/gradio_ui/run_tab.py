@@ -13,7 +13,18 @@ from app.core.frames import Frame, Opening
 from app.core.session import FinishedRun, RunOutput
 from app.core.settings import read
 from app.gradio_ui import files, film, run_button
-from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
+from app.gradio_ui.page_state import (
+    BUSY,
+    QUICK,
+    LatestRequest,
+    PageState,
+    Selection,
+    Tab,
+    Update,
+    in_turn,
+    refusal,
+    refusing,
+)
 from app.gradio_ui.sidebar import Sidebar
 from app.i18n import Words, words
 from app.views import descriptions, films, panels
@@ -41,7 +52,9 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
     def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
         yield {sidebar.run: gr.update(interactive=False), sidebar.stop: gr.update(interactive=True)}
-        yield from latest.until_another(name, going(latest, image, name, language, *values))
+        updates = latest.until_another(name, going(latest, image, name, language, *values))
+        waiting = run_button.waiting_line(latest.words(language))
+        yield from in_turn(page, updates, {sidebar.estimate: waiting})
         yield idle()  # Gradio sends the last update twice, so make it small
 
     def going(

@@ -28,6 +28,7 @@ __all__ = ["VisitorQueue", "drop_oldest"]
 _KEPT = 2**30  # bytes that the states of all sessions may take
 _WAITING = 20  # runs, of all visitors
 _EACH = 2
+_RUNS = ("model", "program")  # kinds of events that run a network: of the page, of programs
 _UNHEARD = 6.0  # seconds
 _EVERY = 2.0
 
@@ -56,17 +57,18 @@ class VisitorQueue:
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._end_unheard())
         fn = self._demo.fns.get(body.fn_index)
-        if fn is not None and fn.concurrency_id == "model":
-            waiting = [event for event in self._waiting() if event.concurrency_id == "model"]
+        if fn is not None and fn.concurrency_id in _RUNS:
             visitor, address = body.session_hash, _address(request)
-            mine = [
-                event
-                for event in waiting
-                if (event.session_hash == visitor if visitor else _address(event.request) == address)
-            ]
+            waiting = [event for event in self._waiting() if event.concurrency_id in _RUNS]
+            running = [event for event in self._running() if event.concurrency_id in _RUNS]
             near = [event for event in waiting if _address(event.request) == address]
+
+            def mine(events: list[Any]) -> int:
+                same = [e for e in events if (e.session_hash == visitor if visitor else _address(e.request) == address)]
+                return len(same)
+
             w = words(choose(None, request.headers.get("accept-language")))
-            if len(mine) >= _EACH:
+            if mine(waiting) >= _EACH or mine(waiting) + mine(running) > _EACH:
                 raise HTTPException(429, detail=w("run.two_wait"))
             if len(waiting) >= _WAITING or len(near) >= _WAITING // 2:
                 raise HTTPException(429, detail=w("run.full", length=len(waiting)))
@@ -93,6 +95,10 @@ class VisitorQueue:
         for line in self._queue.event_queue_per_concurrency_id.values():
             yield from line.queue
 
+    def _running(self) -> Iterator[Any]:
+        for job in self._queue.active_jobs:
+            yield from job or ()
+
     async def _end_unheard(self) -> None:
         """End what nobody has listened to for some seconds; an event heard once is Gradio's to end."""
         heard: set[str] = set()
@@ -101,8 +107,7 @@ class VisitorQueue:
         while not self._queue.stopped:
             await asyncio.sleep(_EVERY)
             drop_oldest(self._demo.state_holder, _KEPT)
-            running = [event for job in self._queue.active_jobs for event in job or ()]
-            events = {event._id: event for event in (*self._waiting(), *running)}
+            events = {event._id: event for event in (*self._waiting(), *self._running())}
             heard &= events.keys()
             heard |= {name for name, event in events.items() if {name, event.session_hash} & self._open.keys()}
             unheard = {name: unheard.get(name, loop.time()) for name in events.keys() - heard}

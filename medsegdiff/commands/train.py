@@ -11,7 +11,10 @@ OUT/best/                  with --held: the state with the best score on the tra
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -36,6 +39,7 @@ from medsegdiff.losses import Objective
 from medsegdiff.metrics import dice, mean
 from medsegdiff.multi_reader import diversity, energy_distance
 from medsegdiff.nn.build import Network, build
+from medsegdiff.processes import Share
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
 from medsegdiff.training import Run, TrainStep, train
@@ -148,6 +152,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Train, saving every few minutes, and write a checkpoint."""
     preset, domain = _recipe(arguments)
+    with _claimed(arguments.out) if Share.here().first else nullcontext():
+        _train(arguments, preset, domain)
+
+
+def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> None:
     accelerator = Accelerator(
         mixed_precision=_mixed_precision(),
         gradient_accumulation_steps=arguments.accumulate,
@@ -195,6 +204,30 @@ def main(arguments: argparse.Namespace) -> None:
     elif (arguments.out / "state.safetensors").exists():
         raise ValueError(f"{arguments.out} holds a run already; continue it with --resume or choose another --out")
     _loop(run, held, preset, domain, arguments)
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Make the folder of a training this process's own, and clear what a killed one left half-written.
+
+    Raises:
+        ValueError: another training is writing there.
+        OSError: it cannot be made or written, or is a file.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "training.lock").open("a") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows
+            pass
+        except OSError:
+            raise ValueError(f"another training is writing to {out}; wait for it or choose another --out") from None
+        (out / "state.partial").unlink(missing_ok=True)
+        for draft in (*out.glob(".checkpoint-*"), *out.glob(".best-*")):
+            shutil.rmtree(draft, ignore_errors=True)
+        yield
 
 
 def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argparse.Namespace) -> None:

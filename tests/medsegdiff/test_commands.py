@@ -220,3 +220,19 @@ def test_a_bad_input_is_one_sentence_and_status_2(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"medsegdiff {words[0]}: ")
     assert sentence in said
+
+
+def test_two_trainings_do_not_share_a_folder_and_what_a_killed_one_left_is_cleared(tmp_path):
+    from medsegdiff.commands.train import _claimed
+
+    out = tmp_path / "run"
+    (out / ".checkpoint-abc").mkdir(parents=True)
+    (out / "state.partial").write_bytes(b"half")
+    with _claimed(out):
+        assert sorted(path.name for path in out.iterdir()) == ["training.lock"]
+        with pytest.raises(ValueError, match="another training is writing"), _claimed(out):
+            pass
+    with _claimed(out):
+        pass
+    with pytest.raises(OSError, match="File exists"), _claimed(out / "training.lock"):
+        pass
