@@ -108,7 +108,7 @@ class _Child:
             if facts.get("array") is not None:
                 dtype, shape = facts["array"]
                 array = _room(dtype, shape, most)
-                _fill(pipe, memoryview(array.reshape(-1).view(np.uint8)))
+                _fill(pipe, array.reshape(-1).view(np.uint8).data)
             return (facts, array), _exactly(pipe, 1) == b"+"
         except (
             OSError,

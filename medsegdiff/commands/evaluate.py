@@ -136,7 +136,7 @@ def _scored(
             yield Scored(
                 name=sample.name,
                 labels=result.labels,
-                probability=result.probability,
+                probability=np.asarray(result.probability),
                 truth=sample.labels,
                 seconds=result.seconds,
                 spacing_mm=sample.picture.spacing_mm,

@@ -1,7 +1,7 @@
 """Options that `segment` and `evaluate` share: the checkpoint, and how to run it."""
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from medsegdiff.config import RunSettings
@@ -64,7 +64,7 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Return the run settings of parsed arguments."""
     names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "anchor_weight", "fuse", "seed", "size")
-    off = Interventions(**dict.fromkeys(arguments.without, False), flatten_nbp=arguments.flatten_nbp)
+    off = replace(Interventions(flatten_nbp=arguments.flatten_nbp), **dict.fromkeys(arguments.without, False))
     switches = Switches() if off == Interventions() else off
     return RunSettings(**{name: getattr(arguments, name) for name in names}, switches=switches)
 
