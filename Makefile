@@ -2,6 +2,7 @@
 # make course  open the course in a browser: ten chapters on diffusion segmentation
 # make web     build the page that runs in the browser into web/dist and serve it; needs Node.js 20
 # make test    run all tests; ARGS="-m 'not slow'" or ARGS=tests/test_structure.py runs some
+# make fuzz     read mutated files of every format; COUNT=50000 MINUTES_OF_FUZZ=60: more of them
 # make check   run the linters; make fix repairs what ruff can repair
 # make results CHECKPOINT=NAME DATA=FOLDER      evaluate a checkpoint, write its model card and the tables of docs/results.md;
 #              GRID="5x10 1x10" evaluates only these settings (GRID=1x0 for a plain U-Net)
@@ -22,7 +23,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course web test check fix browser results bench compare ablations
+.PHONY: fuzz help demo course web test check fix browser results bench compare ablations
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -38,6 +39,12 @@ web: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp browser
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Mutated files of every format, read as a server does; nothing may end the process that reads them.
+COUNT ?= 2000
+MINUTES_OF_FUZZ ?= 10
+fuzz: $(VENV)/dev.stamp
+	@$(PY) -m scripts.fuzz --count $(COUNT) --minutes $(MINUTES_OF_FUZZ) $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
