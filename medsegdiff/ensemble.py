@@ -145,7 +145,9 @@ def labels_in_bands(maps: Float[Tensor, "1 k s s"], geometry: Geometry) -> UInt8
     return np.concatenate([argmax_labels(block[0].numpy()) for _, block in in_bands(maps, geometry)])
 
 
-def _staple_in_bands(small: _Members, classes: int) -> "Callable[[_Members, _Mean], tuple[_Labels, tuple[MemberQuality, ...]]]":
+def _staple_in_bands(
+    small: _Members, classes: int
+) -> "Callable[[_Members, _Mean], tuple[_Labels, tuple[MemberQuality, ...]]]":
     """Estimate each member's confusion matrix with STAPLE, and return the rule that decides pixels by it.
 
     For the labels l_j that the members give a pixel, the class is argmax_c pi_c prod_j p(l_j | c), as in STAPLE's last

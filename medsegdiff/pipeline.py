@@ -33,7 +33,7 @@ from medsegdiff.runner import Runner
 from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["Segmentation", "Segmenter", "Start", "versions"]
+__all__ = ["Reproducible", "Segmentation", "Segmenter", "Start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,37 @@ class Start:
     times: tuple[int, ...]  # timesteps of the trajectory, descending; empty without denoising
 
 
+class Reproducible:
+    """A result that can be obtained again from the same file, settings and weights."""
+
+    __slots__ = ()
+
+    labels: Any
+    settings: RunSettings
+    domain: Domain
+    digest: str
+    dtype: str
+    seconds: float
+
+    def extent(self) -> dict[str, Any]:
+        """Describe the source and the size of every class, for the report."""
+        raise NotImplementedError
+
+    def sidecar(self) -> dict[str, Any]:
+        """Collect everything needed to obtain these labels again from the same source, as plain JSON types."""
+        return self.extent() | {
+            "settings": asdict(self.settings),
+            "checkpoint": {"task": self.domain.task, "sha256": self.digest},
+            "dtype": self.dtype,
+            "mask": {"sha256": sha256(self.labels)}
+            | ({"runs": encode_runs(self.labels)} if self.labels.ndim == 2 else {}),
+            "seconds": round(self.seconds, 4),
+            "versions": {name: version(name) for name in ("torch", "numpy", "SimpleITK")},
+        }
+
+
 @dataclass(frozen=True, slots=True)
-class Segmentation:
+class Segmentation(Reproducible):
     """The result of one run, at the size of the input."""
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
@@ -81,24 +110,9 @@ class Segmentation:
             for n in [int(np.count_nonzero(self.labels == i))]
         }
 
-    def sidecar(self) -> dict[str, Any]:
-        """Return everything needed to reproduce this mask from the same image, as plain JSON types."""
-        return {
-            "settings": asdict(self.settings),
-            "checkpoint": {"task": self.domain.task, "sha256": self.digest},
-            "areas": self.areas(),
-            "dtype": self.dtype,
-            "picture": asdict(self.ref),
-            "mask": {"sha256": sha256(self.labels), "runs": encode_runs(self.labels)},
-            "spacing_mm": self.spacing_mm,
-            "seconds": round(self.seconds, 4),
-            "versions": versions(),
-        }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the numerical libraries."""
-    return {name: version(name) for name in ("torch", "numpy", "SimpleITK")}
+    def extent(self) -> dict[str, Any]:
+        """Describe the image and the size of every class, for the report."""
+        return {"areas": self.areas(), "picture": asdict(self.ref), "spacing_mm": self.spacing_mm}
 
 
 class Segmenter:

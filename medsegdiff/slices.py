@@ -9,7 +9,7 @@ grey values have the same meaning in each.
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from jaxtyping import Float32, UInt8
 
 from medsegdiff.config import Domain, RunSettings
 from medsegdiff.ensemble import Fusion, fuse_resized
-from medsegdiff.image_ref import Picture, Volume, sha256
-from medsegdiff.pipeline import Segmenter, versions
+from medsegdiff.image_ref import Picture, Volume
+from medsegdiff.pipeline import Reproducible, Segmenter
 from medsegdiff.progress import Progress
 from medsegdiff.resize import to_network
 
@@ -29,7 +29,7 @@ _SAMPLES = 32  # members x slices in one forward pass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VolumeSegmentation:
+class VolumeSegmentation(Reproducible):
     """The result of one run on a volume, on the volume's voxels."""
 
     labels: UInt8[np.ndarray, "z y x"]  # 0 background, 1..K
@@ -51,22 +51,16 @@ class VolumeSegmentation:
         voxel = self.voxel_mm3
         return {name: {"voxels": n} | ({} if voxel is None else {"mm3": n * voxel}) for name, n in counts.items()}
 
-    def sidecar(self) -> dict[str, Any]:
-        """Return everything needed to reproduce these labels from the same volume, as plain JSON types."""
+    def extent(self) -> dict[str, Any]:
+        """Describe the volume and the size of every class, for the report."""
         return {
-            "settings": asdict(self.settings),
-            "checkpoint": {"task": self.domain.task, "sha256": self.digest},
             "volumes": self.volumes(),
-            "dtype": self.dtype,
             "volume": {
                 "axis": self.axis,
                 "slices": self.labels.shape[2 - self.axis],
                 "window": self.window,
                 "sha256": self.source_sha256,
             },
-            "mask": {"sha256": sha256(self.labels)},
-            "seconds": round(self.seconds, 4),
-            "versions": versions(),
         }
 
 

@@ -4,7 +4,6 @@ Checkpoints are loaded once and shared by all visitors; no visitor's data is sto
 checkpoint is loaded.
 """
 
-import json
 import re
 import threading
 import time
@@ -12,10 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
@@ -24,13 +21,12 @@ from app.core.frames import Frame, Opening, Recording
 from app.core.turns import Turns
 from app.inputs.images import InputImage, phantom
 from medsegdiff.config import RunSettings
-from medsegdiff.evaluation import plain
 from medsegdiff.metrics import dice
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmentation, Segmenter
 
-__all__ = ["FinishedRun", "RunOutput", "Session", "write"]
+__all__ = ["FinishedRun", "RunOutput", "Session"]
 
 _FRAMES_KEPT = 40
 _FETCHED, _CACHED = 500_000_000, 4_000_000_000  # most bytes of one checkpoint from the Hub, and of all together
@@ -271,22 +267,3 @@ def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, An
             for anchor in result.anchor
         ],
     }
-
-
-def write(folder: Path | str, finished: RunOutput) -> dict[str, Path]:
-    """Write the result at the image's original size: label image, 16-bit maps, and a JSON report."""
-    from medsegdiff.imaging import write_labels, write_probability
-
-    result, folder = finished.result, Path(folder)
-    paths = {
-        "mask": folder / "mask.png",
-        "probability": folder / "probability.png",
-        "disagreement": folder / "disagreement.png",
-        "report": folder / "run.json",
-    }
-    write_labels(paths["mask"], result.labels)
-    write_probability(paths["probability"], np.clip(1 - result.probability[0], 0, 1))
-    write_probability(paths["disagreement"], np.clip(result.disagreement, 0, 1))
-    report = plain(result.sidecar() | {"run": finished.recording.facts})  # Dice of an absent class becomes null
-    paths["report"].write_text(json.dumps(report, indent=2, allow_nan=False), encoding="utf-8")
-    return paths

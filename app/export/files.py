@@ -7,27 +7,25 @@ the input file.
 
 import html
 import io
-import json
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.core.session import RunOutput
-from app.core.session import write as write_maps
 from app.i18n import Words
 from app.inputs.volumes import CachedVolume
 from app.views import films, paint
-from medsegdiff.config import Domain
-from medsegdiff.dicom_seg import write_seg
 
 if TYPE_CHECKING:
+    from medsegdiff.pipeline import Segmentation
     from medsegdiff.slices import VolumeSegmentation
 
-__all__ = ["FILES", "VOLUME_FILES", "figure_png", "figure_svg", "film_gif", "write", "write_volume"]
+__all__ = ["FILES", "VOLUME_FILES", "figure_png", "figure_svg", "film_gif", "write", "write_result", "write_volume"]
 
 FILES = ("mask", "nifti", "seg", "probability", "disagreement", "film", "figure", "drawing", "report")
 """Keys of the files that `write` can return, in display order."""
@@ -38,18 +36,16 @@ _TILE, _GAP, _MARGIN, _BAR = 320, 16, 22, 10  # pixels of a figure
 _FRAME, _LAST = 120, 2000  # milliseconds per frame, and of the last frame
 
 
-def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
-    """Write all files of a run on an image; for a slice of a volume with geometry, also its mask in the volume."""
-    folder = Path(folder)
-    paths = write_maps(folder, finished)
-    if cached_volume is not None and cached_volume.has_geometry:
-        from medsegdiff.imaging import write_volume as write_nifti
+def write_result(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None = None) -> dict[str, Path]:
+    """Write mask, maps and report of a run on an image; for a slice of a volume with geometry, also its mask in the volume."""
+    inside = cached_volume if cached_volume is not None and cached_volume.has_geometry else None
+    return _write(folder, finished.result, inside, {"run": finished.recording.facts})
 
-        result, volume = finished.result, cached_volume.volume
-        labels = volume.fill(result.ref.axis, result.ref.index, result.labels)
-        paths["nifti"] = folder / "mask.nii.gz"
-        write_nifti(labels, volume, paths["nifti"])
-        paths |= _seg(folder, labels, cached_volume, finished.result.domain, finished.result.digest)
+
+def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
+    """Write what `write_result` writes, and an animation and figures."""
+    folder = Path(folder)
+    paths = write_result(folder, finished, cached_volume)
     paths["film"] = folder / "run.gif"
     film_gif(paths["film"], finished, words)
     paths["figure"], paths["drawing"] = folder / "figure.png", folder / "figure.svg"
@@ -60,32 +56,24 @@ def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume |
 
 def write_volume(folder: Path | str, result: "VolumeSegmentation", cached_volume: CachedVolume) -> dict[str, Path]:
     """Write the files of a run on a whole volume, on the voxel grid of the input file."""
-    from medsegdiff.imaging import write_map
-    from medsegdiff.imaging import write_volume as write_nifti
+    return _write(folder, result, cached_volume, {})
 
-    folder = Path(folder)
-    paths = {name: folder / f"{name}.nii.gz" for name in ("mask", "probability", "disagreement")}
-    write_nifti(result.labels, cached_volume.volume, paths["mask"])
-    write_map(result.probability, cached_volume.volume, paths["probability"])
-    write_map(result.disagreement, cached_volume.volume, paths["disagreement"])
-    paths["nifti"] = paths.pop("mask")
-    paths |= _seg(folder, result.labels, cached_volume, result.domain, result.digest)
-    paths["report"] = folder / "run.json"
-    paths["report"].write_text(json.dumps(result.sidecar(), indent=2, allow_nan=False), encoding="utf-8")
+
+def _write(
+    folder: Path | str,
+    result: "Segmentation | VolumeSegmentation",
+    cached_volume: CachedVolume | None,
+    facts: dict[str, Any],
+) -> dict[str, Path]:
+    from medsegdiff import outputs  # imports torch, which a page must not wait for
+
+    folder, volume = Path(folder), cached_volume.volume if cached_volume else None
+    paths = outputs.write(result, f"{folder}/", folder / "run.json", volume=volume, facts=facts)
+    if volume is not None and cached_volume is not None and cached_volume.source is not None:
+        with suppress(ValueError):  # frames without a position; the other files contain the same mask
+            outputs.write_dicom_seg(result, volume, cached_volume.source, folder / "mask.dcm")
+            paths["seg"] = folder / "mask.dcm"
     return paths
-
-
-def _seg(folder: Path, labels: np.ndarray, cached_volume: CachedVolume, domain: object, digest: str) -> dict[str, Path]:
-    """Write a DICOM SEG if the input was DICOM and allows one."""
-    if cached_volume.source is None:
-        return {}
-
-    assert isinstance(domain, Domain)
-    try:
-        write_seg(folder / "mask.dcm", labels, cached_volume.source, domain, digest)
-    except ValueError:  # frames without references; the other files contain the same mask
-        return {}
-    return {"seg": folder / "mask.dcm"}
 
 
 def film_gif(path: Path | str, finished: RunOutput, words: Words) -> None:

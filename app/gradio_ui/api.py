@@ -13,8 +13,9 @@ from typing import Any
 import gradio as gr
 
 from app.core.frames import Frame
-from app.core.session import RunOutput, Session, write
+from app.core.session import RunOutput, Session
 from app.core.settings import CONTROLS, read
+from app.export.files import write_result
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import refusal
 from app.inputs.images import upload
@@ -99,7 +100,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
                     yield None, None, None, _progress(event)
                     continue
                 with TemporaryDirectory() as folder:
-                    paths: dict[str, Path] = write(folder, event)
+                    paths: dict[str, Path] = write_result(folder, event)
                     mask, probability, disagreement = (str(paths[name]) for name in _OUTPUTS)
                     yield mask, probability, disagreement, event.recording.facts
 

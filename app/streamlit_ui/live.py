@@ -10,13 +10,14 @@ import numpy as np
 import streamlit as st
 
 from app.core.frames import Frame
-from app.core.session import RunOutput, write
+from app.core.session import RunOutput
 from app.core.settings import CONTROLS, read
 from app.course.bench import CASES, Bench
 from app.course.chapter import Chapter, Seen
 from app.course.chapters import own as own_chapter
 from app.course.chapters import training as training_chapter
 from app.course.visit import Visit
+from app.export.files import write_result
 from app.i18n import Words
 from app.inputs.images import InputImage, phantom, upload
 from app.streamlit_ui import bridge, widgets
@@ -172,7 +173,7 @@ def _run(bench: Bench, name: str, image: InputImage, values: list[Any], w: Words
                 case RunOutput():
                     finished = event
         assert finished is not None
-        paths = write(folder, finished)
+        paths = write_result(folder, finished)
         files = {key: Path(paths[key]).read_bytes() for key in ("mask", "report")}
     bar.empty()
     return {"recording": finished.recording, "files": files, "run": f"own-{np.random.default_rng().integers(2**53)}"}

@@ -10,18 +10,17 @@ OUT/NAME.json                everything needed to reproduce the mask, and the ar
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
+from medsegdiff import outputs
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
 from medsegdiff.config import RunSettings
 from medsegdiff.data.tasks import axis_of
-from medsegdiff.dicom_seg import read_source, write_seg
+from medsegdiff.dicom_seg import read_source
 from medsegdiff.hub import find, resolve
 from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.imaging import (
@@ -30,14 +29,9 @@ from medsegdiff.imaging import (
     read,
     read_volume,
     stem,
-    write_labels,
-    write_map,
-    write_probability,
-    write_volume,
 )
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
-from medsegdiff.progress import Progress
 from medsegdiff.replay import Report
 from medsegdiff.slices import VolumeSegmentation, segment_volume
 
@@ -104,20 +98,19 @@ def _segment(
     window = tuple(arguments.window) if arguments.window else None
     volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
     if isinstance(volume, Picture):
-        return _picture(segmenter, settings, volume, out)
+        result = segmenter(volume, settings)
+        outputs.write(result, f"{out}_", f"{out}.json")
+        return result
     axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain.task)
     if arguments.index is None and volume.count(axis) > 1:
-        result = _volume(segmenter, settings, volume, axis, window, out)
-        labels = result.labels
+        result = _volume(segmenter, settings, volume, axis, window)
     else:
-        result = _picture(segmenter, settings, volume.slice(axis, arguments.index, window), out)
-        labels = volume.fill(axis, result.ref.index, result.labels)
-        write_volume(labels, volume, f"{out}_mask.nii.gz")
+        result = segmenter(volume.slice(axis, arguments.index, window), settings)
+    outputs.write(result, f"{out}_", f"{out}.json", volume=volume)
     if arguments.seg:
         if volume.source_kind != "dicom":
             raise ValueError("a DICOM SEG lies beside a DICOM picture; leave out --seg for other files")
-        source = read_source(path, names=True)
-        write_seg(f"{out}_mask.dcm", labels, source, segmenter.domain, segmenter.checkpoint.digest)
+        outputs.write_dicom_seg(result, volume, read_source(path, names=True), f"{out}_mask.dcm")
     return result
 
 
@@ -125,33 +118,14 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return Limits(arguments.read_memory * 2**20, arguments.read_seconds, 2 * arguments.read_seconds)
 
 
-def _picture(segmenter: Segmenter, settings: RunSettings, picture: Picture, out: Path) -> Segmentation:
-    result = segmenter(picture, settings)
-    write_labels(f"{out}_mask.png", result.labels)
-    write_probability(f"{out}_probability.png", 1 - result.probability[0])
-    write_probability(f"{out}_disagreement.png", result.disagreement)
-    _sidecar(Path(f"{out}.json"), result.sidecar())
-    return result
-
-
 def _volume(
-    segmenter: Segmenter,
-    settings: RunSettings,
-    volume: Volume,
-    axis: int,
-    window: tuple[float, float] | None,
-    out: Path,
+    segmenter: Segmenter, settings: RunSettings, volume: Volume, axis: int, window: tuple[float, float] | None
 ) -> VolumeSegmentation:
     with tqdm(total=volume.count(axis), unit="slice", leave=False) as bar:
         for event in segment_volume(segmenter, volume, settings, axis=axis, window=window):
-            if isinstance(event, Progress):
-                bar.update(event.done - bar.n)
-                continue
-            write_volume(event.labels, volume, f"{out}_mask.nii.gz")
-            write_map(event.probability, volume, f"{out}_probability.nii.gz")
-            write_map(event.disagreement, volume, f"{out}_disagreement.nii.gz")
-            _sidecar(Path(f"{out}.json"), event.sidecar())
-            return event
+            if isinstance(event, VolumeSegmentation):
+                return event
+            bar.update(event.done - bar.n)
     raise AssertionError("a volume's run ends with its result")
 
 
@@ -184,7 +158,3 @@ def _replay(arguments: argparse.Namespace) -> None:
         if dice == 1
         else f"the same mask up to rounding: Dice {dice:.4f} with the one computed in the browser"
     )
-
-
-def _sidecar(path: Path, facts: dict[str, Any]) -> None:
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

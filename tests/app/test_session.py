@@ -10,8 +10,9 @@ from PIL import Image
 
 from app.core import catalogue
 from app.core.frames import Frame, Opening, Recording
-from app.core.session import RunOutput, write
+from app.core.session import RunOutput
 from app.core.settings import CONTROLS, read
+from app.export.files import write_result
 from app.inputs.images import phantom, upload
 
 
@@ -63,7 +64,7 @@ def test_a_volume_opens_along_the_axis_of_the_task(tmp_path):
 
 def test_files_hold_the_exact_values_of_the_result(session, tmp_path):
     *_, finished = session.run("tiny", phantom(3), settings(steps=2))
-    paths = write(tmp_path, finished)
+    paths = write_result(tmp_path, finished)
     np.testing.assert_array_equal(np.asarray(Image.open(paths["mask"])), finished.result.labels)
     stored = np.asarray(Image.open(paths["probability"])) / 65535
     # rounding to 16 bits moves a value by half a level at most
