@@ -10,6 +10,7 @@
 # make compare TASK=skin-lesion DATA=FOLDER MINUTES=60 [BASELINES="unet@256 lucidrains@64"]      train other networks, each
 #              for the same CPU time, and score them like ours, into docs/results.md; run again to continue
 # make ablations TASK=skin-lesion DATA=FOLDER MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]      leave components out
+# make domain DATA=FOLDER      fit the domain check on the train images of every task, measure it, into docs/domain.md
 #
 # Variables: PYTHON=python3.12 (the interpreter, 3.11 or newer), TORCH_INDEX=URL (package index for torch), TORCH=2.13.0 (its
 # version), VENV=.venv (folder), ARGS="..." (passed to app.py or pytest), WORKERS=2 (test processes).
@@ -23,7 +24,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help demo course web test check fix browser results bench compare ablations
+.PHONY: help demo course web test check fix browser fuzz results bench compare ablations domain
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -87,6 +88,11 @@ ablations: $(VENV)/dev.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.ablations $(TASK) $(if $(DATA),--data $(DATA)) \
 	    $(if $(MINUTES),--minutes $(MINUTES)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	    $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
+# DATA holds a folder for each task.
+domain: $(VENV)/dev.stamp
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.domain fit $(DATA) $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.domain measure $(DATA)
 
 # Torch is installed first, because its default wheel on Linux contains gigabytes of CUDA libraries. Without an NVIDIA GPU the
 # wheel comes from PyTorch's CPU index, or from pip's default index where that one cannot be reached.

@@ -1,4 +1,4 @@
-"""The command line: `python -m medsegdiff segment | evaluate | train | card | push | export`."""
+"""The command line: `python -m medsegdiff segment | domain | evaluate | train | card | push | export`."""
 
 import argparse
 import errno
@@ -8,7 +8,7 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-_VERBS = ("segment", "evaluate", "train", "card", "push", "export")
+_VERBS = ("segment", "domain", "evaluate", "train", "card", "push", "export")
 _EXTRAS = {"monai": "train", "accelerate": "train", "scipy": "train", "onnx": "export", "onnxruntime": "export"}
 
 

@@ -34,7 +34,18 @@ from torch import Tensor, nn
 from medsegdiff.config import DiffusionConfig, Domain, ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.nn.build import Network, build
 
-__all__ = ["CARD", "CONFIG", "CONFIG_BYTES", "PICKLES", "WEIGHTS", "Checkpoint", "CheckpointError", "load", "save"]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "CONFIG_BYTES",
+    "PICKLES",
+    "WEIGHTS",
+    "Checkpoint",
+    "CheckpointError",
+    "load",
+    "read_config",
+    "save",
+]
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
@@ -134,6 +145,21 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """
     try:
         return _read(Path(folder), device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error.__cause__
+
+
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """Read config.json alone, as records: `kind`, `model`, `diffusion`, `domain`, `training`, `weights`.
+
+    Raises:
+        CheckpointError: it is missing, or a key is missing, unknown or of the wrong type.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: {CONFIG} is missing; {_AGAIN}")
+    try:
+        return _read_config(path.read_bytes())
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error.__cause__
 

@@ -25,7 +25,9 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:
     """Add the shared options; `checkpoint` makes --checkpoint required."""
-    verb.add_argument("--checkpoint", required=checkpoint, help="shipped name, folder, or Hub id owner/name[@revision]")
+    named = "shipped name, folder, or Hub id owner/name[@revision]"
+    choice = named if checkpoint else f"{named}, or auto: the shipped one that fits"
+    verb.add_argument("--checkpoint", required=checkpoint, help=choice)
     verb.add_argument("--members", type=int, default=_DEFAULT.members, help="ensemble members, one sampled mask each")
     verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps; 0 uses the anchor only (V2)")
     verb.add_argument(

@@ -6,21 +6,29 @@ OUT/NAME_disagreement.png    16-bit, standard deviation over members, 65535 is 1
 OUT/NAME_mask.dcm            DICOM SEG, with --seg
 OUT/NAME.json                everything needed to reproduce the mask, and the areas
 
+`--checkpoint auto` uses for each file the shipped checkpoint that was trained on such images, and stops if there is none.
+An image unlike the training images of its checkpoint gives a warning; the report holds the level and the score.
+
 `--replay NAME.json` repeats the run of a report on the same file and checks that the mask is the same.
 """
 
 import argparse
+import sys
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from medsegdiff import outputs
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
+from medsegdiff.commands.domain import choose
 from medsegdiff.config import RunSettings
 from medsegdiff.data.tasks import axis_of
 from medsegdiff.dicom_seg import read_source
+from medsegdiff.domain import Verdict, check_picture, check_volume
 from medsegdiff.hub import find, resolve
 from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.imaging import (
@@ -76,18 +84,41 @@ def main(arguments: argparse.Namespace) -> None:
         _replay(arguments)
         return
     if arguments.checkpoint is None:
-        raise ValueError("no checkpoint is named; add --checkpoint NAME, or --replay with the report of a run")
+        raise ValueError("no checkpoint is named; add --checkpoint NAME or auto, or --replay with the report of a run")
     twice = [name for name, n in Counter(map(stem, arguments.images)).items() if n > 1]
     if twice:
         raise ValueError(f"two inputs are called {twice[0]!r} and would overwrite each other's results; rename one")
-    segmenter, settings = options.segmenter(arguments), options.settings(arguments)
+    settings = options.settings(arguments)
+    automatic = arguments.checkpoint == "auto"
+    segmenter = None if automatic else options.segmenter(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
     share = Share.here()
     for path in tqdm(share.of(arguments.images), desc="segmenting", unit="file", disable=not share.first):
         try:
-            _segment(segmenter, settings, path, arguments)
+            _segment(segmenter or _chosen(path, arguments), settings, path, arguments)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _chosen(path: Path, arguments: argparse.Namespace) -> Segmenter:
+    """Load the shipped checkpoint that fits a file best."""
+    name, _ = choose(path, tuple(arguments.window) if arguments.window else None)
+    tqdm.write(f"{path}: {name}", file=sys.stderr)
+    return _loaded(name, arguments.device)
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, device: str) -> Segmenter:
+    return Segmenter.from_pretrained(name, device=device)
+
+
+def _warn(judged: Verdict | None, segmenter: Segmenter, out: Path) -> dict[str, Any]:
+    """Warn of an image unlike the training images, and return what the report says of it."""
+    if judged is not None and judged.level != "fits":
+        what = {"unusual": "unusual for", "other": "not the kind of image for"}[judged.level]
+        reasons = "; ".join(map(str, judged.findings))
+        tqdm.write(f"{out.name}: {what} a checkpoint of the task {segmenter.domain.task}: {reasons}", file=sys.stderr)
+    return {"domain": None if judged is None else judged.facts()}
 
 
 def _segment(
@@ -97,16 +128,21 @@ def _segment(
     out = arguments.out / stem(path)
     window = tuple(arguments.window) if arguments.window else None
     volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
+    size = segmenter.checkpoint.model_config.image_size
     if isinstance(volume, Picture):
+        facts = _warn(check_picture(volume, segmenter.domain, size), segmenter, out)
         result = segmenter(volume, settings)
-        outputs.write(result, f"{out}_", f"{out}.json")
+        outputs.write(result, f"{out}_", f"{out}.json", facts=facts)
         return result
     axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain.task)
     if arguments.index is None and volume.count(axis) > 1:
+        facts = _warn(check_volume(volume, segmenter.domain, size, axis, window), segmenter, out)
         result = _volume(segmenter, settings, volume, axis, window)
     else:
-        result = segmenter(volume.slice(axis, arguments.index, window), settings)
-    outputs.write(result, f"{out}_", f"{out}.json", volume=volume)
+        picture = volume.slice(axis, arguments.index, window)
+        facts = _warn(check_picture(picture, segmenter.domain, size), segmenter, out)
+        result = segmenter(picture, settings)
+    outputs.write(result, f"{out}_", f"{out}.json", volume=volume, facts=facts)
     if arguments.seg:
         if volume.source_kind != "dicom":
             raise ValueError("a DICOM SEG lies beside a DICOM picture; leave out --seg for other files")
@@ -137,7 +173,8 @@ def _replay(arguments: argparse.Namespace) -> None:
             f"{len(arguments.images)} files were given to replay one report on; give the one it was made of"
         )
     [path] = arguments.images
-    folder = resolve(arguments.checkpoint) if arguments.checkpoint else find(report.weights)
+    named = None if arguments.checkpoint == "auto" else arguments.checkpoint
+    folder = resolve(named) if named else find(report.weights)
     if folder is None:
         raise ValueError(f"no checkpoint here has the sha256 {report.weights[:12]}...; name it with --checkpoint")
     segmenter = Segmenter(load(folder), arguments.device, report.dtype)

@@ -14,6 +14,8 @@ class Task:
 
     modality: str
     labels: tuple[str, ...]  # classes 1..K
+    image: str = "image"  # what one of its images is called
+    codes: tuple[str, ...] = ()  # modalities of its images in DICOM headers (0008,0060)
     source: str
     licence: str
     mirror: tuple[int, ...] = (0, 1)  # allowed flips: 0 vertical, 1 horizontal; with both, also any rotation
@@ -29,24 +31,32 @@ TASKS: dict[str, Task] = {
     "skin-lesion": Task(
         modality="dermoscopy, RGB",
         labels=("lesion",),
+        image="dermoscopy image",
+        codes=("XC", "DMS", "GM"),
         source="ISIC 2017 Part 1 training set (Codella et al., 2018, arXiv 1710.05006), squeezed to a square",
         licence="CC0; weights free",
     ),
     "optic-disc-cup": Task(
         modality="fundus crop around the disc, RGB",
         labels=("disc rim", "cup"),
+        image="optic disc crop of a fundus photograph",
+        codes=("OP",),
         source="Drishti-GS1 (Sivaswamy et al., 2014; IIIT Hyderabad and Aravind Eye Hospital)",
         licence="research use with citation; no formal licence",
     ),
     "optic-disc": Task(
         modality="fundus, RGB, padded to a square",
         labels=("disc",),
+        image="fundus photograph",
+        codes=("OP",),
         source="PALM / iChallenge-PM (Fu et al., 2019), pathological myopia",
         licence="CC BY 4.0 as believed: attribute",
     ),
     "brain-flair": Task(
         modality="brain MRI: R = T1, G = FLAIR, B = T1 post-contrast",
         labels=("FLAIR abnormality",),
+        image="brain MRI slice with T1, FLAIR and contrast as colours",
+        codes=("MR",),
         source="LGG segmentation data set (Buda et al., 2019) from TCGA-LGG",
         licence="CC BY-NC-SA 4.0: weights non-commercial, attribute, share alike",
         mirror=(1,),
@@ -55,6 +65,8 @@ TASKS: dict[str, Task] = {
     "breast-ultrasound": Task(
         modality="B-mode ultrasound, grey, padded to a square",
         labels=("lesion",),
+        image="breast ultrasound image",
+        codes=("US",),
         source="BUSI (Al-Dhabyani et al., 2020)",
         licence="mirrors say CC0 or CC BY 4.0: attribute",
         mirror=(1,),
@@ -63,6 +75,8 @@ TASKS: dict[str, Task] = {
     "thyroid-nodule": Task(
         modality="B-mode ultrasound, grey, nodule-centred crop",
         labels=("nodule",),
+        image="thyroid ultrasound image",
+        codes=("US",),
         source="DDTI (Pedraza et al., 2015)",
         licence="open access, no formal licence: research use",
         mirror=(1,),
@@ -71,6 +85,8 @@ TASKS: dict[str, Task] = {
     "hippocampus": Task(
         modality="T1 MRI volume, about 1 mm, cropped around the hippocampus",
         labels=("anterior", "posterior"),
+        image="T1 MRI crop around the hippocampus",
+        codes=("MR",),
         source="Medical Segmentation Decathlon Task04 (Antonelli et al., 2022; Vanderbilt University Medical Center)",
         licence="CC BY-SA 4.0: attribute, share alike",
         mirror=(),
@@ -94,6 +110,8 @@ TASKS: dict[str, Task] = {
             "right adrenal",
             "left adrenal",
         ),
+        image="abdominal CT slice",
+        codes=("CT",),
         source="BTCV (Synapse multi-organ, Landman et al., MICCAI 2015)",
         licence="Synapse terms: research use with citation",
         mirror=(),
@@ -103,6 +121,8 @@ TASKS: dict[str, Task] = {
     "abdomen-mr": Task(
         modality="abdominal MR slice, T2-SPIR",
         labels=("liver", "right kidney", "left kidney", "spleen"),
+        image="abdominal MRI slice",
+        codes=("MR",),
         source="CHAOS (Kavur et al., 2021)",
         licence="CC BY-SA 4.0 as believed: attribute, share alike",
         mirror=(),
@@ -112,11 +132,31 @@ TASKS: dict[str, Task] = {
     "lung-nodule": Task(
         modality="chest CT, 128 x 128 crop around a nodule, stretched to its own range of grey",
         labels=("nodule",),
+        image="chest CT crop around a nodule",
+        codes=("CT",),
         source="LIDC-IDRI (Armato et al., 2011, doi 10.7937/K9/TCIA.2015.LO9QL9SX), four readers, crops of the PNG layout",
         licence="CC BY 3.0: attribute",
         tint=False,
         patient=r"^(.+?)_n\d+",
         bend=0.3,  # targets of a few pixels: interpolation changes their borders, quarter turns do not
+    ),
+    "polyp": Task(
+        modality="colonoscopy, RGB",
+        labels=("polyp",),
+        image="colonoscopy image",
+        codes=("ES", "XC"),
+        source="Kvasir-SEG (Jha et al., 2020), squeezed to a square",
+        licence="research and education; weights non-commercial",
+    ),
+    "chest-xray": Task(
+        modality="chest radiograph, grey",
+        labels=("right lung", "left lung", "heart"),
+        image="chest radiograph",
+        codes=("CR", "DX", "RG"),
+        source="JSRT (Shiraishi et al., 2000) with SCR masks (van Ginneken et al., 2006)",
+        licence="research use; no redistribution of the images",
+        mirror=(),
+        tint=False,
     ),
 }
 
