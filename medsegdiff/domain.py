@@ -35,7 +35,7 @@ from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS, axis_of
 from medsegdiff.device import channels_last
 from medsegdiff.image_ref import Picture, Volume
-from medsegdiff.imaging import holds_slices, read, read_volume
+from medsegdiff.imaging import GENEROUS, Limits, open
 from medsegdiff.nn.efficientnet import EfficientNetLite0
 
 __all__ = [
@@ -346,18 +346,19 @@ class Examined:
         return verdict(self.scores, self.volume.slice(_axis(self.volume, domain.task)), domain, size, planes=False)
 
 
-def examine(check: DomainCheck, path: Path, window: tuple[float, float] | None = None) -> Examined:
+def examine(
+    check: DomainCheck, path: Path, window: tuple[float, float] | None = None, *, limits: Limits = GENEROUS
+) -> Examined:
     """Read a file and score it; of several slices or frames, those of the middle half together.
 
     Raises:
         PictureError: it is no image that can be read here.
     """
-    if not holds_slices(path):
-        picture = read(path, window=window)
-        return Examined(check.scores(picture), picture, None)
-    volume = read_volume(path)
+    volume = open(path, window=window, stack=False, limits=limits)
+    if isinstance(volume, Picture):
+        return Examined(check.scores(volume), volume, None)
     picture = volume.slice(2, None, window)
-    if _stored(volume) and volume.count(2) == 1:
+    if volume.flat and volume.count(2) == 1:
         return Examined(check.scores(picture), picture, None)
     return Examined(check.volume_scores(volume, window), picture, volume)
 
@@ -398,13 +399,8 @@ def rank(scores: Mapping[str, float], tasks: Mapping[str, str]) -> list[tuple[st
     return sorted(((name, scores[tasks[name]]) for name in names), key=lambda row: row[1])
 
 
-def _stored(volume: Volume) -> bool:
-    """Whether slices are taken as they are stored: frames of a DICOM file, a flat image."""
-    return volume.source_kind == "dicom" or volume.count(2) == 1
-
-
 def _axis(volume: Volume, task: str) -> int:
-    return 2 if _stored(volume) else axis_of(task)
+    return 2 if volume.flat else axis_of(task)
 
 
 def middle_slices(count: int) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from app.core import catalogue, frames, zerogpu
+from app.core import catalogue, domain_check, frames, zerogpu
 from app.core.frames import Frame, Opening, Recording
 from app.core.turns import Turns
 from app.inputs.images import InputImage, phantom
@@ -161,14 +161,28 @@ class Session:
         side = settings.size or self.card(name).size
         return pace * settings.members * settings.steps * side**2
 
+    def check(self, name: str | None, image: InputImage) -> domain_check.ImageCheck:
+        """Compare an image with the training images of a checkpoint, and of the others."""
+        return domain_check.check(image, self.card_of(name), {other: self.card(other) for other in self.sources})
+
+    def best(self, path: str) -> str:
+        """Return the name of the checkpoint that fits a file best.
+
+        Raises:
+            ValueError: the file cannot be read, or no checkpoint here was trained on such images.
+        """
+        return domain_check.best(path, {name: self.task(name) for name in self.sources})
+
     def run(
         self, name: str, image: InputImage, settings: RunSettings
     ) -> Generator[Opening | Frame | RunOutput, None, None]:
         """Segment an image, yielding the opening with the anchor, every step, and the output."""
+        judged = self.check(name, image).verdict
+        domain = None if judged is None else judged.facts()
         if self._on_gpu:
-            events = self._on_gpu(self.folder(name), self.device, name, image, settings)
+            events = self._on_gpu(self.folder(name), self.device, name, image, settings, domain)
         else:
-            events = _watch(self.segmenter(name), name, image, settings)
+            events = _watch(self.segmenter(name), name, image, settings, domain)
         first = 0.0  # end of the first step, which is slower than the others
         for event in events:
             match event:
@@ -196,7 +210,7 @@ def _loaded(folder: str, device: str) -> "Segmenter":
 
 
 def _watch(
-    segmenter: "Segmenter", name: str, image: InputImage, settings: RunSettings
+    segmenter: "Segmenter", name: str, image: InputImage, settings: RunSettings, domain: dict[str, Any] | None
 ) -> Iterator[Opening | Frame | RunOutput]:
     """Run a segmenter and convert its events to display size."""
     from medsegdiff.pipeline import Segmentation, Start
@@ -216,13 +230,14 @@ def _watch(
                 kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
                 yield frame
             case Segmentation():
-                facts = _facts(name, image, event) | {"seconds": round(time.perf_counter() - began, 3)}
+                facts = _facts(name, image, event) | {"domain": domain}
+                facts["seconds"] = round(time.perf_counter() - began, 3)
                 shown = frames.sequence(kept, _FRAMES_KEPT)
                 yield RunOutput(Recording(opening, shown, frames.from_segmentation(event), facts), event)
 
 
 def _watch_on_gpu(
-    folder: str, device: str, name: str, image: InputImage, settings: RunSettings
+    folder: str, device: str, name: str, image: InputImage, settings: RunSettings, domain: dict[str, Any] | None
 ) -> Iterator[Opening | Frame | RunOutput | ValueError]:
     """Run as `_watch` does, in a process that ZeroGPU forks with a GPU attached.
 
@@ -234,7 +249,7 @@ def _watch_on_gpu(
 
     torch.set_num_threads(1)
     try:
-        yield from _watch(_loaded(folder, device), name, image, settings)
+        yield from _watch(_loaded(folder, device), name, image, settings, domain)
     except ValueError as error:
         yield error
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from app import i18n
 from app.core.session import RunOutput
 from app.i18n import Words
 from app.inputs.volumes import CachedVolume
-from app.views import films, paint
+from app.views import descriptions, films, paint
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmentation
@@ -39,7 +40,8 @@ _FRAME, _LAST = 120, 2000  # milliseconds per frame, and of the last frame
 def write_result(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None = None) -> dict[str, Path]:
     """Write mask, maps and report of a run on an image; for a slice of a volume with geometry, also its mask in the volume."""
     inside = cached_volume if cached_volume is not None and cached_volume.has_geometry else None
-    return _write(folder, finished.result, inside, {"run": finished.recording.facts})
+    facts = finished.recording.facts
+    return _write(folder, finished.result, inside, {"domain": facts.get("domain"), "run": facts})
 
 
 def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
@@ -56,7 +58,10 @@ def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume |
 
 def write_volume(folder: Path | str, result: "VolumeSegmentation", cached_volume: CachedVolume) -> dict[str, Path]:
     """Write the files of a run on a whole volume, on the voxel grid of the input file."""
-    return _write(folder, result, cached_volume, {})
+    from medsegdiff.domain import check_volume  # imports torch, which a page must not wait for
+
+    judged = check_volume(cached_volume.volume, result.domain, result.settings.size, result.axis, result.window)
+    return _write(folder, result, cached_volume, {"domain": None if judged is None else judged.facts()})
 
 
 def _write(
@@ -112,7 +117,7 @@ def figure_png(path: Path | str, finished: RunOutput) -> None:
     """Write a figure of image, mask, probability and disagreement, labelled a to d, as PNG."""
     tiles = _tiles(finished)
     height, width = tiles[0][1].shape[:2]
-    sheet = Image.new("RGB", (4 * width + 3 * _GAP, _MARGIN + height + 2 * _MARGIN), "white")
+    sheet = Image.new("RGB", (4 * width + 3 * _GAP, _MARGIN + height + 3 * _MARGIN), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     for i, (_, tile, colours, top) in enumerate(tiles):
         left = i * (width + _GAP)
@@ -123,6 +128,8 @@ def figure_png(path: Path | str, finished: RunOutput) -> None:
             sheet.paste(Image.fromarray(ramp), (left, _MARGIN + height + 6))
             pen.text((left, _MARGIN + height + 18), "0", "black", font)
             pen.text((left + width, _MARGIN + height + 18), top, "black", font, anchor="ra")
+    if verdict := descriptions.verdict(finished.recording.facts, i18n.words("en")):  # Pillow's own font is Latin
+        pen.text((0, _MARGIN + height + 2 * _MARGIN), verdict, "black", font)
     sheet.save(path, "PNG")
 
 
@@ -148,7 +155,9 @@ def figure_svg(finished: RunOutput, words: Words) -> str:
             parts.append(f'<rect x="{left}" y="{below}" width="{width}" height="{_BAR}" fill="url(#scale{i})"/>')
             parts.append(f'<text x="{left}" y="{below + 24}">0</text>')
             parts.append(f'<text x="{left + width}" y="{below + 24}" text-anchor="end">{top}</text>')
-    full = 4 * width + 3 * _GAP, height + 3 * _MARGIN
+    if verdict := descriptions.verdict(finished.recording.facts, words):
+        parts.append(f'<text x="0" y="{height + 4 * _MARGIN - 6}">{html.escape(verdict)}</text>')
+    full = 4 * width + 3 * _GAP, height + 4 * _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" viewBox="0 0 {full[0]} {full[1]}" '
         f'font-family="system-ui, sans-serif" font-size="14"><rect width="100%" height="100%" fill="white"/>'

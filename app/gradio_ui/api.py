@@ -18,7 +18,8 @@ from app.core.settings import CONTROLS, read
 from app.export.files import write_result
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import refusal
-from app.inputs.images import upload
+from app.inputs.images import open_image
+from app.inputs.uploads import temporary_upload
 from app.views.films import consensus
 
 __all__ = ["build"]
@@ -39,9 +40,10 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         until there are none.
         """
         try:
-            name = checkpoint or next(iter(session.sources), "")
             # Read the image before anything else can fail, because reading it also schedules its deletion.
-            image = upload(picture, session.task(name) if name in session.sources else "")
+            with temporary_upload(picture):
+                name = session.best(picture) if checkpoint == "auto" else checkpoint or next(iter(session.sources), "")
+                image = open_image(picture, session.task(name) if name in session.sources else "")
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             with session.turns.place() as ahead, closing(session.run(name, image, settings)) as events:
                 while waiting := ahead(0.5):
@@ -81,7 +83,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
 
         Arguments:
             picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
-            checkpoint: name of a checkpoint from `model_info`; the first by default.
+            checkpoint: name of a checkpoint from `model_info`, or auto for the one that fits the image; the first by default.
             members: number of masks that are sampled and fused, 1 to 25.
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.
@@ -122,7 +124,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
 
         Arguments:
             picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
-            checkpoint: name of a checkpoint from `model_info`; the first by default.
+            checkpoint: name of a checkpoint from `model_info`, or auto for the one that fits the image; the first by default.
             members: number of masks that are sampled and fused, 1 to 25.
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.

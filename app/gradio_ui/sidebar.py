@@ -22,7 +22,20 @@ _SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".
 class Sidebar:
     """The widgets of the sidebar that are not in `PageState`."""
 
-    __slots__ = ("brief", "card", "domain", "estimate", "examples", "run", "slices", "stop", "upload", "warning")
+    __slots__ = (
+        "brief",
+        "card",
+        "domain",
+        "estimate",
+        "examples",
+        "run",
+        "slices",
+        "stop",
+        "suggested",
+        "switch",
+        "upload",
+        "warning",
+    )
 
     examples: Any
     warning: Any
@@ -32,6 +45,8 @@ class Sidebar:
     brief: Any
     card: Any
     domain: Any
+    suggested: Any  # name of a checkpoint that fits the image better
+    switch: Any
     estimate: Any
     slices: volume_controls.VolumeControls
 
@@ -61,6 +76,8 @@ def build_sidebar(page: PageState) -> Sidebar:
     warning = descriptions.warning(card, en)
     sidebar.warning = gr.HTML(warning, visible=bool(warning), elem_classes="warning")
     sidebar.domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
+    sidebar.suggested = gr.State(None, time_to_live=3600)
+    sidebar.switch = gr.Button(visible=False, size="sm", elem_id="switch")
     with gr.Row(elem_classes="act"):
         sidebar.run = page.localized(
             gr.Button, lambda w: {"value": w("run.button")}, variant="primary", elem_id="run", scale=2, min_width=80
@@ -171,8 +188,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
 
     def show_slice(image: InputImage, name: str | None, w: Words) -> Update:
-        check = descriptions.domain(page.session.card_of(name), image, w)
-        return present("run", image, name, w) | {sidebar.domain: check}
+        return present("run", image, name, w) | checked(page, sidebar, image, name, w)
 
     def read_upload(path: str | None, name: str, language: str, latest: LatestRequest) -> Update:
         w = words(language)
@@ -217,16 +233,37 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     ).failure(
         lambda: None, None, sidebar.upload, **QUICK | {"show_progress_on": sidebar.upload}
     )  # clears the "Error" mark
-    volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, sidebar.domain])
+    checking = [sidebar.domain, sidebar.suggested, sidebar.switch]
+    volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking])
+    sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.checkpoint, **QUICK)
 
 
 def descriptions_of(sidebar: Sidebar) -> list[Any]:
     """All widgets that `described` can change."""
-    return [sidebar.examples, sidebar.brief, sidebar.warning, sidebar.card, sidebar.domain]
+    return [
+        sidebar.examples,
+        sidebar.brief,
+        sidebar.warning,
+        sidebar.card,
+        sidebar.domain,
+        sidebar.suggested,
+        sidebar.switch,
+    ]
+
+
+def checked(page: PageState, sidebar: Sidebar, image: InputImage, name: str | None, w: Words) -> Update:
+    """Update the verdict on an image, and offer a checkpoint that fits it better."""
+    check, card = page.session.check(name, image), page.session.card_of(name)
+    label = w("domain.switch", name=check.suggested) if check.suggested else ""
+    return {
+        sidebar.domain: descriptions.domain(card, image, check, w),
+        sidebar.suggested: check.suggested,
+        sidebar.switch: gr.update(value=label, visible=check.suggested is not None),
+    }
 
 
 def described(page: PageState, sidebar: Sidebar, image: object, name: str | None, w: Words) -> Update:
-    """Update the examples, the checkpoint description and the out-of-distribution check."""
+    """Update the examples, the checkpoint description and the domain check."""
     card = page.session.card_of(name)
     warning = descriptions.warning(card, w)
     seed = image if isinstance(image, int) else catalogue.EXAMPLES[0] if image is None else None
@@ -235,5 +272,4 @@ def described(page: PageState, sidebar: Sidebar, image: object, name: str | None
         sidebar.brief: descriptions.brief(card, w),
         sidebar.warning: gr.update(value=warning, visible=bool(warning)),
         sidebar.card: descriptions.card(card, w),
-        sidebar.domain: descriptions.domain(card, page.selection(image, None, name).target, w),
-    }
+    } | checked(page, sidebar, page.selection(image, None, name).target, name, w)

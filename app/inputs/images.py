@@ -17,7 +17,7 @@ from medsegdiff.data.tasks import axis_of
 if TYPE_CHECKING:
     from medsegdiff.image_ref import Picture
 
-__all__ = ["InputImage", "SliceView", "phantom", "upload"]
+__all__ = ["InputImage", "SliceView", "open_image", "phantom", "upload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,19 @@ def upload(path: str, task: str = "") -> InputImage:
     Raises:
         ValueError: The file cannot be read as an image.
     """
+    with temporary_upload(path):
+        return open_image(path, task)
+
+
+def open_image(path: str, task: str = "") -> InputImage:
+    """Read an image, or the middle slice of a volume along the axis of the task, within a visitor's limits.
+
+    Raises:
+        ValueError: The file cannot be read as an image.
+    """
     from medsegdiff.imaging import VISITOR, Picture, open
 
-    with temporary_upload(path):
-        found = open(path, stack=False, most=MOST, limits=VISITOR)
+    found = open(path, stack=False, most=MOST, limits=VISITOR)
     if isinstance(found, Picture):
         return InputImage(found)
     return InputImage(found.slice(2 if found.flat else axis_of(task)))

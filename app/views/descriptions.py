@@ -7,15 +7,14 @@ import html
 import json
 import math
 import os
-from functools import reduce
 from typing import Any
 
 from app.core import catalogue
 from app.core.catalogue import Card
+from app.core.domain_check import ImageCheck
 from app.core.frames import Recording
 from app.i18n import Words
 from app.inputs.images import InputImage
-from app.inputs.out_of_distribution import check
 from app.inputs.sample_images import missing, sample_images
 from app.views import panels
 from medsegdiff.metrics import mean
@@ -31,6 +30,7 @@ __all__ = [
     "option",
     "parts",
     "thumbnails",
+    "verdict",
     "waiting",
     "warning",
 ]
@@ -91,8 +91,8 @@ def warning(known: Card | None, w: Words) -> str:
     return "" if known.trained else f"<p>{html.escape(w('model.untrained'))}</p>"
 
 
-def domain(known: Card | None, image: InputImage, w: Words) -> str:
-    """State whether an image resembles the training data, as HTML; for a phantom, whether it replaces a sample image."""
+def domain(known: Card | None, image: InputImage, check: ImageCheck, w: Words) -> str:
+    """State whether an image resembles the training images, as HTML; for a phantom, whether it replaces a sample image."""
     if image.seed is not None:
         row = missing(image.seed)
         if row is None:
@@ -100,15 +100,42 @@ def domain(known: Card | None, image: InputImage, w: Words) -> str:
         why = "absent" if known and known.task in row.crops else "other"
         text = w(f"sample.{why}", what=w(f"sample.{row.key}.alt"), package=row.package)
         return f'<p class="doubt">{html.escape(text)}</p>'
-    if known is None:
+    judged = check.verdict
+    if known is None or judged is None:
         return ""
-    found = [w(f"domain.{finding.key}", **finding.values) for finding in check(known, image)]
-    modality = w.known(f"modality.{known.modality}", known.modality)
-    if found:
-        text = w("domain.doubt", reasons=reduce(lambda one, other: w("domain.and", one=one, other=other), found))
-    else:
-        text = w("domain.fine", modality=modality)
-    return f'<p class="{"doubt" if found else "fine"}">{html.escape(text)}</p>'
+    text = w(f"domain.{judged.level}", reasons=reasons(judged.facts()["reasons"], w), image=kind(known.task, w))
+    offer = w("domain.suggested", name=check.suggested) if check.suggested else ""
+    if judged.level == "other" and judged.kind != known.task and not check.suggested:
+        offer = w("domain.none")
+    text = w("domain.then", one=text, other=offer) if offer else text
+    return f'<p class="{"fine" if judged.level == "fits" else "doubt"}">{html.escape(text)}</p>'
+
+
+def kind(task: str | None, w: Words) -> str:
+    """Name an image of a task."""
+    return w.known(f"kind.{task}", task or "")
+
+
+def reasons(found: list[dict[str, Any]], w: Words) -> str:
+    """Join the reasons why an image is unlike the training images, as `Verdict.facts` lists them."""
+    text = ""
+    for one in found:
+        values = one["values"] | {
+            key: w(f"domain.{one['values'][key]}") for key in ("plane", "trained") if key in one["values"]
+        }
+        if one["key"] == "kind":
+            values = {"image": kind(values["task"], w)}
+        reason = w(f"domain.{one['key']}", **values)
+        text = w("domain.and", one=text, other=reason) if text else reason
+    return text
+
+
+def verdict(known: dict[str, Any], w: Words) -> str:
+    """State the result of the domain check of a run in one line; an empty string if there was none."""
+    if not (judged := known.get("domain")):
+        return ""
+    note = reasons(judged["reasons"], w) or w("domain.like_training")
+    return w("domain.line", heading=w("domain.heading"), level=w(f"domain.level_{judged['level']}"), note=note)
 
 
 def estimate(seconds: float | None, w: Words) -> str:
@@ -224,6 +251,9 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
     if settings["members"] > 1:
         cells.append((w("result.disagreement"), f"{known['disagreement']:.3f}", w("result.disagreement_detail")))
     counts = w("result.seconds_detail", members=settings["members"], steps=settings["steps"])
+    if judged := known.get("domain"):
+        note = reasons(judged["reasons"], w) or w("domain.like_training")
+        cells.append((w("domain.heading"), w(f"domain.level_{judged['level']}"), note))
     cells.append((w("result.seconds"), w("result.seconds_value", seconds=f"{known['seconds']:.2f}"), counts))
     cells.append((w("result.weights"), known["digest"][:8], w("result.weights_detail", seed=settings["seed"])))
     shown = "".join(

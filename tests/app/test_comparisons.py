@@ -8,14 +8,11 @@ import pytest
 from app.analysis import comparisons, ensemble
 from app.analysis.comparisons import ANCHOR, CHANGES, Pair, Setup, Side, StepsResult
 from app.core import links
-from app.core.catalogue import Card
 from app.core.session import RunOutput
 from app.core.settings import CONTROLS, read
 from app.i18n import words
-from app.inputs import out_of_distribution
-from app.inputs.images import InputImage, phantom
+from app.inputs.images import phantom
 from app.views.comparison_views import brief
-from medsegdiff.imaging import Picture
 from medsegdiff.progress import Progress
 
 
@@ -137,25 +134,6 @@ def test_a_link_round_trips_and_drops_invalid_values():
     link = links.parse(wild, ["tiny"], ["run"])
     assert list(link.values) == [control.default for control in CONTROLS]
     assert (link.checkpoint, link.example, link.tab, link.hide) == (None, None, None, ())
-
-
-CARD = Card(
-    "v2", "skin-lesion", "dermoscopy, RGB", ("lesion",), "", "", "", 0, 256, {}, (0.4, 0.15, 0.06), (0.3, 0.3, 0.35)
-)
-
-
-def findings(pixels, **known):
-    return {f.key for f in out_of_distribution.check(CARD, InputImage(Picture(pixels, **known)))}
-
-
-def test_only_images_unlike_the_training_data_raise_findings():
-    like = np.random.default_rng(0).normal((178, 147, 135), (38, 38, 44), (256, 256, 3)).clip(0, 255).astype(np.uint8)
-    assert findings(like) == set()
-    assert findings(like, modality="CT") == {"modality"}
-    assert findings(like[:100]) == {"small", "long"}
-    dark = np.repeat(np.random.default_rng(0).integers(0, 60, (256, 256, 1), np.uint8), 3, 2)
-    assert findings(dark) == {"grey", "far"}
-    assert "flat" in findings(np.full((256, 256, 3), (178, 147, 135), np.uint8))
 
 
 def test_a_table_cell_lists_few_classes_and_summarises_many():

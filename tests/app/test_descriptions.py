@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.core import catalogue
+from app.core import catalogue, domain_check
 from app.i18n import words
+from app.inputs import sample_images
 from app.inputs.images import InputImage
 from app.views import descriptions
 from medsegdiff.image_ref import Picture
@@ -27,11 +28,35 @@ def test_only_the_measured_weights_are_described_with_their_dice():
     assert "Dice" not in descriptions.brief(replace(known, sha256="0" * 64), words("en"))
 
 
-def test_findings_are_joined_to_one_sentence():
-    card = catalogue.Card("v2", "x", "dermoscopy, RGB", ("a",), "", "", "", 0, 64, {}, (0.0,) * 3, (0.5,) * 3)
-    grey = InputImage(Picture(np.full((64, 64, 3), 128, np.uint8)))
-    assert "the training images were in colour; it is nearly uniform." in descriptions.domain(card, grey, words("en"))
-    assert descriptions.domain(card, grey, words("zh")).count("；") == 1
+CARDS = {
+    "skin-lesion-v2": catalogue.Card(
+        "v2", "skin-lesion", "", ("a",), "", "", "", 0, 64, {}, (0.1, 0.2, 0.3), (0.5,) * 3
+    ),
+    "optic-disc-v2": catalogue.Card("v2", "optic-disc", "", ("a",), "", "", "", 0, 64, {}, (0.1, 0.2, 0.3), (0.5,) * 3),
+}
+
+
+def test_a_verdict_names_the_reasons_and_a_checkpoint_that_fits_in_each_language():
+    retina = sample_images.sample_images("optic-disc")
+    if not retina:
+        pytest.skip("scikit-image, which carries the fundus photograph, is not installed")
+    fundus = InputImage(Picture(sample_images.pixels(retina[0], "optic-disc")))
+    blank = InputImage(Picture(np.full((64, 64, 3), 128, np.uint8)))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8).repeat(3, -1)
+    shown = {}
+    for language in ("en", "zh"):
+        for name, image in (("fundus", fundus), ("blank", blank), ("noise", InputImage(Picture(noise)))):
+            for key, card in CARDS.items():
+                found = domain_check.check(image, card, CARDS)
+                shown[language, name, key] = descriptions.domain(card, image, found, words(language))
+    assert shown["en", "fundus", "optic-disc-v2"] == (
+        '<p class="fine">This image resembles the training images (fundus photograph).</p>'
+    )
+    assert "optic-disc-v2 was trained on such images" in shown["en", "fundus", "skin-lesion-v2"]
+    assert "optic-disc-v2 是用这类图像训练的" in shown["zh", "fundus", "skin-lesion-v2"]
+    assert "it is nearly uniform. No checkpoint here" in shown["en", "blank", "skin-lesion-v2"]
+    assert "它与训练图像不像；它是灰度图，而训练图像是彩色" in shown["zh", "noise", "optic-disc-v2"]
+    assert domain_check.check(InputImage(Picture(noise), seed=3), CARDS["optic-disc-v2"], CARDS).verdict is None
 
 
 def test_errors_have_a_title_in_the_visitors_language():

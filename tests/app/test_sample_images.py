@@ -9,6 +9,7 @@ from PIL import Image
 
 import app.inputs.sample_images
 from app.core.catalogue import Card
+from app.core.domain_check import UNKNOWN
 from app.i18n import LANGUAGES, words
 from app.inputs.images import phantom
 from app.inputs.sample_images import SAMPLES, SampleImage, pixels, sample_images
@@ -84,7 +85,7 @@ def test_a_phantom_that_replaces_a_sample_image_is_announced(task, package, engl
         monkeypatch.setattr(app.inputs.sample_images, "_path", lambda *_: None)
     card = Card("v2", task, "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})
     image = phantom.__wrapped__(990_001, task)
-    assert image.reference  # a phantom
-    assert english in descriptions.domain(card, image, words("en"))
-    assert chinese in descriptions.domain(card, image, words("zh"))
-    assert descriptions.domain(card, phantom(3), words("en")) == ""
+    assert image.reference  # drawn
+    assert english in descriptions.domain(card, image, UNKNOWN, words("en"))
+    assert chinese in descriptions.domain(card, image, UNKNOWN, words("zh"))
+    assert descriptions.domain(card, phantom(3), UNKNOWN, words("en")) == ""

@@ -1,0 +1,69 @@
+"""Check an image against the training images of the checkpoints, and find the checkpoint that fits it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.core.catalogue import Card
+from app.inputs.images import InputImage
+
+if TYPE_CHECKING:
+    from medsegdiff.domain import Verdict
+
+__all__ = ["UNKNOWN", "ImageCheck", "best", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """How well an image fits the selected checkpoint, and a checkpoint that fits it better."""
+
+    verdict: "Verdict | None"  # None: a phantom, or a task without statistics
+    suggested: str | None = None  # another checkpoint, trained on such images
+
+
+UNKNOWN = ImageCheck(None)
+
+
+def check(image: InputImage, card: Card | None, cards: Mapping[str, Card]) -> ImageCheck:
+    """Check an image for a checkpoint, and suggest another one if that was trained on such images.
+
+    Arguments:
+        image: a phantom is not checked.
+        card: of the selected checkpoint.
+        cards: of the checkpoints that can be suggested, by name.
+    """
+    from medsegdiff.config import Domain
+    from medsegdiff.domain import DomainCheck, verdict
+
+    if image.seed is not None or card is None:
+        return UNKNOWN
+    try:
+        scores = DomainCheck.load().scores(image.picture)
+    except FileNotFoundError:  # the statistics are shipped with the checkpoints
+        return UNKNOWN
+    domain = Domain(task=card.task, modality=card.modality, labels=card.labels, mean=card.mean, std=card.std)
+    judged = verdict(scores, image.picture, domain, card.size)
+    if judged is None or judged.kind in (None, card.task):
+        return ImageCheck(judged)
+    return ImageCheck(judged, next((name for name, one in cards.items() if one.task == judged.kind), None))
+
+
+def best(path: str, tasks: Mapping[str, str]) -> str:
+    """Return the name of the checkpoint that fits a file best.
+
+    Arguments:
+        path: the file.
+        tasks: task of each checkpoint, by name.
+
+    Raises:
+        ValueError: the file cannot be read, or none of the checkpoints was trained on such images.
+    """
+    from pathlib import Path
+
+    from medsegdiff.domain import LIMIT, DomainCheck, examine, rank
+    from medsegdiff.imaging import VISITOR
+
+    ranking = rank(examine(DomainCheck.load(), Path(path), limits=VISITOR).scores, tasks)
+    if not ranking or ranking[0][1] > LIMIT:
+        raise ValueError("none of the checkpoints was trained on such images; choose one by its name to run it anyway")
+    return ranking[0][0]
