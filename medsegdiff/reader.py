@@ -329,7 +329,7 @@ def _checked(make: Callable[[], _T]) -> _T:
 
 def _as(array: np.ndarray | None, dtype: Any, ranks: tuple[int, ...]) -> np.ndarray:
     if array is None or array.ndim not in ranks or (dtype is not None and array.dtype != dtype):
-        raise ValueError("an answer of another form")
+        raise PictureError(BROKEN)
     return array
 
 
