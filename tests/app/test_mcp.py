@@ -80,7 +80,7 @@ def test_three_tools_are_listed_with_their_parameters(ask):
     assert tools["model_info"].description.startswith("List the available checkpoints with their metadata")
     segment = tools["segment"]
     assert segment.description.startswith("Segment a medical image and return label image, probability, disagreement")
-    assert "Research and teaching only." in segment.description
+    assert "For research and teaching only." in segment.description
     assert segment.inputSchema["required"] == ["picture"]
     assert all(field["description"] for field in segment.inputSchema["properties"].values())
 
