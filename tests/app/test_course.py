@@ -258,7 +258,7 @@ def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
         wanted = [f"course.{each.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in each.tasks))]
         wanted += [e.place for e in each.equations if e.place.startswith("course.")]
         assert [key for key in wanted if key not in w] == []
-        assert all(each.source(spec) for spec in each.sources)
+        assert all(chapter.source(spec) for spec in each.sources)
         assert all(f"| {row} |" in fidelity for row in each.fidelity)
         assert all(row in w[f"course.{each.key}.differ"] for row in each.fidelity)
         for control in each.controls:

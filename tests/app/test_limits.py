@@ -64,7 +64,7 @@ def test_a_name_with_one_inner_address_is_not_asked(tmp_path, monkeypatch):
     asyncio.run(resolved())
 
 
-def test_a_run_whose_answers_nobody_reads_is_ended_and_a_third_in_line_is_refused(address, lesion, ended, unhurried):
+def test_a_run_whose_answers_nobody_reads_is_ended_and_a_third_in_line_is_refused(address, lesion, ended, slow_steps):
     with lesion.open("rb") as held:
         (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": held}, **PATIENT).json()
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "tiny", 1, 50, 0, "ddim", "mean", 0.0]

@@ -160,7 +160,7 @@ def test_a_run_over_the_time_limit_ends_with_an_error(address, lesion, ended, mo
 
     monkeypatch.setattr(api, "_LONGEST", 0.0)
     client = Client(address, verbose=False, download_files=False, httpx_kwargs=PATIENT)
-    with pytest.raises(AppError, match=r"ended after 0 s at step 1 of 50; ask for fewer members or steps"):
+    with pytest.raises(AppError, match=r"stopped after 0 s at step 1 of 50; choose fewer members or steps"):
         client.predict(handle_file(lesion), *LONG, api_name="/segment")
     assert seen(ended) == 2  # the opening and a step
 

@@ -119,7 +119,7 @@ def test_an_unlike_image_gives_a_warning_before_the_run(page, tmp_path):
     page.wait_for_selector("#domain .doubt")
     text = page.locator("#domain").inner_text()
     assert "it is greyscale, the training images were in colour" in text
-    assert "40 × 200 pixels would be squeezed" in text
+    assert "40 × 200 pixels would be distorted" in text
 
 
 def test_closing_the_browser_tab_frees_its_place_in_the_queue(page, browser, address):

@@ -40,7 +40,7 @@ def openings(segmenter: Segmenter, times: list[int]) -> dict[str, Float[ndarray,
     time = model.time(torch.tensor(times, device=model.stem.get_parameter("1.weight").device))
     found = {}
     for i, pair in enumerate(zip(model.ss_former.modules_1, model.ss_former.modules_2, strict=True), 1):
-        for module, who in zip(pair, ("noise asks semantics", "semantics asks noise"), strict=True):
+        for module, who in zip(pair, ("query_noise", "query_semantics"), strict=True):
             if module.band is not None:
                 surface = module.band(side * side, time)[:, 0]
                 found[f"block {i}, {who}"] = torch.fft.fftshift(surface, dim=(-2, -1)).cpu().numpy()
