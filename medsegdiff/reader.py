@@ -329,7 +329,7 @@ def _checked(make: Callable[[], _T]) -> _T:
 
 def _as(array: np.ndarray | None, dtype: Any, ranks: tuple[int, ...]) -> np.ndarray:
     if array is None or array.ndim not in ranks or (dtype is not None and array.dtype != dtype):
-        raise PictureError(BROKEN)
+        raise TypeError
     return array
 
 
@@ -350,7 +350,7 @@ def _volume(facts: dict[str, Any], array: np.ndarray | None) -> Volume:
     def floats(name: str, count: int) -> tuple[Any, ...]:
         values = tuple(map(float, facts[name]))
         if len(values) != count:
-            raise ValueError(name)
+            raise TypeError(name)
         return values
 
     modality, burned = facts["modality"], facts["burned_in"]

@@ -84,7 +84,9 @@ async def fetch(
         ):
             if answer.status_code != httpx.codes.OK:
                 raise _failed(url, f"the server answered with status {answer.status_code}; check the URL")
-            async for part in answer.aiter_raw():  # not inflated, if it is compressed all the same
+            if answer.headers.get("content-encoding", "identity") != "identity":  # it could inflate to any size
+                raise _failed(url, "the server compresses it, though asked not to; upload the file instead")
+            async for part in answer.aiter_bytes():
                 content += part
                 if len(content) > most:
                     raise _failed(url, f"it is larger than {most // 2**20} MB; send a smaller file")

@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -215,7 +215,8 @@ def _claimed(out: Path) -> Iterator[None]:
         OSError: it cannot be made or written, or is a file.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "training.lock").open("a") as lock:
+    path = out / "training.lock"
+    with path.open("a") as lock:
         try:
             import fcntl
 
@@ -227,7 +228,12 @@ def _claimed(out: Path) -> Iterator[None]:
         (out / "state.partial").unlink(missing_ok=True)
         for draft in (*out.glob(".checkpoint-*"), *out.glob(".best-*")):
             shutil.rmtree(draft, ignore_errors=True)
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # there is something in it
+                out.rmdir()
 
 
 def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argparse.Namespace) -> None:
