@@ -22,7 +22,7 @@ MIB = 2**20
 def slow_jpeg(path: Path, scans: int = 3000) -> Path:
     """A progressive JPEG whose last scan is repeated: each makes a decoder go through the whole picture."""
     buffer = BytesIO()
-    Image.effect_noise((1024, 1024), 50).save(buffer, "JPEG", progressive=True, quality=20)
+    Image.effect_noise((3000, 3000), 50).save(buffer, "JPEG", progressive=True, quality=20)
     content = buffer.getvalue()
     last = content.rindex(b"\xff\xda")
     header = content[last : last + 2 + struct.unpack(">H", content[last + 2 : last + 4])[0]]
