@@ -118,7 +118,7 @@ def test_an_unlike_image_gives_a_warning_before_the_run(page, tmp_path):
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "grey.png")
     page.wait_for_selector("#domain .doubt")
     text = page.locator("#domain").inner_text()
-    assert "it is greyscale, the training images were in colour" in text
+    assert "it is nearly uniform" in text
     assert "40 × 200 pixels would be distorted" in text
 
 
