@@ -43,9 +43,10 @@ from medsegdiff.data.tasks import TASKS, axis_of, cases_of, patients_of
 from medsegdiff.domain import ENCODER, FOLDER, STATISTICS, DomainCheck, Kind, features, load_encoder, write_statistics
 from medsegdiff.domain import verdict as judge
 from medsegdiff.hub import resolve, shipped
-from medsegdiff.image_ref import Picture, to_network
+from medsegdiff.image_ref import Picture
 from medsegdiff.imaging import read, read_volume
 from medsegdiff.nn.efficientnet import fold_published
+from medsegdiff.resize import to_network
 
 __all__ = ["main"]
 

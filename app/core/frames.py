@@ -201,7 +201,7 @@ def _converted(head: dict[str, Any]) -> dict[str, Any]:
     for frame in head["frames"]:
         for entry in frame["planes"]:
             place, _, detail = entry[1].partition(", ")
-            entry[1] = f"{place}, {stages[detail]}" if detail in stages else told[1]
+            entry[1] = f"{place}, {stages[detail]}" if detail in stages else entry[1]
     head["facts"]["checkpoint"] = CHECKPOINTS.get(name := head["facts"]["checkpoint"], name)
     return head
 

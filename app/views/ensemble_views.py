@@ -87,7 +87,7 @@ def reader_film(recording: Recording, words: Words) -> dict[str, Any]:
     """Show the masks of the readers and of the first members, enlarged around what they marked."""
     opening = recording.opening
     members = recording.outcome.members[:_BESIDE]
-    part = _around(np.stack([*opening.readers, *members]).any(0))
+    part = _around(np.asarray(np.stack([*opening.readers, *members]).any(0)))
     size = tile_size(opening.picture[part], _BESIDE, most=144)
     picture = paint.fit(opening.picture[part], size)
     views = []

@@ -87,7 +87,7 @@ def _scored(
             yield Scored(
                 name=sample.name,
                 labels=fusion.labels,
-                probability=fusion.probability,
+                probability=np.asarray(fusion.probability),
                 truth=sample.labels,
                 seconds=time.perf_counter() - began,
                 spacing_mm=sample.picture.spacing_mm,
