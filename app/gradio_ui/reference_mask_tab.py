@@ -22,6 +22,16 @@ _SUFFIXES = [".png", ".tif", ".tiff", ".nii", ".gz", ".nrrd", ".mha"]
 _FILES = ("mask", "reference", "scores")
 
 
+def _layer_paths(editor: gr.ImageEditor, payload: Any) -> dict[str, Any]:
+    """Return the paths of painted layers; Gradio would decode whatever pictures a client sends, in this process."""
+    layers = getattr(payload, "layers", None) or []
+    return {"layers": [file.path for file in layers[:_LAYERS] if file]}
+
+
+# On the class: Gradio makes the widget anew when its brush is updated, and a subclass needs files of its own.
+gr.ImageEditor.preprocess = _layer_paths  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def build(page: PageState) -> Tab:
     """Create the scores, the contours, the editor and the upload button."""
     scores = gr.HTML("", elem_classes="words", elem_id="scores")
@@ -57,7 +67,6 @@ def build(page: PageState) -> Tab:
         visible=False,  # until its image is set: one set while the canvas is being created is lost
         elem_id="editor",
     )
-    editor.preprocess = _layer_paths
     classes = gr.HTML("", elem_classes="words")
     with gr.Row(elem_classes="run-row"):
         score = page.localized(
@@ -136,12 +145,6 @@ def build(page: PageState) -> Tab:
     score.click(score_painted, [editor, *page.seen], shown, **reading)
     upload.upload(score_upload, [upload, *page.seen], shown, **reading)
     return Tab("reference_mask", [editor, classes, *shown], show)
-
-
-def _layer_paths(payload: Any) -> dict[str, Any]:
-    """Return the paths of painted layers; Gradio would decode whatever pictures a client sends, in this process."""
-    layers = getattr(payload, "layers", None) or []
-    return {"layers": [file.path for file in layers[:_LAYERS] if file]}
 
 
 def _brush(names: list[str]) -> gr.Brush:
