@@ -21,7 +21,7 @@ from app.views import paint
 
 __all__ = ["printed", "teacher"]
 
-_LINES = 30  # most lines of code on the printed page
+_LINES = 20  # most lines of code on the printed page
 _HEADING = 5  # lines taken by the name and margins of a code block
 _TILES = 6
 
