@@ -112,7 +112,7 @@ def test_changing_slice_or_checkpoint_repeats_the_check(page, tmp_path):
     page.wait_for_selector("#examples img[alt*=hippocampus]")
     upload(page, tmp_path / "a.nii.gz")
     page.wait_for_selector("text=slice 11 of 20")
-    page.wait_for_selector("#domain .fine")
+    page.wait_for_selector("#domain .doubt >> text=not the kind of image")  # noise is no hippocampus
     expect(page.locator("#slice-axis input").first).to_be_checked()
     page.locator("#slice-index input[type=number]").fill("1")
     page.locator("#slice-index input[type=number]").press("Enter")
