@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from medsegdiff.config import DiffusionConfig, Domain, ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.errors import InputError
 from medsegdiff.nn.build import Network, build
 
 __all__ = [
@@ -57,7 +58,7 @@ _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _AGAIN = "fetch both files again from one place (delete a cached copy first)"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint is damaged, incomplete or inconsistent; the message has the problem and the remedy."""
 
 

@@ -22,6 +22,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Num, UInt8
 
+from medsegdiff.errors import InputError
+
 __all__ = [
     "BROKEN",
     "MAX_BYTES",
@@ -48,8 +50,8 @@ BROKEN = "the file is damaged in a way that breaks its decoder; export it again"
 _SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
 
 
-class PictureError(ValueError):
-    """A file that cannot become a picture; the message is one sentence without the file's name."""
+class PictureError(InputError):
+    """A file that cannot be read as an image; the message is one sentence without the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +277,20 @@ def plane_of(values: Num[np.ndarray, "z y x *c"], axis: int, index: int) -> Num[
 def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
     """Refuse sides that no network here can use or no small machine can hold."""
     if min(height, width) < least:
-        raise PictureError(f"the picture is {height} x {width} pixels; give one of at least {least} on each side")
+        raise PictureError(
+            "image.too_small",
+            "the picture is {height} x {width} pixels; give one of at least {least} on each side",
+            height=height,
+            width=width,
+            least=least,
+        )
     if height * width > MAX_PIXELS:
-        raise PictureError(f"the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096")
+        raise PictureError(
+            "image.too_large",
+            "the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096",
+            height=height,
+            width=width,
+        )
 
 
 def check_index(index: int | None, count: int) -> int:

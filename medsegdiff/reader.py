@@ -35,6 +35,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from medsegdiff.errors import restore
 from medsegdiff.image_ref import BROKEN, MAX_BYTES, MAX_PIXELS, PictureError, Raster, Volume
 
 __all__ = ["GENEROUS", "VISITOR", "Limits", "Pool", "decode", "decode_layer", "dicom_header", "warm"]
@@ -200,7 +201,7 @@ class Pool:
             megabytes = limits.memory >> 20
             raise PictureError(f"reading the file takes more than {megabytes} MiB of memory; crop it or scale it down")
         if "refused" in facts:
-            raise PictureError(str(facts["refused"])[:1000])
+            raise _refused(facts)
         return answer
 
     def warm(self, spare: int = 1) -> None:
@@ -318,6 +319,14 @@ def dicom_header(path: Path, keywords: tuple[str, ...], *, limits: Limits = VISI
     request = {"do": "dicom", "path": os.path.abspath(path), "keywords": keywords}
     facts, _ = _POOL.ask(request, limits, 0)
     return _checked(lambda: dict(facts["header"]))
+
+
+def _refused(facts: dict[str, Any]) -> PictureError:
+    """Restore the error of a child, of which nothing but short texts and numbers is accepted."""
+    params = facts.get("params")
+    params = {str(name): value for name, value in params.items()} if isinstance(params, dict) else {}
+    shown = {name: value if isinstance(value, int | float) else str(value)[:200] for name, value in params.items()}
+    return restore(PictureError, str(facts["refused"])[:1000], {"code": str(facts.get("code", "")), "params": shown})
 
 
 def _checked(make: Callable[[], _T]) -> _T:

@@ -57,7 +57,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
             return {"header": _header(path, request["keywords"])}, None
         found = decode(path, request["page"], request["most"])
     except PictureError as error:
-        return {"refused": str(error)}, None
+        return {"refused": error.sentence, "code": error.code, "params": error.params}, None
     except MemoryError:
         return {"short": True}, None
     except Exception:  # of a reader that does not expect what stands in the file

@@ -1,7 +1,8 @@
 """Provide all texts of the page and the course in every language.
 
 Each language has one TOML file per book, with the same keys and {placeholders}; texts are looked up by their key, as in
-`words("run.button")`. The language is chosen by the URL (?lang=zh), then by the browser.
+`words("run.button")`. The language is chosen by the URL (?lang=zh), then by the browser. Error messages are in English in
+the code; their translations are in errors.LANGUAGE.toml, by the code of the error.
 """
 
 import re
@@ -12,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
+
+from medsegdiff.errors import InputError
 
 __all__ = ["LANGUAGES", "Words", "choose", "words"]
 
@@ -31,10 +34,19 @@ class Words:
 
     def because(self, key: str, error: Exception) -> str:
         """Format a text that has a {reason} with an error message, translated if possible."""
-        return self(key, reason=self.reason(str(error).strip().rstrip(".")))
+        return self(key, reason=self.reason(error).strip().rstrip("."))
 
-    def reason(self, english: str) -> str:
-        """Translate what our own packages refused: an English sentence that one of the `reason` keys spells out."""
+    def reason(self, error: Exception) -> str:
+        """Translate an error by its code; without a translation, return its English sentence."""
+        if not isinstance(error, InputError):
+            return self._matched(str(error).strip().rstrip("."))
+        try:
+            return _errors(self.language)[error.code].format(**error.params)
+        except KeyError:  # no translation, or not these parameters
+            return self._matched(error.sentence.strip().rstrip("."))
+
+    def _matched(self, english: str) -> str:
+        """Translate a sentence that one of the `reason` keys spells out, until every error has a code."""
         for key, pattern in _reasons():
             if found := pattern.fullmatch(english):
                 return self(key, **found.groupdict())
@@ -43,6 +55,13 @@ class Words:
     def known(self, key: str, otherwise: str) -> str:
         """Look up a text that may have no translation, such as the name of a class."""
         return self.sentences.get(key, otherwise)
+
+
+@cache
+def _errors(language: str) -> dict[str, str]:
+    """Load the translations of error messages by code; the English ones are in the errors themselves."""
+    path = Path(__file__).parent / f"errors.{language}.toml"
+    return dict(_flat(tomllib.loads(path.read_text(encoding="utf-8")))) if path.is_file() else {}
 
 
 @cache

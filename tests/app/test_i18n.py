@@ -1,14 +1,18 @@
 """Translations: complete in both languages, and chosen by URL and browser."""
 
 import ast
+import pickle
 import string
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.i18n import LANGUAGES, choose, words
+from medsegdiff import imaging
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.data.tasks import TASKS
+from medsegdiff.imaging import PictureError
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +54,17 @@ def test_what_the_package_refuses_is_said_in_chinese():
     assert words("en").because("errors.settings", refused.value).endswith(f"{refused.value}.")
 
 
+def test_an_error_of_the_reading_process_arrives_with_its_code_and_is_translated(tmp_path):
+    Image.new("L", (9, 4)).save(tmp_path / "small.png")
+    with pytest.raises(PictureError) as refused:
+        imaging.read(tmp_path / "small.png")
+    error = pickle.loads(pickle.dumps(refused.value))
+    assert (error.code, error.params) == ("image.too_small", {"height": 4, "width": 9, "least": 8})
+    assert str(error) == "the picture is 4 x 9 pixels; give one of at least 8 on each side"
+    assert words("en").reason(error) == str(error)
+    assert words("zh").reason(error) == "图像为 4 x 9 像素；每边至少需要 8 像素"
+
+
 # Of these files, everything that a visitor's picture, mask, settings or choice of checkpoint can be refused with.
 REFUSING = (
     "app/core/settings.py",
@@ -79,7 +94,7 @@ def test_every_sentence_of_refusal_is_known_in_every_language():
         f"{file}: {sentence}"
         for file in REFUSING
         for sentence in refusals(ROOT / file)
-        if not sentence.startswith(NOT_A_VISITORS) and words("zh").reason(sentence) == sentence
+        if not sentence.startswith(NOT_A_VISITORS) and words("zh").reason(ValueError(sentence)) == sentence
     ]
     assert unknown == []
 
