@@ -55,7 +55,6 @@ _FORMAT = 1
 CONFIG_BYTES = 2**20
 _KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
-_AGAIN = "fetch both files again from one place (delete a cached copy first)"
 
 
 class CheckpointError(InputError):
@@ -147,7 +146,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     try:
         return _read(Path(folder), device)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from error.__cause__
+        error.where = str(folder)
+        raise
 
 
 def read_config(folder: Path | str) -> dict[str, Any]:
@@ -157,12 +157,13 @@ def read_config(folder: Path | str) -> dict[str, Any]:
         CheckpointError: it is missing, or a key is missing, unknown or of the wrong type.
     """
     path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: {CONFIG} is missing; {_AGAIN}")
     try:
+        if not path.is_file():
+            raise _damaged(f"{CONFIG} is missing")
         return _read_config(path.read_bytes())
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from error.__cause__
+        error.where = str(folder)
+        raise
 
 
 def _read(folder: Path, device: torch.device | str) -> Checkpoint:
@@ -173,10 +174,10 @@ def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error}); {_AGAIN}") from error
+        raise _damaged(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error})") from error
     digest, promised = hashlib.sha256(data).hexdigest(), config["weights"].sha256
     if digest != promised:
-        _refuse(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...; {_AGAIN}")
+        raise _damaged(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...")
     with torch.random.fork_rng(devices=[]):  # initial weights are all replaced; leave the global generator as it was
         model = build(config["model"])
     _require_fit(tensors, model, config["weights"])
@@ -192,8 +193,24 @@ def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     )
 
 
-def _refuse(sentence: str) -> NoReturn:
-    raise CheckpointError(sentence)
+def _damaged(detail: str) -> CheckpointError:
+    return CheckpointError(
+        "checkpoint.damaged",
+        "{detail}; fetch both files again from one place (delete a cached copy first)",
+        detail=detail,
+    )
+
+
+def _wrong_type(detail: str, expected: str) -> CheckpointError:
+    return CheckpointError("checkpoint.type", "{detail}; expected {expected}", detail=detail, expected=expected)
+
+
+def _disagreement(detail: str) -> CheckpointError:
+    return CheckpointError("checkpoint.disagreement", "{detail}; make the two agree", detail=detail)
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise CheckpointError("checkpoint.number", "{detail}; use finite numbers", detail=f"{CONFIG} holds {name}")
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -212,15 +229,20 @@ def _listed(names: Iterable[str]) -> str:
 
 def _require_files(folder: Path) -> None:
     if not folder.is_dir():
-        _refuse("there is no such folder; check the path")
+        raise CheckpointError("checkpoint.folder", "there is no such folder; check the path")
     if (folder / CONFIG).is_file() and (folder / CONFIG).stat().st_size > CONFIG_BYTES:
-        _refuse(f"{CONFIG} is larger than {CONFIG_BYTES >> 20} MiB; {_AGAIN}")
+        raise _damaged(f"{CONFIG} is larger than {CONFIG_BYTES >> 20} MiB")
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     pickles = [path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES]
     if WEIGHTS in missing and pickles:
-        _refuse(f"{_listed(pickles)} is a pickle, which may run code and is not opened; provide {WEIGHTS} instead")
+        raise CheckpointError(
+            "checkpoint.pickle",
+            "{pickle} is a pickle, which may run code and is not opened; provide {file} instead",
+            pickle=_listed(pickles),
+            file=WEIGHTS,
+        )
     if missing:
-        _refuse(f"{missing[0]} is missing; {_AGAIN}")
+        raise _damaged(f"{missing[0]} is missing")
 
 
 def _require_header(path: Path, config: ModelConfig) -> None:
@@ -229,24 +251,24 @@ def _require_header(path: Path, config: ModelConfig) -> None:
         with safetensors.safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no dict
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error}); {_AGAIN}") from error
+        raise _damaged(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error})") from error
     try:
         with torch.device("meta"):
             model = build(config)
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise CheckpointError(f"{CONFIG} describes a network that cannot be built ({error}); {_AGAIN}") from error
+        raise _damaged(f"{CONFIG} describes a network that cannot be built ({error})") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     _require_names(wanted.keys(), found.keys())
     for name, shape in wanted.items():
         if found[name] != shape:
-            _refuse(f"{name} has the shape {found[name]}, this network expects {shape}; {_AGAIN}")
+            raise _damaged(f"{name} has the shape {found[name]}, this network expects {shape}")
 
 
 def _require_names(wanted: AbstractSet[str], found: AbstractSet[str]) -> None:
     if missing := wanted - found:
-        _refuse(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs; {_AGAIN}")
+        raise _damaged(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs")
     if surplus := found - wanted:
-        _refuse(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not know; {_AGAIN}")
+        raise _damaged(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not know")
 
 
 def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
@@ -255,27 +277,34 @@ def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights)
         tensor = tensors[name]
         dtype = _DTYPES[weights.dtype] if own.is_floating_point() else own.dtype
         if tensor.dtype != dtype:
-            _refuse(f"{name} is stored as {tensor.dtype}, {CONFIG} promises {dtype}; {_AGAIN}")
+            raise _damaged(f"{name} is stored as {tensor.dtype}, {CONFIG} promises {dtype}")
         if not tensor.isfinite().all():
-            _refuse(
-                f"{name} holds a number that is not finite; use weights from before, or float32 if float16 is too small"
+            raise CheckpointError(
+                "checkpoint.not_finite",
+                "{tensor} holds a number that is not finite; use weights from before, or float32 if float16 is too small",
+                tensor=name,
             )
     if _count(model) != weights.parameters:
-        _refuse(f"this network has {_count(model)} parameters, {CONFIG} promises {weights.parameters}; {_AGAIN}")
+        raise _damaged(f"this network has {_count(model)} parameters, {CONFIG} promises {weights.parameters}")
 
 
 def _read_config(data: bytes) -> dict[str, Any]:
     """Parse config.json; every key is required and unknown keys are errors, except in `training`."""
     try:
-        config = json.loads(data, parse_constant=lambda name: _refuse(f"{CONFIG} holds {name}; use finite numbers"))
+        config = json.loads(data, parse_constant=_not_finite)
     except CheckpointError:
         raise
     except (ValueError, RecursionError) as error:  # also of an integer of thousands of digits
-        raise CheckpointError(f"{CONFIG} is not JSON ({error}); {_AGAIN}") from error
+        raise _damaged(f"{CONFIG} is not JSON ({error})") from error
     if not isinstance(config, dict):
-        _refuse(f"{CONFIG} is {_shown(config)}; expected an object")
+        raise _wrong_type(f"{CONFIG} is {_shown(config)}", "an object")
     if config.get("format") != _FORMAT:
-        _refuse(f"{CONFIG} has the format {config.get('format')!r}; this version of the project reads {_FORMAT}")
+        raise CheckpointError(
+            "checkpoint.format",
+            "{detail}; this version of the project reads {format}",
+            detail=f"{CONFIG} has the format {config.get('format')!r}",
+            format=_FORMAT,
+        )
     kind = _typed(Literal[*_KINDS], config.get("kind"), "kind")
     hints = {"format": int, "kind": str, "model": _KINDS[kind], "domain": Domain, "training": dict, "weights": Weights}
     hints |= {} if kind == "unet" else {"diffusion": DiffusionConfig}
@@ -292,19 +321,27 @@ def _require_agreement(model: ModelConfig, diffusion: DiffusionConfig, domain: D
         ("domain.std", len(domain.std) or model.image_channels, model.image_channels),
     ):
         if count != expected:
-            _refuse(f"{CONFIG}: {what} has {count} entries, the model expects {expected}; make the two agree")
+            raise _disagreement(f"{CONFIG}: {what} has {count} entries, the model expects {expected}")
     if not isinstance(model, UNetConfig) and diffusion.learned_variance != model.learned_variance:
-        _refuse(f"{CONFIG}: diffusion.learned_variance and model.learned_variance differ; make the two agree")
+        raise _disagreement(f"{CONFIG}: diffusion.learned_variance and model.learned_variance differ")
 
 
 def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]:
     """Return a JSON object after checking that it has exactly these keys."""
     if not isinstance(value, dict):
-        _refuse(f"{CONFIG}: {where.removesuffix('.')} is {_shown(value)}; expected an object")
+        raise _wrong_type(f"{CONFIG}: {where.removesuffix('.')} is {_shown(value)}", "an object")
     if unknown := sorted(value.keys() - hints.keys()):
-        _refuse(f"{CONFIG} has the unknown key {where + unknown[0]!r}; remove it, or install the version that wrote it")
+        raise CheckpointError(
+            "checkpoint.unknown_key",
+            "{detail}; remove it, or install the version that wrote it",
+            detail=f"{CONFIG} has the unknown key {where + unknown[0]!r}",
+        )
     if missing := sorted(hints.keys() - value.keys()):
-        _refuse(f"{CONFIG} lacks the key {where + missing[0]!r}; add it, or install the version that wrote the file")
+        raise CheckpointError(
+            "checkpoint.missing_key",
+            "{detail}; add it, or install the version that wrote the file",
+            detail=f"{CONFIG} lacks the key {where + missing[0]!r}",
+        )
     return {key: _typed(hint, value[key], where + key) for key, hint in hints.items()}
 
 
@@ -317,7 +354,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         try:
             return hint(**members)  # type: ignore[operator]
         except (ValueError, ArithmeticError) as error:
-            raise CheckpointError(f"{CONFIG}: {where}: {error}; {_AGAIN}") from error
+            raise _damaged(f"{CONFIG}: {where}: {error}") from error
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal and isinstance(value, str) and value in arguments:
         return value
@@ -329,7 +366,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) is hint:  # not isinstance, for which True is an int
         return value
-    return _refuse(f"{CONFIG}: {where} is {_shown(value)}; expected {_expected(hint)}")
+    raise _wrong_type(f"{CONFIG}: {where} is {_shown(value)}", _expected(hint))
 
 
 def _shown(value: object) -> str:

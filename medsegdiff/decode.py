@@ -53,11 +53,15 @@ def decode_layer(path: Path) -> UInt8[np.ndarray, "h w 4"]:
 def _recognize(path: Path) -> tuple[str, bytes]:
     """Return the kind of file, judged by its content, and its first bytes (inflated)."""
     if not path.is_file():
-        raise PictureError(f"there is no such file; give the path of a {_READABLE} file")
+        raise PictureError(
+            "image.missing", "there is no such file; give the path of a {readable} file", readable=_READABLE
+        )
     if path.stat().st_size == 0:
-        raise PictureError(f"the file is empty; give a {_READABLE} file")
+        raise PictureError("image.empty", "the file is empty; give a {readable} file", readable=_READABLE)
     if path.stat().st_size > MAX_BYTES:
-        raise PictureError(f"the file is larger than {MAX_BYTES >> 20} MiB; crop it or scale it down")
+        raise PictureError(
+            "image.file_size", "the file is larger than {size} MiB; crop it or scale it down", size=MAX_BYTES >> 20
+        )
     with path.open("rb") as file:
         head = file.read(_HEAD)
     zipped = head.startswith(b"\x1f\x8b")
@@ -75,7 +79,11 @@ def _recognize(path: Path) -> tuple[str, bytes]:
     }
     kind = next((kind for kind, found in kinds.items() if found), None)
     if kind is None or (zipped and kind != "nifti"):
-        raise PictureError(f"by its content the file is none that can be read here; convert it to {_READABLE}")
+        raise PictureError(
+            "image.format",
+            "by its content the file is none that can be read here; convert it to {readable}",
+            readable=_READABLE,
+        )
     return kind, head
 
 
@@ -108,4 +116,6 @@ def _pages(image: Image.Image) -> int:
             image.seek(page)
         except EOFError:
             return page
-    raise PictureError(f"the TIFF has more than {_PAGES} pages; extract the page to be segmented")
+    raise PictureError(
+        "image.pages", "the TIFF has more than {count} pages; extract the page to be segmented", count=_PAGES
+    )

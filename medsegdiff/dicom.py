@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff.image_ref import PictureError, Volume, check_sides, robust_window
+from medsegdiff.image_ref import PictureError, Volume, check_sides, damaged, robust_window
 
 __all__ = ["as_header_means", "check_elements"]
 
@@ -77,14 +77,20 @@ def _pixels(sides: dict[_Tag, int], most: int) -> int:
     check_sides(rows, columns, least=1)
     count = rows * columns * frames * sides.get(_SAMPLES, 1)
     if 4 * count > most:
-        size = f"{frames} frames of {rows} x {columns} pixels"
-        raise PictureError(f"the file has {size}; export at most {most // 4 / 1e6:.0f} million pixels")
+        raise PictureError(
+            "dicom.frames",
+            "the file has {frames} frames of {rows} x {columns} pixels; export at most {most} million pixels",
+            frames=frames,
+            rows=rows,
+            columns=columns,
+            most=round(most / 4e6),
+        )
     return count
 
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise PictureError("the file begins as dicom but is damaged or cut short; export it again")
+        raise damaged("dicom")
 
 
 def _elements(data: mmap.mmap) -> Iterator[tuple[_Tag, int, bytes]]:
@@ -98,7 +104,9 @@ def _elements(data: mmap.mmap) -> Iterator[tuple[_Tag, int, bytes]]:
             return  # padding
         if group != 2 and syntax:  # after the file meta header, which is always explicit little endian
             if syntax == _DEFLATED:
-                raise PictureError("this DICOM file is deflated as a whole; export it uncompressed, or as JPEG")
+                raise PictureError(
+                    "dicom.deflated", "this DICOM file is deflated as a whole; export it uncompressed, or as JPEG"
+                )
             explicit = (
                 syntax != _IMPLICIT and data[at + 4 : at + 6].isalpha()
             )  # some files wrongly claim to be explicit

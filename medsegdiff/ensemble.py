@@ -25,6 +25,7 @@ import SimpleITK as sitk
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from medsegdiff.errors import InputError
 from medsegdiff.resize import Geometry, ResizedMaps, in_bands, to_original
 
 __all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse", "fuse_resized", "labels_in_bands"]
@@ -85,8 +86,9 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
     # In double precision the mean of identical members is exactly each of them, and their variance exactly 0.
     mean = p.mean(0, dtype=np.float64)
     if not np.isfinite(mean).all():
-        raise ValueError(
-            "probabilities are not finite, so the network broke on this image; try another sampler or precision"
+        raise InputError(
+            "run.not_finite",
+            "probabilities are not finite, so the network broke on this image; try another sampler or precision",
         )
     variance = sum(np.square(member - mean).sum(0) for member in p) / len(p)  # a loop needs less memory
 

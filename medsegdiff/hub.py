@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from huggingface_hub import HfApi, ModelInfo, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
@@ -38,9 +38,8 @@ from huggingface_hub.errors import (
 from medsegdiff.aliases import CHECKPOINTS
 from medsegdiff.checkpoint import CARD, CONFIG, CONFIG_BYTES, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["Held", "HubError", "State", "begun", "cached", "find", "push", "resolve", "shipped"]
+__all__ = ["Held", "HubError", "begun", "cached", "find", "push", "resolve", "shipped"]
 
-State = Literal["offline", "missing", "gated", "format", "pickle", "size", "time", "broken"]
 _T = TypeVar("_T")
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -50,11 +49,12 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubError(CheckpointError):
-    """A repository could not be loaded; `state` is a code for translations of the message."""
+    """A repository could not be loaded. The code is "hub.STATE" or "hub.STATE.DETAIL"."""
 
-    def __init__(self, state: State, sentence: str) -> None:
-        super().__init__(sentence)
-        self.state: State = state
+    @property
+    def state(self) -> str:
+        """The kind of failure: offline, missing, gated, format, pickle, size, time or broken."""
+        return self.code.split(".")[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,37 +174,69 @@ def _within(seconds: float, call: Callable[[], _T], reason: Callable[[Exception]
 
 def _unfetched(repository: str, longest: float, error: Exception) -> HubError:
     if isinstance(error, TimeoutError):
-        return HubError("time", f"{repository} takes longer than {longest:.0f} s; it goes on arriving, ask again later")
+        return HubError(
+            "hub.time",
+            "{repository} takes longer than {seconds} s; it goes on arriving, ask again later",
+            repository=repository,
+            seconds=round(longest),
+        )
     reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
-    return HubError("broken", f"{repository} could not be fetched whole ({reason}); try again")
+    return HubError(
+        "hub.broken.download",
+        "{repository} could not be fetched whole ({reason}); try again",
+        repository=repository,
+        reason=reason,
+    )
 
 
 def _unanswered(repository: str, revision: str, endpoint: str, error: Exception) -> HubError:
     match error:
         case GatedRepoError():
-            at = f"{endpoint}/{repository}"
-            return HubError("gated", f"{repository} is gated; accept its terms on {at} and log in with `hf auth login`")
+            return HubError(
+                "hub.gated",
+                "{repository} is gated; accept its terms on {address} and log in with `hf auth login`",
+                repository=repository,
+                address=f"{endpoint}/{repository}",
+            )
         case RepositoryNotFoundError():
             return HubError(
-                "missing",
-                f"{repository} is neither a folder here nor a repository on {endpoint}; "
+                "hub.missing.repository",
+                "{repository} is neither a folder here nor a repository on {endpoint}; "
                 "check the spelling, or log in with `hf auth login` if it is private",
+                repository=repository,
+                endpoint=endpoint,
             )
         case RevisionNotFoundError():
             commits = f"{endpoint}/{repository}/commits/main"
-            return HubError("missing", f"{repository} has no revision {revision!r}; choose one from {commits}")
+            return HubError(
+                "hub.missing.revision",
+                "{repository} has no revision {revision}; choose one from {commits}",
+                repository=repository,
+                revision=repr(revision),
+                commits=commits,
+            )
         case HfHubHTTPError():
-            code = error.response.status_code
-            return HubError("broken", f"{endpoint} answered {code} when asked for {repository}; try again later")
+            return HubError(
+                "hub.broken.answer",
+                "{endpoint} answered {status} when asked for {repository}; try again later",
+                endpoint=endpoint,
+                status=error.response.status_code,
+                repository=repository,
+            )
         case OfflineModeIsEnabled():
             return HubError(
-                "offline", f"{repository} is not on this machine and HF_HUB_OFFLINE is set; unset it or name a folder"
+                "hub.offline.variable",
+                "{repository} is not on this machine and HF_HUB_OFFLINE is set; unset it or name a folder",
+                repository=repository,
             )
         case _:
             return HubError(
-                "offline",
-                f"{repository} is not on this machine and {endpoint} did not answer ({type(error).__name__}); "
+                "hub.offline.no_answer",
+                "{repository} is not on this machine and {endpoint} did not answer ({what}); "
                 "connect and try again, or name a folder",
+                repository=repository,
+                endpoint=endpoint,
+                what=type(error).__name__,
             )
 
 
@@ -212,13 +244,25 @@ def _require_weights(info: ModelInfo, repository: str, most: int | None) -> None
     held = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     if missing := [name for name in (WEIGHTS, CONFIG) if name not in held]:
         pickles = sorted(name for name in held if name.lower().endswith(PICKLES))
-        reason = f" but {pickles[0]}, a pickle, which may run code and is not opened" if pickles else ""
-        sentence = f"{repository} has no {missing[0]}{reason}; choose a repository that holds {_FILES[:2]}"
-        raise HubError("pickle" if pickles else "format", sentence)
+        facts = {"repository": repository, "file": missing[0], "files": str(_FILES[:2])}
+        if pickles:
+            raise HubError(
+                "hub.pickle",
+                "{repository} has no {file} but {pickle}, a pickle, which may run code and is not opened; "
+                "choose a repository that holds {files}",
+                **facts,
+                pickle=pickles[0],
+            )
+        raise HubError("hub.format", "{repository} has no {file}; choose a repository that holds {files}", **facts)
     size = sum(held.get(name, 0) for name in _FILES)
     if most is not None and size > most:
-        sizes = f"{size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB that are fetched here"
-        raise HubError("size", f"{repository} weighs {sizes}; choose a smaller one")
+        raise HubError(
+            "hub.size",
+            "{repository} weighs {size} MB, more than the {most} MB that are fetched here; choose a smaller one",
+            repository=repository,
+            size=round(size / 1e6),
+            most=round(most / 1e6),
+        )
 
 
 def cached(cache: Path | None = None) -> tuple[Held, ...]:

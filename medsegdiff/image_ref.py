@@ -25,7 +25,6 @@ from jaxtyping import Float32, Num, UInt8
 from medsegdiff.errors import InputError
 
 __all__ = [
-    "BROKEN",
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
@@ -34,8 +33,10 @@ __all__ = [
     "PictureError",
     "Raster",
     "Volume",
+    "broken",
     "check_index",
     "check_sides",
+    "damaged",
     "grey_pixels",
     "plane_of",
     "robust_window",
@@ -46,12 +47,23 @@ __all__ = [
 MIN_SIDE = 8  # pixels; below this there is nothing to segment
 MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
-BROKEN = "the file is damaged in a way that breaks its decoder; export it again"
 _SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
 
 
 class PictureError(InputError):
     """A file that cannot be read as an image; the message is one sentence without the file's name."""
+
+
+def broken() -> PictureError:
+    """Make the error for a file that ends its decoder, or makes it fail in a way that was not foreseen."""
+    return PictureError("image.decoder_failed", "the file is damaged in a way that breaks its decoder; export it again")
+
+
+def damaged(kind: str) -> PictureError:
+    """Make the error for a file whose content does not follow its format."""
+    return PictureError(
+        "image.damaged", "the file begins as {kind} but is damaged or cut short; export it again", kind=kind
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +142,9 @@ class Raster:
         """Show it through a window of grey values; None: 8 bits as they are, else percentiles 0.5 and 99.5."""
         grey = self.values.ndim == 2
         if not grey and window is not None:
-            raise ValueError("a window maps grey values, but this picture is in colour; leave the window out")
+            raise InputError(
+                "image.window_colour", "a window maps grey values, but this picture is in colour; leave the window out"
+            )
         if self.deep:
             window = window or robust_window(self.values)
         elif self.halved and not grey:
@@ -182,7 +196,7 @@ class Volume:
     def count(self, axis: int) -> int:
         """Count the slices along an axis."""
         if axis not in (0, 1, 2):
-            raise ValueError(f"axis is {axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
+            raise InputError("volume.axis", "axis is {axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)", axis=axis)
         return self.array.shape[2 - axis]
 
     def plane(self, axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
@@ -201,7 +215,9 @@ class Volume:
         row, column = (step for i, step in enumerate(self.spacing[::-1]) if i != 2 - axis)
         colour = plane.ndim == 3
         if colour and window is not None:
-            raise ValueError("a window maps grey values, but these frames are in colour; leave the window out")
+            raise InputError(
+                "image.window_frames", "a window maps grey values, but these frames are in colour; leave the window out"
+            )
         shown = None if colour else window or self.window
         pixels = plane if shown is None else grey_pixels(plane, shown)
         return Picture(
@@ -238,7 +254,9 @@ def windowed(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UIn
     """Map [low, high] onto 0..255; what is no number becomes 0."""
     low, high = window
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"the window is {low} to {high}; give two numbers, the lower first")
+        raise InputError(
+            "image.window", "the window is {low} to {high}; give two numbers, the lower first", low=low, high=high
+        )
     with np.errstate(invalid="ignore"):  # not every NaN is a quiet one
         share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.nan_to_num(share, nan=0).clip(0, 1)).astype(np.uint8)
@@ -257,7 +275,7 @@ def robust_window(values: Num[np.ndarray, "..."]) -> tuple[float, float]:
     sample = values.ravel()[:: -(-values.size // _SAMPLE)]
     finite = sample[np.isfinite(sample)]
     if finite.size == 0:
-        raise PictureError("none of the file's values is a finite number; export it again")
+        raise PictureError("image.no_finite_value", "none of the file's values is a finite number; export it again")
     low, high = np.percentile(finite, (0.5, 99.5)).tolist()
     if low == high:
         low, high = float(finite.min()), float(finite.max())
@@ -298,7 +316,13 @@ def check_index(index: int | None, count: int) -> int:
     if index is None:
         return count // 2
     if not 0 <= index < count:
-        raise PictureError(f"slice {index} was asked for, but the file has {count}; choose 0 to {count - 1}")
+        raise PictureError(
+            "image.slice",
+            "slice {index} was asked for, but the file has {count}; choose 0 to {last}",
+            index=index,
+            count=count,
+            last=count - 1,
+        )
     return index
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from medsegdiff import reader
+from medsegdiff.errors import InputError
 from medsegdiff.image_ref import MAX_BYTES, Picture, PictureError, Volume
 from medsegdiff.itk_io import write_map, write_volume
 from medsegdiff.reader import GENEROUS, VISITOR, Limits
@@ -98,7 +99,7 @@ def read(
     if isinstance(found, Volume):
         return found.slice(axis, index, window)
     if axis != 2:
-        raise ValueError(f"axis is {axis}, but this file is a flat picture; leave it at 2")
+        raise InputError("image.axis", "axis is {axis}, but this file is a flat picture; leave it at 2", axis=axis)
     return found.picture(window)
 
 
@@ -107,7 +108,11 @@ def read_volume(path: str | PathLike[str], *, most: int = MAX_BYTES, limits: Lim
     found = reader.decode(Path(path), most=most, limits=limits)
     if isinstance(found, Volume):
         return found
-    raise PictureError(f"this is a flat picture ({found.kind}), not a volume; give DICOM, NIfTI, NRRD or MHA")
+    raise PictureError(
+        "image.not_a_volume",
+        "this is a flat picture ({kind}), not a volume; give DICOM, NIfTI, NRRD or MHA",
+        kind=found.kind,
+    )
 
 
 def is_volume(path: Path) -> bool:

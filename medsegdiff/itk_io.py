@@ -26,7 +26,7 @@ from jaxtyping import Float, Integer
 from PIL import Image
 
 from medsegdiff.dicom import as_header_means, check_elements
-from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Volume, check_sides, robust_window
+from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Volume, check_sides, damaged, robust_window
 
 __all__ = ["READERS", "decoding", "read_itk", "write_map", "write_volume"]
 
@@ -39,7 +39,6 @@ _MET_BYTES |= {b"LONG_LONG": 8, b"ULONG_LONG": 8, b"FLOAT": 4, b"DOUBLE": 8}
 _MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
 _MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
 _SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
-_CUT_SHORT = "the file begins as {} but is damaged or cut short; export it again"
 
 
 def _on_the_voxels_of(values: np.ndarray, like: Volume) -> sitk.Image:
@@ -78,11 +77,13 @@ def decoding(kind: str) -> Iterator[None]:
         except (PictureError, MemoryError):
             raise
         except Image.DecompressionBombError:
-            raise PictureError("the picture has hundreds of millions of pixels; scale it down to 4096 x 4096") from None
+            raise PictureError(
+                "image.too_many_pixels", "the picture has hundreds of millions of pixels; scale it down to 4096 x 4096"
+            ) from None
         except Exception as error:
             if any(sign in str(error) for sign in _SHORT_OF_MEMORY):
                 raise MemoryError from None
-            raise PictureError(_CUT_SHORT.format(kind)) from None
+            raise damaged(kind) from None
 
 
 def read_itk(path: Path, kind: str, head: bytes, most: int = MAX_BYTES) -> Volume:
@@ -100,7 +101,9 @@ def read_itk(path: Path, kind: str, head: bytes, most: int = MAX_BYTES) -> Volum
             image = reader.Execute()
     except PictureError:
         if kind == "dicom" and b"\xe0\x7f\x10\x00" not in path.read_bytes():
-            raise PictureError("this DICOM file holds no picture; choose an image of the series") from None
+            raise PictureError(
+                "dicom.no_image", "this DICOM file holds no picture; choose an image of the series"
+            ) from None
         raise
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
@@ -127,21 +130,31 @@ def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
     """Refuse what is too large or no picture before any pixel is decoded; True for grey, False for 8-bit colour."""
     size, channels, kind = reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID()
     if len(size) not in (2, 3):
-        raise PictureError(f"the file has {len(size)} dimensions; extract one 3-D volume")
+        raise PictureError(
+            "volume.dimensions", "the file has {count} dimensions; extract one 3-D volume", count=len(size)
+        )
     if size[0] * size[1] > MAX_PIXELS:
         check_sides(size[1], size[0])
     _check_voxels(size, channels, most=most)
     colour = kind == sitk.sitkVectorUInt8 and channels == 3
     if not colour and (channels > 1 or kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)):
-        raise PictureError(f"a voxel holds {channels} x {sitk.GetPixelIDValueAsString(kind)}; give grey or 8-bit RGB")
+        what = f"{channels} x {sitk.GetPixelIDValueAsString(kind)}"
+        raise PictureError("volume.voxel_type", "a voxel holds {what}; give grey or 8-bit RGB", what=what)
     return not colour
 
 
 def _check_voxels(size: tuple[int, ...], channels: int = 1, *, most: int) -> None:
     if min(size) < 1:
-        raise PictureError(f"the volume has {size} voxels, that is none; export it again")
+        raise PictureError(
+            "volume.no_voxels", "the volume has {size} voxels, that is none; export it again", size=str(size)
+        )
     if math.prod(size) * channels * 4 > most:
-        raise PictureError(f"the volume has {size} voxels; crop it to at most {most // 4 / 1e6:.0f} million")
+        raise PictureError(
+            "volume.too_many_voxels",
+            "the volume has {size} voxels; crop it to at most {most} million",
+            size=str(size),
+            most=round(most / 4e6),
+        )
 
 
 def _check_whole(path: Path, kind: str, head: bytes, most: int) -> None:
@@ -149,7 +162,11 @@ def _check_whole(path: Path, kind: str, head: bytes, most: int) -> None:
 
     SimpleITK would open that other file, whatever it is, and would fill a short NIfTI with whatever lies in memory.
     """
-    elsewhere = PictureError(f"this {kind} file keeps its pixels in another file; save header and pixels as one")
+    elsewhere = PictureError(
+        "volume.other_file",
+        "this {kind} file keeps its pixels in another file; save header and pixels as one",
+        kind=kind,
+    )
     match kind:
         case "dicom":
             check_elements(path, most)
@@ -172,7 +189,7 @@ def _check_mha(path: Path, header: bytes, most: int) -> None:
     lines = re.findall(rb"(?m)^" + _MHA_LINE, header)
     fields = {key.strip(): value.strip() for key, value in lines}
     if len(fields) < len(lines):
-        raise PictureError("this MHA header says something twice; save it again")
+        raise PictureError("volume.mha_twice", "this MHA header says something twice; save it again")
     size = tuple(map(int, fields[b"DimSize"].split()))
     _check_voxels(size, most=most)
     needed = math.prod(size) * int(fields.get(b"ElementNumberOfChannels", 1)) * _MET_BYTES[fields[b"ElementType"][4:]]
@@ -184,14 +201,17 @@ def _check_mha(path: Path, header: bytes, most: int) -> None:
             while held < needed and (chunk := file.read(2**16)):
                 held += len(inflate.decompress(chunk))
     if held < needed:
-        raise PictureError(_CUT_SHORT.format("mha"))
+        raise damaged("mha")
 
 
 def _check_nifti(path: Path, head: bytes, most: int) -> None:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     if not path.name.lower().endswith((".nii.gz",) if zipped else (".nii", ".nii.gz")):
-        raise PictureError(f"by its content this is NIfTI; let its name end in {'.nii.gz' if zipped else '.nii'}")
+        suffix = ".nii.gz" if zipped else ".nii"
+        raise PictureError(
+            "volume.nifti_name", "by its content this is NIfTI; let its name end in {suffix}", suffix=suffix
+        )
     order = "<" if head[0] else ">"  # the header opens with its own size, 348 or 540
     if head[4:8] == b"n+2\0":
         voxel, rank, *sides, offset = struct.unpack_from(order + "h2x8q88xq", head, 12)
@@ -199,7 +219,9 @@ def _check_nifti(path: Path, head: bytes, most: int) -> None:
         rank, *sides, voxel, offset = struct.unpack_from(order + "8h14xh36xf", head, 40)
     size = tuple(sides[:rank])
     if not 1 <= rank <= 7 or min(size) < 1 or not 0 <= offset <= MAX_BYTES or voxel not in _NIFTI_BYTES:
-        raise PictureError("this NIfTI header is damaged or of an unknown voxel type; export it again")
+        raise PictureError(
+            "volume.nifti_header", "this NIfTI header is damaged or of an unknown voxel type; export it again"
+        )
     _check_voxels(size, most=most)
     needed = max(int(offset), 352) + math.prod(size) * _NIFTI_BYTES[voxel]
     held = 0
@@ -207,4 +229,4 @@ def _check_nifti(path: Path, head: bytes, most: int) -> None:
         while held <= needed and (chunk := file.read(2**20)):
             held += len(chunk)
     if held < needed:
-        raise PictureError(_CUT_SHORT.format("nifti"))
+        raise damaged("nifti")

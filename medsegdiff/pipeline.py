@@ -23,6 +23,7 @@ from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
 from medsegdiff.device import best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
+from medsegdiff.errors import InputError
 from medsegdiff.hub import resolve
 from medsegdiff.image_ref import ImageRef, sha256
 from medsegdiff.imaging import Picture, read
@@ -155,13 +156,19 @@ class Segmenter:
         if isinstance(config, UNetConfig) or settings.steps == 0:
             settings = replace(settings, members=1, steps=0)
         if isinstance(config, V1Config) and settings.steps == 0:
-            raise ValueError("this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint")
+            raise InputError(
+                "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
+            )
         if isinstance(config, V1Config) or settings.steps == 0:
             settings = replace(settings, anchor_weight=0.0)
         size = settings.size or config.image_size
         if size % config.stride or not config.stride * 2 <= size <= 1024:
-            raise ValueError(
-                f"size is {size}; this checkpoint runs at multiples of {config.stride} from {config.stride * 2} to 1024"
+            raise InputError(
+                "run.size",
+                "size is {size}; this checkpoint runs at multiples of {stride} from {least} to 1024",
+                size=size,
+                stride=config.stride,
+                least=config.stride * 2,
             )
         return replace(settings, size=size)
 

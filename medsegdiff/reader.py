@@ -36,7 +36,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.errors import restore
-from medsegdiff.image_ref import BROKEN, MAX_BYTES, MAX_PIXELS, PictureError, Raster, Volume
+from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Raster, Volume, broken
 
 __all__ = ["GENEROUS", "VISITOR", "Limits", "Pool", "decode", "decode_layer", "dicom_header", "warm"]
 
@@ -193,13 +193,16 @@ class Pool:
         try:
             answer, stays = child.ask(request, limits, most)
         except _Gone:
-            raise PictureError(_reason(child, limits)) from None
+            raise _reason(child, limits) from None
         finally:
             self._give(child, stays and not child.why)
         facts, _ = answer
         if "short" in facts:
-            megabytes = limits.memory >> 20
-            raise PictureError(f"reading the file takes more than {megabytes} MiB of memory; crop it or scale it down")
+            raise PictureError(
+                "image.read_memory",
+                "reading the file takes more than {size} MiB of memory; crop it or scale it down",
+                size=limits.memory >> 20,
+            )
         if "refused" in facts:
             raise _refused(facts)
         return answer
@@ -260,14 +263,20 @@ class Pool:
             self._change.notify_all()
 
 
-def _reason(child: _Child, limits: Limits) -> str:
+def _reason(child: _Child, limits: Limits) -> PictureError:
     why, status = child.why, child.bury()
     if why == "time" or status == -getattr(signal, "SIGXCPU", 0):
         seconds = limits.wall if why else limits.cpu
-        return f"reading the file takes longer than {seconds:.0f} s; export it again, crop it or scale it down"
+        return PictureError(
+            "image.read_time",
+            "reading the file takes longer than {seconds} s; export it again, crop it or scale it down",
+            seconds=round(seconds),
+        )
     if why == "crowded":
-        return "many files are being read at the moment and this one takes too long; try again later"
-    return BROKEN
+        return PictureError(
+            "image.read_busy", "many files are being read at the moment and this one takes too long; try again later"
+        )
+    return broken()
 
 
 _POOL = Pool(size=max(2, min(4, os.cpu_count() or 1)))
@@ -333,7 +342,7 @@ def _checked(make: Callable[[], _T]) -> _T:
     try:
         return make()
     except (KeyError, TypeError, ValueError, AttributeError):  # of a child that something else has taken over
-        raise PictureError(BROKEN) from None
+        raise broken() from None
 
 
 def _as(array: np.ndarray | None, dtype: Any, ranks: tuple[int, ...]) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medsegdiff.decode import decode, decode_layer
-from medsegdiff.image_ref import BROKEN, PictureError, Raster, Volume
+from medsegdiff.image_ref import PictureError, Raster, Volume, broken
 
 __all__ = ["main"]
 
@@ -57,29 +57,35 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
             return {"header": _header(path, request["keywords"])}, None
         found = decode(path, request["page"], request["most"])
     except PictureError as error:
-        return {"refused": error.sentence, "code": error.code, "params": error.params}, None
+        return _refused(error), None
     except MemoryError:
         return {"short": True}, None
     except Exception:  # of a reader that does not expect what stands in the file
-        return {"refused": BROKEN}, None
+        return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
     kept = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("values", "array")}
     what = "volume" if isinstance(found, Volume) else "raster"
     return kept | {"what": what}, np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
 
 
+def _refused(error: PictureError) -> dict[str, Any]:
+    return {"refused": error.sentence, "code": error.code, "params": error.params}
+
+
 def _header(path: Path, keywords: list[str]) -> dict[str, Any]:
     try:
         import pydicom
     except ImportError:
-        raise PictureError("DICOM SEG needs highdicom; install it with pip install highdicom") from None
+        raise PictureError(
+            "dicom.highdicom", "DICOM SEG needs highdicom; install it with pip install highdicom"
+        ) from None
     try:
         source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
         return source.to_json_dict()
     except MemoryError:
         raise
     except Exception:  # pydicom's own errors share no base
-        raise PictureError("this DICOM header cannot be read by pydicom; export it again") from None
+        raise PictureError("dicom.header", "this DICOM header cannot be read by pydicom; export it again") from None
 
 
 def _send(answers: FileIO, facts: dict[str, Any], array: np.ndarray | None) -> None:

@@ -22,6 +22,7 @@ from app.core.session import RunOutput, Session
 from app.core.settings import Slide
 from app.inputs.images import InputImage
 from medsegdiff.config import RunSettings
+from medsegdiff.errors import InputError
 from medsegdiff.metrics import binary_dice, dice, mean
 from medsegdiff.progress import Progress
 from medsegdiff.switches import Interventions
@@ -108,10 +109,22 @@ def change(key: str, values: Sequence[float] = (), gains: Sequence[float] = ()) 
     """
     row = next((row for row in CHANGES if row.key == key), None)
     if row is None:
-        raise ValueError(f"change is {key!r:.60}; choose {', '.join(row.key for row in CHANGES)}")
+        raise InputError(
+            "setting.change",
+            "change is {key}; choose {keys}",
+            key=f"{key!r:.60}",
+            keys=", ".join(row.key for row in CHANGES),
+        )
     for dial, value in zip(row.dials, values, strict=True):
         if not isinstance(value, int | float) or not dial.low <= value <= dial.high:
-            raise ValueError(f"{dial.field} is {value!r:.60}; choose {dial.low} to {dial.high}")
+            raise InputError(
+                "setting.range",
+                "{field} is {given}; choose {low} to {high}",
+                field=dial.field,
+                given=f"{value!r:.60}",
+                low=dial.low,
+                high=dial.high,
+            )
     return row.fields(gains) if row.custom else row.fields(*values)
 
 

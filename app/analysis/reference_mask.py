@@ -18,6 +18,7 @@ from numpy import ndarray
 from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 from medsegdiff import metrics
+from medsegdiff.errors import InputError
 
 __all__ = ["Score", "painted", "read_layer", "read_mask", "score"]
 
@@ -49,15 +50,27 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
         picture = read(path, window=(0, 255), most=MOST, limits=VISITOR)
     values = picture.pixels[..., 0]
     if (picture.pixels != values[..., None]).any():
-        raise ValueError("the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes")
+        raise InputError(
+            "mask.colour", "the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes"
+        )
     if values.shape != size:
-        raise ValueError(
-            f"the mask is {values.shape[0]} x {values.shape[1]} pixels, its picture {size[0]} x {size[1]}; make them one size"
+        raise InputError(
+            "mask.size",
+            "the mask is {height} x {width} pixels, its picture {rows} x {columns}; make them one size",
+            height=values.shape[0],
+            width=values.shape[1],
+            rows=size[0],
+            columns=size[1],
         )
     if classes == 1 and set(np.unique(values)) <= {0, 255}:
         return (values > 0).astype(np.uint8)
     if values.max() > classes:
-        raise ValueError(f"the mask has the value {values.max()}; use 0 for background and 1 to {classes} for classes")
+        raise InputError(
+            "mask.label",
+            "the mask has the value {value}; use 0 for background and 1 to {classes} for classes",
+            value=int(values.max()),
+            classes=classes,
+        )
     return values.copy()
 
 
@@ -86,7 +99,7 @@ def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[nda
         nearest = np.square(rgba[..., None, :3] - colours).sum(-1).argmin(-1) + 1
         labels = np.where(rgba[..., 3] > 127, nearest, labels).astype(np.uint8)
     if not labels.any():
-        raise ValueError("nothing is painted; draw the mask on the picture first")
+        raise InputError("mask.empty", "nothing is painted; draw the mask on the picture first")
     return labels
 
 

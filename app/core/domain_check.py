@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.core.catalogue import Card
 from app.inputs.images import InputImage
+from medsegdiff.errors import InputError
 
 if TYPE_CHECKING:
     from medsegdiff.domain import Verdict
@@ -65,5 +66,8 @@ def best(path: str, tasks: Mapping[str, str]) -> str:
 
     ranking = rank(examine(DomainCheck.load(), Path(path), limits=VISITOR).scores, tasks)
     if not ranking or ranking[0][1] > LIMIT:
-        raise ValueError("none of the checkpoints was trained on such images; choose one by its name to run it anyway")
+        raise InputError(
+            "checkpoint.none_fits",
+            "none of the checkpoints was trained on such images; choose one by its name to run it anyway",
+        )
     return ranking[0][0]

@@ -21,6 +21,7 @@ from app.core.frames import Frame, Opening, Recording
 from app.core.turns import Turns
 from app.inputs.images import InputImage, phantom
 from medsegdiff.config import RunSettings
+from medsegdiff.errors import InputError
 from medsegdiff.metrics import dice
 
 if TYPE_CHECKING:
@@ -99,7 +100,12 @@ class Session:
         """
         folder = self.sources.get(name) or self.plain.get(name) or self.fetched.get(name)
         if folder is None:
-            raise ValueError(f"checkpoint is {name!r:.80}; choose one of {', '.join(self.sources) or 'none here'}")
+            raise InputError(
+                "checkpoint.unknown",
+                "checkpoint is {name}; choose one of {names}",
+                name=f"{name!r:.80}",
+                names=", ".join(self.sources) or "none here",
+            )
         return folder
 
     def fetch(self, repository: str, revision: str, *, refresh: bool = False) -> str:
@@ -114,7 +120,11 @@ class Session:
 
         repository, revision = repository.strip(), revision.strip() or "main"
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise ValueError(f"{repository!r:.80} is no repository of the Hub; write owner/name")
+            raise InputError(
+                "hub.name",
+                "{repository} is no repository of the Hub; write owner/name",
+                repository=f"{repository!r:.80}",
+            )
         available = max(0, _CACHED - sum(held.size for held in cached()))
         # With a revision, `resolve` never takes the name for a local path.
         limits = {"most": min(_FETCHED, available), "longest": _FETCHING}
@@ -206,7 +216,8 @@ def _loaded(folder: str, device: str) -> "Segmenter":
     try:
         return Segmenter(load(folder), device)
     except CheckpointError as error:  # do not reveal paths of the server
-        raise CheckpointError(str(error).removeprefix(f"{folder}: ")) from error
+        error.where = ""
+        raise
 
 
 def _watch(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medsegdiff.config import RunSettings
+from medsegdiff.errors import InputError
 from medsegdiff.switches import Switches
 
 __all__ = ["CONTROLS", "Choice", "Control", "Flags", "Number", "Slide", "checked", "read"]
@@ -77,7 +78,7 @@ def read(values: Sequence[object], *, trace: bool = True) -> RunSettings:
     """Build `RunSettings` from the values of the controls, in the order of `CONTROLS`.
 
     Raises:
-        ValueError: A value is outside the range of its control.
+        InputError: A value is outside the range of its control.
     """
     fields: dict[str, Any] = {
         control.field: checked(control, given) for control, given in zip(CONTROLS, values, strict=True)
@@ -91,18 +92,33 @@ def checked(control: Control, given: Any) -> Any:  # a client may send any type
     """Validate a value against the limits of its control.
 
     Raises:
-        ValueError: The value is outside the limits.
+        InputError: The value is outside the limits.
     """
     match control:
         case Choice(choices=choices) | Flags(choices=choices):
             chosen = given if isinstance(control, Flags) and isinstance(given, list) else [given]
             if any(one not in choices for one in chosen):
-                raise ValueError(f"{control.field} is {given!r:.60}; choose from {', '.join(map(str, choices))}")
+                raise InputError(
+                    "setting.choice",
+                    "{field} is {given}; choose from {choices}",
+                    field=control.field,
+                    given=f"{given!r:.60}",
+                    choices=", ".join(map(str, choices)),
+                )
             return chosen if isinstance(control, Flags) else given
         case _:
             if not isinstance(given, int | float) or not control.low <= given <= control.high:
-                raise ValueError(f"{control.field} is {given!r:.60}; choose {control.low} to {control.high}")
+                raise InputError(
+                    "setting.range",
+                    "{field} is {given}; choose {low} to {high}",
+                    field=control.field,
+                    given=f"{given!r:.60}",
+                    low=control.low,
+                    high=control.high,
+                )
             whole = isinstance(control, Number) or control.step == 1
             if whole and given != int(given):
-                raise ValueError(f"{control.field} is {given}; choose a whole number")
+                raise InputError(
+                    "setting.whole", "{field} is {given}; choose a whole number", field=control.field, given=given
+                )
             return int(given) if whole else float(given)

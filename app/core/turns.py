@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from medsegdiff.errors import InputError
+
 __all__ = ["Turns"]
 
 
@@ -38,7 +40,7 @@ class Turns:
             with self._change:
                 mine.seen = time.monotonic()
                 if mine not in self._line:
-                    raise ValueError("the run stood still for too long and lost its turn; start it again")
+                    raise InputError("run.turn", "the run stood still for too long and lost its turn; start it again")
                 head = self._line[0]
                 if head is not mine and time.monotonic() - head.seen > self.patience:
                     self._line.popleft()

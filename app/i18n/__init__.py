@@ -5,13 +5,11 @@ Each language has one TOML file per book, with the same keys and {placeholders};
 the code; their translations are in errors.LANGUAGE.toml, by the code of the error.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from medsegdiff.errors import InputError
@@ -39,18 +37,11 @@ class Words:
     def reason(self, error: Exception) -> str:
         """Translate an error by its code; without a translation, return its English sentence."""
         if not isinstance(error, InputError):
-            return self._matched(str(error).strip().rstrip("."))
+            return str(error)
         try:
             return _errors(self.language)[error.code].format(**error.params)
         except KeyError:  # no translation, or not these parameters
-            return self._matched(error.sentence.strip().rstrip("."))
-
-    def _matched(self, english: str) -> str:
-        """Translate a sentence that one of the `reason` keys spells out, until every error has a code."""
-        for key, pattern in _reasons():
-            if found := pattern.fullmatch(english):
-                return self(key, **found.groupdict())
-        return english
+            return error.sentence
 
     def known(self, key: str, otherwise: str) -> str:
         """Look up a text that may have no translation, such as the name of a class."""
@@ -62,17 +53,6 @@ def _errors(language: str) -> dict[str, str]:
     """Load the translations of error messages by code; the English ones are in the errors themselves."""
     path = Path(__file__).parent / f"errors.{language}.toml"
     return dict(_flat(tomllib.loads(path.read_text(encoding="utf-8")))) if path.is_file() else {}
-
-
-@cache
-def _reasons() -> list[tuple[str, re.Pattern[str]]]:
-    """The English sentences as patterns, each {placeholder} a group; those with the most fixed words first."""
-    texts = [(key, text) for key, text in words("en").sentences.items() if key.startswith("reason.")]
-    fixed = {key: "".join(literal for literal, *_ in Formatter().parse(text)) for key, text in texts}
-    return [
-        (key, re.compile("".join(re.escape(a) + (f"(?P<{b}>.+)" if b else "") for a, b, *_ in Formatter().parse(text))))
-        for key, text in sorted(texts, key=lambda pair: -len(fixed[pair[0]]))
-    ]
 
 
 def _flat(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

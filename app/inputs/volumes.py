@@ -25,6 +25,7 @@ from app.views import paint
 from medsegdiff.config import RunSettings
 from medsegdiff.data.tasks import axis_of
 from medsegdiff.dicom_seg import read_source
+from medsegdiff.errors import InputError
 from medsegdiff.progress import Progress
 
 if TYPE_CHECKING:
@@ -77,8 +78,11 @@ class VolumeCache:
         """
         size = cached_volume.volume.array.nbytes
         if size > self.most:
-            raise ValueError(
-                f"the volume takes {size >> 20} MiB, more than the {self.most >> 20} MiB kept here; crop it"
+            raise InputError(
+                "volume.memory",
+                "the volume takes {size} MiB, more than the {most} MiB kept here; crop it",
+                size=size >> 20,
+                most=self.most >> 20,
             )
         with self._lock:
             self._tidy(self.most - size)
@@ -95,7 +99,7 @@ class VolumeCache:
         with self._lock:
             self._tidy(self.most)
             if key is None or key not in self._held:
-                raise ValueError("this volume is no longer in memory; give the file again")
+                raise InputError("volume.expired", "this volume is no longer in memory; give the file again")
             _, cached_volume = self._held.pop(key)
             self._held[key] = self.clock(), cached_volume  # most recently used
         return cached_volume
@@ -199,9 +203,15 @@ def segment(
 
     cost = how.slices * settings.members * settings.steps
     if cost > EVALUATIONS:
-        raise ValueError(
-            f"{how.slices} slices x {settings.members} members x {settings.steps} steps are {cost} evaluations "
-            f"of the network, more than {EVALUATIONS}; choose fewer members or steps, or use the command line"
+        raise InputError(
+            "run.evaluations",
+            "{slices} slices x {members} members x {steps} steps are {cost} evaluations of the network, more than {most}; "
+            "choose fewer members or steps, or use the command line",
+            slices=how.slices,
+            members=settings.members,
+            steps=settings.steps,
+            cost=cost,
+            most=EVALUATIONS,
         )
     plain = replace(settings, trace=False)
     return segment_volume(session.segmenter(name), cached_volume.volume, plain, axis=how.axis, window=how.window)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.i18n import LANGUAGES, choose, words
+from app.i18n import LANGUAGES, _errors, choose, words
 from medsegdiff import imaging
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.data.tasks import TASKS
@@ -65,67 +65,25 @@ def test_an_error_of_the_reading_process_arrives_with_its_code_and_is_translated
     assert words("zh").reason(error) == "图像为 4 x 9 像素；每边至少需要 8 像素"
 
 
-# Of these files, everything that a visitor's picture, mask, settings or choice of checkpoint can be refused with.
-REFUSING = (
-    "app/core/settings.py",
-    "app/core/session.py",
-    "app/analysis/reference_mask.py",
-    "app/inputs/volumes.py",
-    "app/analysis/comparisons.py",
-    "medsegdiff/checkpoint.py",
-    "medsegdiff/imaging.py",
-    "medsegdiff/decode.py",
-    "medsegdiff/reader.py",
-    "medsegdiff/itk_io.py",
-)
-NOT_A_VISITORS = (
-    "the map leaves",
-    "the labels are",
-    "label volumes are",
-    "labels run from",
-    "JSON cannot",
-    "nothing was saved",
-    "7: 7",
-)  # of who writes files
+def test_every_error_with_a_code_is_translated():
+    translated = {code: placeholders(text) for code, text in _errors("zh").items()}
+    raised = {code: placeholders(text) for code, text in coded_errors()}
+    assert raised == translated
 
 
-def test_every_sentence_of_refusal_is_known_in_every_language():
-    unknown = [
-        f"{file}: {sentence}"
-        for file in REFUSING
-        for sentence in refusals(ROOT / file)
-        if not sentence.startswith(NOT_A_VISITORS) and words("zh").reason(ValueError(sentence)) == sentence
-    ]
-    assert unknown == []
+def placeholders(text):
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def refusals(path):
-    """Every sentence that the file raises or hands to `_refuse`, with something in the place of its numbers."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    named = {  # sentences, or parts of them, that the module keeps as constants
-        node.targets[0].id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.targets[0], ast.Name)
-    }
-
-    def text(part):
-        match part:
-            case ast.Constant(value=str(said)):
-                return said
-            case ast.FormattedValue(value=ast.Name(id=name)):
-                return str(named.get(name, 7))
-            case _:
-                return "7"
-
-    for node in ast.walk(tree):
-        match node:
-            case ast.Raise(exc=ast.Call(args=[first, *_])) | ast.Call(func=ast.Name(id="_refuse"), args=[first, *_]):
-                if isinstance(first, ast.JoinedStr):
-                    yield "".join(map(text, first.values))
-                elif isinstance(first, ast.Constant):
-                    yield text(first)
+def coded_errors():
+    """Find every `SomeError("topic.problem", "sentence", ...)` in the code."""
+    for path in (*ROOT.glob("medsegdiff/**/*.py"), *ROOT.glob("app/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id=name), args=[ast.Constant(value=str(code)), ast.Constant(value=str(text))]
+                ) if name.endswith("Error"):
+                    yield code, text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
