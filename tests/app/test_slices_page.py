@@ -18,11 +18,16 @@ def address(checkpoint, tmp_path_factory):
     """A page with a checkpoint for 2-D images and one for sagittal slices."""
     from app import gradio_ui
 
-    other = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoints") / "sagittal")
-    config = json.loads((other / "config.json").read_text())
-    config["domain"] |= {"task": "hippocampus", "modality": "MR slice", "mean": [0.0] * 3, "std": [0.5] * 3}
-    (other / "config.json").write_text(json.dumps(config))
-    return gradio_ui.serve(Session({"tiny": str(checkpoint), "sagittal": str(other)}, "cpu"))[0]
+    folder = tmp_path_factory.mktemp("checkpoints")
+    changes = {
+        "tiny": {"task": "skin-lesion", "mean": [0.7, 0.5, 0.4], "std": [0.2] * 3},  # in colour
+        "sagittal": {"task": "hippocampus", "modality": "MR slice", "mean": [0.0] * 3, "std": [0.5] * 3},
+    }
+    for name, change in changes.items():
+        config = json.loads((shutil.copytree(checkpoint, folder / name) / "config.json").read_text())
+        config["domain"] |= change
+        (folder / name / "config.json").write_text(json.dumps(config))
+    return gradio_ui.serve(Session({name: str(folder / name) for name in changes}, "cpu"))[0]
 
 
 @pytest.fixture
