@@ -64,10 +64,10 @@ OUT   = results/$(CHECKPOINT)
 
 results: $(VENV)/dev.stamp
 	@mkdir -p $(OUT)
-	-$(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --anchor --json $(OUT)/anchor.json
+	-$(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --anchor --overwrite --json $(OUT)/anchor.json
 	@for run in $(GRID); do \
 	    weight=0; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight=0.5;; esac; grid=$${run%-half}; \
-	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --json $(OUT)/$$run.json \
+	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --overwrite --json $(OUT)/$$run.json \
 	        --members $${grid%x*} --steps $${grid#*x} --anchor-weight $$weight || exit 1; done
 	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary docs/results.md --results $(OUT)
 

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha")
+_ENDINGS = (*_VOLUMES, ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom", ".ima")
 
 
 def open(
@@ -121,8 +122,12 @@ def is_volume(path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its ending; `.nii.gz` is one ending."""
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    """Return a file's name without the ending of its format, in upper or lower case; `.nii.gz` is one ending.
+
+    What follows a dot in other names belongs to the name, as in DICOM's UIDs: 1.2.840.113619.1 and 1.2.840.113619.2 differ.
+    """
+    longest = max((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), key=len, default="")
+    return path.name[: len(path.name) - len(longest)] or path.name
 
 
 def write_labels(path: str | PathLike[str], labels: UInt8[np.ndarray, "h w"]) -> None:

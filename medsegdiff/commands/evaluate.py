@@ -3,8 +3,9 @@
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from medsegdiff.commands import options
 from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.config import RunSettings
-from medsegdiff.data.adaptors import LAYOUTS, cases
+from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case, Sample
 from medsegdiff.data.tasks import axis_of, cases_of, patients_of
@@ -47,10 +48,16 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--axis", type=int, choices=(0, 1, 2), help="slice volumes along this axis (default: of the task)"
     )
+    verb.add_argument(
+        "--skip-unpaired",
+        action="store_true",
+        help="evaluate the pictures that have masks, and name those without (default: refuse)",
+    )
     verb.add_argument("--limit", type=int, default=0, help="evaluate only so many images, evenly spaced; 0 is all")
     verb.add_argument("--anchor", action="store_true", help="evaluate the anchor only (V2), without diffusion")
     verb.add_argument("--json", type=Path, help="also write all results to this file")
     verb.add_argument("--plot", type=Path, help="also write a reliability diagram to this SVG file")
+    options.add_overwrite(verb)
     options.add_run_options(verb)
     verb.set_defaults(main=main)
 
@@ -60,9 +67,9 @@ def main(arguments: argparse.Namespace) -> None:
     segmenter = options.segmenter(arguments)
     group = _pattern(arguments.cases or cases_of(segmenter.domain.task))
     settings = segmenter.resolve_settings(options.settings(arguments))
-    found = [case for case in cases(arguments.data, arguments.split, arguments.layout) if case.mask]
-    if not found:
-        raise ValueError(f"{arguments.data} has pictures but no masks; evaluate needs masks/NAME.png for images/NAME.*")
+    options.require_new((arguments.json, arguments.plot), arguments.overwrite)
+    share = Share.here()
+    found = _paired(arguments, share)
     volumes = any(case.is_volume for case in found)
     group = re.compile(SLICES) if volumes and group is None else group
     axis = axis_of(segmenter.domain.task) if arguments.axis is None else arguments.axis
@@ -84,7 +91,6 @@ def main(arguments: argparse.Namespace) -> None:
         | ({"axis": axis} if volumes else {})
         | ({"cases": arguments.cases} if arguments.cases else {})
     )
-    share = Share.here()
     bar = tqdm(
         _mine(found, group, share),
         desc="evaluating",
@@ -92,12 +98,16 @@ def main(arguments: argparse.Namespace) -> None:
         disable=not share.first,
     )
     patient = patients_of(segmenter.domain.task)
-    scored = _scored(segmenter, settings, bar, axis, arguments.anchor)
+    failed: list[str] = []
+    scored = _scored(segmenter, settings, bar, axis, arguments.anchor, failed)
     result = joined(
         share.gathered(evaluate(scored, segmenter.domain.labels, group=group, settings=facts, patient=patient))
     )
+    failed = [name for some in share.gathered(failed) for name in some]
     if not share.first:
         return
+    if failed:
+        result = replace(result, settings={**result.settings, "failed": failed})
     print(table(result))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +118,29 @@ def main(arguments: argparse.Namespace) -> None:
         title = f"{facts['checkpoint']} on {facts['data']}/{facts['split']}, {what}"
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         arguments.plot.write_text(reliability_plot(result, title), encoding="utf-8")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(found)} files could not be evaluated: {', '.join(failed)}")
+
+
+def _paired(arguments: argparse.Namespace, share: Share) -> list[Case]:
+    """List the cases to evaluate.
+
+    Raises:
+        ValueError: there are none, or images without a mask or masks without an image, and --skip-unpaired is not given.
+    """
+    found = cases(arguments.data, arguments.split, arguments.layout)
+    left = unpaired(arguments.data, arguments.split, arguments.layout, found)
+    paired = [case for case in found if case.mask and not case.missing]
+    if not paired:
+        raise ValueError(
+            f"{arguments.data} has pictures but no masks of the same names; evaluate needs masks/NAME.png for images/NAME.*"
+            + (f" ({left})" if left.masks or left.lossy else "")
+        )
+    if left and not arguments.skip_unpaired:
+        raise ValueError(f"{arguments.data}: {left}; rename or add them, or leave them out with --skip-unpaired")
+    if left and share.first:
+        print(f"left out: {left}", file=sys.stderr)
+    return paired
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -128,10 +161,20 @@ def _mine(found: list[Case], group: re.Pattern[str] | None, share: Share) -> lis
 
 
 def _scored(
-    segmenter: Segmenter, settings: RunSettings, found: Iterable[Case], axis: int, anchor: bool
+    segmenter: Segmenter, settings: RunSettings, found: Iterable[Case], axis: int, anchor: bool, failed: list[str]
 ) -> Iterator[Scored]:
+    """Segment all samples; a file that cannot be read is named, added to `failed` and left out."""
     for case in found:
-        for sample in case.samples(len(segmenter.domain.labels), axis):
+        samples = case.samples(len(segmenter.domain.labels), axis)
+        while True:
+            try:
+                sample = next(samples, None)
+            except (ValueError, OSError) as error:
+                tqdm.write(f"{error}", file=sys.stderr)
+                failed.append(case.image.name)
+                break
+            if sample is None:
+                break
             result = segmenter.anchor(sample.picture, settings) if anchor else segmenter(sample.picture, settings)
             yield Scored(
                 name=sample.name,

@@ -1,6 +1,7 @@
 """Options that `segment` and `evaluate` share: the checkpoint, and how to run it."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from medsegdiff.pipeline import Segmenter
 from medsegdiff.records import Interventions, Switches
 from medsegdiff.sampling import SAMPLERS, SPACINGS
 
-__all__ = ["Help", "add_run_options", "segmenter", "settings"]
+__all__ = ["Help", "add_overwrite", "add_run_options", "require_new", "segmenter", "settings"]
 
 _DEFAULT = RunSettings()
 
@@ -21,6 +22,19 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         shown = action.default is not None and action.default is not False
         return super()._get_help_string(action) if shown else action.help
+
+
+def add_overwrite(verb: argparse.ArgumentParser) -> None:
+    """Add --overwrite."""
+    verb.add_argument("--overwrite", action="store_true", help="replace results that exist already")
+
+
+def require_new(paths: Iterable[Path | None], overwrite: bool) -> None:
+    """Raise ValueError if a file exists and may not be overwritten."""
+    there = [] if overwrite else [path for path in paths if path and path.exists()]
+    if there:
+        more = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        raise ValueError(f"{there[0]}{more} already; add --overwrite to replace results, or choose another place")
 
 
 def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:

@@ -9,10 +9,14 @@ OUT/NAME.json                everything needed to reproduce the mask, and the ar
 `--checkpoint auto` uses for each file the shipped checkpoint that was trained on such images, and stops if there is none.
 An image unlike the training images of its checkpoint gives a warning; the report holds the level and the score.
 
+Of several files, one that fails does not stop the others: it is named, and the exit status is 2 at the end. Results that exist
+already are kept unless --overwrite is given.
+
 `--replay NAME.json` repeats the run of a report on the same file and checks that the mask is the same.
 """
 
 import argparse
+import errno
 import sys
 from collections import Counter
 from functools import lru_cache
@@ -73,6 +77,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--read-seconds", type=int, default=600, metavar="S", help="processor time that reading a file may take"
     )
+    options.add_overwrite(verb)
     verb.add_argument("--replay", type=Path, metavar="REPORT", help="repeat the run of this JSON report on one IMAGE")
     options.add_run_options(verb, checkpoint=False)
     verb.set_defaults(main=main)
@@ -89,15 +94,35 @@ def main(arguments: argparse.Namespace) -> None:
     if twice:
         raise ValueError(f"two inputs are called {twice[0]!r} and would overwrite each other's results; rename one")
     settings = options.settings(arguments)
-    automatic = arguments.checkpoint == "auto"
-    segmenter = None if automatic else options.segmenter(arguments)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     share = Share.here()
-    for path in tqdm(share.of(arguments.images), desc="segmenting", unit="file", disable=not share.first):
+    mine = share.of(arguments.images)
+    options.require_new((path for image in mine for path in _results(image, arguments.out)), arguments.overwrite)
+    segmenter = None if arguments.checkpoint == "auto" else options.segmenter(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    failed: list[Path] = []
+    for path in tqdm(mine, desc="segmenting", unit="file", disable=not share.first):
         try:
             _segment(segmenter or _chosen(path, arguments), settings, path, arguments)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # the next file would not find room either
+            if len(arguments.images) == 1:
+                raise error if isinstance(error, OSError) else ValueError(f"{path}: {error}") from error
+            failed.append(path)
+            tqdm.write(f"{path}: {error}", file=sys.stderr)
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(mine)} files could not be segmented ({', '.join(map(str, failed))}); "
+            f"the results of the others are in {arguments.out}"
+        )
+
+
+def _results(image: Path, out: Path) -> list[Path]:
+    """Return every path that the results of a file may have."""
+    name = stem(image)
+    kinds = ("mask.png", "mask.nii.gz", "mask.dcm")
+    maps = (f"{kind}.{ending}" for kind in ("probability", "disagreement") for ending in ("png", "nii.gz"))
+    return [out / f"{name}.json", *(out / f"{name}_{end}" for end in (*kinds, *maps))]
 
 
 def _chosen(path: Path, arguments: argparse.Namespace) -> Segmenter:
@@ -186,6 +211,7 @@ def _replay(arguments: argparse.Namespace) -> None:
     else:
         where = {"axis": report.axis, "index": report.index, "window": report.window}
         report.require_source(read(path, **where, limits=_limits(arguments)).ref.sha256)
+    options.require_new(_results(path, arguments.out), arguments.overwrite)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = _segment(segmenter, report.settings, path, arguments)
     labels = result.labels if isinstance(result, Segmentation) else None

@@ -29,8 +29,9 @@ from tqdm import tqdm
 from medsegdiff.checkpoint import load, save
 from medsegdiff.commands import options
 from medsegdiff.config import PRESETS, Domain, Preset, TrainConfig, UNetConfig, V2Config
-from medsegdiff.data.adaptors import LAYOUTS, cases, task_of
+from medsegdiff.data.adaptors import LAYOUTS, cases, task_of, unpaired
 from medsegdiff.data.batches import Draws, Pool
+from medsegdiff.data.folders import Case
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.data.tasks import TASKS, patients_of
 from medsegdiff.device import precision
@@ -177,9 +178,7 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> Non
         anchor_dice=recipe.anchor_dice,
         balance=recipe.balance,
     )
-    found = tqdm(
-        cases(arguments.data, "train", arguments.layout), desc="reading", disable=not accelerator.is_local_main_process
-    )
+    found = tqdm(_paired(arguments, "train"), desc="reading", disable=not accelerator.is_local_main_process)
     pool = Pool.of(
         found,
         preset.model.classes,
@@ -194,7 +193,7 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> Non
     if recipe.held:
         pool, held = pool.set_aside(recipe.held, patients_of(domain.task), recipe.seed)
     else:
-        held = cases(arguments.data, "val", arguments.layout)
+        held = _paired(arguments, "val")
         held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=domain.task).few(24)
     held = held.middle(side)
     draws = Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment, crop=side)
@@ -204,6 +203,18 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> Non
     elif (arguments.out / "state.safetensors").exists():
         raise ValueError(f"{arguments.out} holds a run already; continue it with --resume or choose another --out")
     _loop(run, held, preset, domain, arguments)
+
+
+def _paired(arguments: argparse.Namespace, split: str) -> list[Case]:
+    """List the cases of a split.
+
+    Raises:
+        ValueError: there are images without a mask or masks without an image.
+    """
+    found = cases(arguments.data, split, arguments.layout)
+    if left := unpaired(arguments.data, split, arguments.layout, found):
+        raise ValueError(f"{arguments.data}: {left}; rename, add or remove them")
+    return found
 
 
 @contextmanager

@@ -203,6 +203,52 @@ def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(
     assert "no anchor" in capsys.readouterr().err
 
 
+def test_results_are_not_overwritten_and_a_bad_file_does_not_stop_the_others(
+    checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source, out = folder / "val" / "images" / "case0_slice0.png", tmp_path / "out"
+    uids = [tmp_path / f"1.2.840.113619.{i}" for i in (1, 2)]
+    for path in uids:
+        shutil.copy(source, path)
+    (bad := tmp_path / "bad.png").write_bytes(b"no picture")
+    words = ["segment", str(uids[0]), str(bad), str(uids[1]), "--checkpoint", checkpoint, "--out", str(out), *RUN]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "bad.png: by its content" in said
+    assert said.strip().endswith(f"1 of 3 files could not be segmented ({bad}); the results of the others are in {out}")
+    for path in uids:
+        assert {(out / f"{path.name}{end}").exists() for end in (".json", "_mask.png")} == {True}
+
+    again = ["segment", str(uids[1]), "--checkpoint", checkpoint, "--out", str(out), *RUN]
+    before = (out / f"{uids[1].name}.json").read_bytes()
+    assert main([*again, "--seed", "7"]) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert (out / f"{uids[1].name}.json").read_bytes() == before
+    assert main([*again, "--seed", "7", "--overwrite"]) == 0
+    assert (out / f"{uids[1].name}.json").read_bytes() != before
+
+
+def test_evaluate_names_pictures_and_masks_that_are_left_over(
+    checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder / "val", data)
+    (data / "masks" / "case0_slice0.png").rename(data / "masks" / "case0_slice0_mask.png")
+    words = ["evaluate", "--data", str(data), "--checkpoint", checkpoint, *RUN, "--json", str(tmp_path / "r.json")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "without a mask: images/case0_slice0.png" in said
+    assert "without a picture: masks/case0_slice0_mask.png" in said
+    assert main([*words, "--skip-unpaired"]) == 0
+    assert "left out: 1 picture" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "r.json").read_text())["cases"]) == 2
+    (data / "images" / "case0_slice1.png").write_bytes(b"damaged")
+    assert main([*words, "--skip-unpaired", "--overwrite"]) == 2
+    assert "1 of 2 files could not be evaluated: case0_slice1.png" in capsys.readouterr().err
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert (len(found["cases"]), found["settings"]["failed"]) == (1, ["case0_slice1.png"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

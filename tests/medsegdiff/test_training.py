@@ -383,6 +383,6 @@ def test_a_folder_that_cannot_be_read_is_one_sentence_and_status_2(tmp_path, cap
     assert main(command(data, tmp_path / "run")) == 2
     assert main(command(tmp_path / "nowhere", tmp_path / "run")) == 2
     told = capsys.readouterr().err
-    assert "images/1.png has no mask of the same name" in told
+    assert "1 picture without a mask: images/1.png" in told
     assert "nowhere holds no pictures" in told
     assert not (tmp_path / "run").exists()

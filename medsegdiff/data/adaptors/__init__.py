@@ -23,15 +23,16 @@ References:
     Medical Segmentation Decathlon (Antonelli et al., 2022), https://arxiv.org/abs/2106.05735
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medsegdiff.data import folders
 from medsegdiff.data.adaptors.layout import Layout
 from medsegdiff.data.adaptors.pictures import DDTI, ISIC2016, ISIC2017, ISIC2018, LIDC, REFUGE2
 from medsegdiff.data.adaptors.volumes import AMOS2022, BRATS, BTCV, DECATHLON
-from medsegdiff.data.folders import Case
+from medsegdiff.data.folders import Case, Unpaired
 
-__all__ = ["LAYOUTS", "cases", "detected", "task_of"]
+__all__ = ["LAYOUTS", "cases", "detected", "task_of", "unpaired"]
 
 LAYOUTS: dict[str, Layout] = {
     "isic2016": ISIC2016,
@@ -73,6 +74,12 @@ def cases(folder: Path | str, split: str = "val", layout: str = "auto") -> list[
     if not found:
         raise ValueError(f"{folder} holds no {split} pictures of the layout {name}; {LAYOUTS[name].expected(split)}")
     return found
+
+
+def unpaired(folder: Path | str, split: str, layout: str, found: Sequence[Case]) -> Unpaired:
+    """Return what is left over in a split of which these are the cases: images without a mask, masks without an image."""
+    plain = layout == "plain" or (layout == "auto" and detected(Path(folder)) == "plain")
+    return folders.unpaired(found, folders.orphans(folder, split) if plain else ())
 
 
 def task_of(folder: Path | str, layout: str = "auto") -> str | None:

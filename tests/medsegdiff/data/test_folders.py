@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from medsegdiff.data.folders import cases, read_labels, thinned
+from medsegdiff import imaging
+from medsegdiff.data.folders import cases, orphans, read_labels, thinned, unpaired
 
 
 def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
@@ -222,4 +223,68 @@ def test_readers_of_a_volume_are_sliced_with_it(tmp_path):
         [False, False],
         [True, False],
         [False, False],
+    ]
+
+
+def test_masks_match_by_name_without_case_and_what_is_left_over_is_named(tmp_path):
+    for name in ("a.png", "B.png", "lone.png", "only-jpeg.png", "V.NII.GZ"):
+        if name.endswith("GZ"):
+            volume(tmp_path / "images" / "v.nii.gz", np.zeros((8, 8, 8), np.float32)).rename(tmp_path / "images" / name)
+        else:
+            picture(tmp_path / "images" / name)
+    labels(tmp_path / "masks" / "a.PNG", 1)
+    labels(tmp_path / "masks" / "b.tif", 1)
+    labels(tmp_path / "masks" / "lone_mask.png", 1)
+    labels(tmp_path / "masks" / "only-jpeg.jpg", 1)
+    labels(tmp_path / "masks" / "a.jpg", 1)  # a preview beside the mask
+    volume(tmp_path / "masks" / "v.nii.gz", np.full((8, 8, 8), 255, np.uint8))
+    for name in ("._a.png", ".DS_Store", "Thumbs.db"):  # of macOS and Windows
+        for folder in ("images", "masks"):
+            (tmp_path / folder / name).write_bytes(b"\0\5\26\7")
+    found = cases(tmp_path)
+    pairs = {case.name: case.mask and case.mask.name for case in found}
+    assert pairs == {"a": "a.PNG", "B": "b.tif", "V": "v.nii.gz", "lone": None, "only-jpeg": None}
+    assert {sample.labels.max() for case in found if case.is_volume for sample in case.samples(1)} == {1}  # 0/255
+    left = unpaired(found, orphans(tmp_path))
+    assert [path.name for path in (*left.images, *left.masks, *left.lossy)] == [
+        "lone.png",
+        "only-jpeg.png",
+        "lone_mask.png",
+        "only-jpeg.jpg",
+    ]
+    labels(tmp_path / "masks" / "A.png", 1)
+    labels(tmp_path / "masks" / "b.png", 1)
+    with pytest.raises(ValueError, match=r"B\.png has two masks"):
+        cases(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (16, 16)])
+def test_a_mask_turns_with_its_exif_rotated_picture_or_is_refused(tmp_path, size):
+    shape = np.zeros((*size, 3), np.uint8)
+    shape[:4, :5] = 255  # on the stored pixels; orientation 6 is turned by 90 degrees clockwise to be upright
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "images").mkdir()
+    Image.fromarray(shape).save(tmp_path / "images" / "a.png", exif=exif)
+    picture(tmp_path / "masks" / "a.png", shape[..., 0] // 255)
+    (case,) = cases(tmp_path)
+    if size[0] == size[1]:
+        with pytest.raises(ValueError, match=r"a\.png is stored turned \(EXIF orientation 6\)"):
+            next(case.samples(1))
+        Image.fromarray(shape[..., 0] // 255).save(tmp_path / "masks" / "a.png", exif=exif)
+    (sample,) = case.samples(1)
+    assert np.array_equal(sample.picture.pixels[..., 0] // 255, sample.labels)
+    assert sample.labels[:5, -4:].all()
+
+
+def test_a_name_loses_the_ending_of_its_format_only():
+    names = ("1.2.840.113619.1", "1.2.840.113619.2", "V0.NII.GZ", "a.b.png", "scan.dcm", "IM000001", ".png")
+    assert [imaging.stem(Path(name)) for name in names] == [
+        "1.2.840.113619.1",
+        "1.2.840.113619.2",
+        "V0",
+        "a.b",
+        "scan",
+        "IM000001",
+        ".png",
     ]
