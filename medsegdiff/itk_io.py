@@ -1,7 +1,9 @@
-"""DICOM, NIfTI, NRRD and MHA through SimpleITK, whose readers trust a header more than one should.
+"""DICOM, NIfTI, NRRD and MHA through SimpleITK, in a process with limits (`medsegdiff.reader`).
 
-A header is read first and held against the file: its voxels must be few enough and must follow, and no other file is
-opened in its name. Volumes are turned to LPS by permuting and flipping axes only; labels return the same way.
+Two things SimpleITK does not check: a header may point at another file, whatever it is, and fewer voxels may follow than
+it states, which leaves the rest of the array undefined. Both are refused here.
+
+Volumes are turned to LPS by permuting and flipping axes only; labels return the same way.
 
 References:
     NIfTI-1 and NIfTI-2 headers, https://nifti.nimh.nih.gov
@@ -25,19 +27,17 @@ import SimpleITK as sitk
 from jaxtyping import Float, Integer
 from PIL import Image
 
-from medsegdiff.dicom import as_header_means, check_elements
+from medsegdiff.dicom import as_header_means
 from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Volume, check_sides, damaged, robust_window
 
 __all__ = ["READERS", "decoding", "read_itk", "write_map", "write_volume"]
 
 READERS = {"dicom": "GDCMImageIO", "nifti": "NiftiImageIO", "nrrd": "NrrdImageIO", "mha": "MetaImageIO"}
-# Bytes of a voxel by the header's word for its type.
-_NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
-_MET_BYTES = {b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"LONG": 4, b"ULONG": 4}
-_MET_BYTES |= {b"LONG_LONG": 8, b"ULONG_LONG": 8, b"FLOAT": 4, b"DOUBLE": 8}
 # Nothing but `key = value` lines up to the first ElementDataFile, and that LOCAL: no reader finds another file in it.
 _MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
 _MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
+# The element TransferSyntaxUID of an uncompressed DICOM file: implicit or explicit little endian, or big endian.
+_UNCOMPRESSED = re.compile(rb"(?s)\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2(\.[12])?[\0 ]?[^\d.]")
 _SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
 
 
@@ -88,7 +88,7 @@ def decoding(kind: str) -> Iterator[None]:
 
 def read_itk(path: Path, kind: str, head: bytes, most: int = MAX_BYTES) -> Volume:
     """Read a file of a known kind, given its first bytes; `most` bytes is what its voxels may take as float32."""
-    _check_whole(path, kind, head, most)
+    _check_self_contained(path, kind, head)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(READERS[kind])
@@ -96,6 +96,7 @@ def read_itk(path: Path, kind: str, head: bytes, most: int = MAX_BYTES) -> Volum
         with decoding(kind):
             reader.ReadImageInformation()
             grey = _check_header(reader, most)
+            _check_complete(path, kind, head, reader)
             if grey:
                 reader.SetOutputPixelType(sitk.sitkFloat32)
             image = reader.Execute()
@@ -135,15 +136,6 @@ def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
         )
     if size[0] * size[1] > MAX_PIXELS:
         check_sides(size[1], size[0])
-    _check_voxels(size, channels, most=most)
-    colour = kind == sitk.sitkVectorUInt8 and channels == 3
-    if not colour and (channels > 1 or kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)):
-        what = f"{channels} x {sitk.GetPixelIDValueAsString(kind)}"
-        raise PictureError("volume.voxel_type", "a voxel holds {what}; give grey or 8-bit RGB", what=what)
-    return not colour
-
-
-def _check_voxels(size: tuple[int, ...], channels: int = 1, *, most: int) -> None:
     if min(size) < 1:
         raise PictureError(
             "volume.no_voxels", "the volume has {size} voxels, that is none; export it again", size=str(size)
@@ -155,78 +147,74 @@ def _check_voxels(size: tuple[int, ...], channels: int = 1, *, most: int) -> Non
             size=str(size),
             most=round(most / 4e6),
         )
+    colour = kind == sitk.sitkVectorUInt8 and channels == 3
+    if not colour and (channels > 1 or kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)):
+        what = f"{channels} x {sitk.GetPixelIDValueAsString(kind)}"
+        raise PictureError("volume.voxel_type", "a voxel holds {what}; give grey or 8-bit RGB", what=what)
+    return not colour
 
 
-def _check_whole(path: Path, kind: str, head: bytes, most: int) -> None:
-    """Refuse a header that points out of its file or promises more than follows.
-
-    SimpleITK would open that other file, whatever it is, and would fill a short NIfTI with whatever lies in memory.
-    """
-    elsewhere = PictureError(
-        "volume.other_file",
-        "this {kind} file keeps its pixels in another file; save header and pixels as one",
-        kind=kind,
-    )
-    match kind:
-        case "dicom":
-            check_elements(path, most)
-        case "nifti":
-            with decoding(kind):
-                _check_nifti(path, head, most)
-        case "nrrd":
-            header, end, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
-            if not end or re.search(rb"(?i)data ?file|(line|byte) ?skip", header):
-                raise elsewhere
-        case "mha":
-            header = _MHA_HEADER.match(head)
-            if header is None:
-                raise elsewhere
-            with decoding(kind):
-                _check_mha(path, header[0], most)
+def _check_self_contained(path: Path, kind: str, head: bytes) -> None:
+    """Refuse a header that names another file, which SimpleITK would open, whatever it is."""
+    header, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+    elsewhere = {
+        "nrrd": not blank or re.search(rb"(?i)data ?file|(line|byte) ?skip", header) is not None,
+        "mha": _MHA_HEADER.match(head) is None,
+    }
+    if elsewhere.get(kind):
+        raise PictureError(
+            "volume.other_file",
+            "this {kind} file keeps its pixels in another file; save header and pixels as one",
+            kind=kind,
+        )
+    endings = (".nii.gz",) if _zipped(path) else (".nii", ".nii.gz")
+    if kind == "nifti" and not path.name.lower().endswith(endings):
+        raise PictureError(
+            "volume.nifti_name", "by its content this is NIfTI; let its name end in {suffix}", suffix=endings[0]
+        )
 
 
-def _check_mha(path: Path, header: bytes, most: int) -> None:
-    lines = re.findall(rb"(?m)^" + _MHA_LINE, header)
-    fields = {key.strip(): value.strip() for key, value in lines}
-    if len(fields) < len(lines):
-        raise PictureError("volume.mha_twice", "this MHA header says something twice; save it again")
-    size = tuple(map(int, fields[b"DimSize"].split()))
-    _check_voxels(size, most=most)
-    needed = math.prod(size) * int(fields.get(b"ElementNumberOfChannels", 1)) * _MET_BYTES[fields[b"ElementType"][4:]]
-    held = path.stat().st_size - len(header)
-    if fields.get(b"CompressedData", b"").lower() == b"true":
-        held, inflate = 0, zlib.decompressobj(wbits=47)  # zlib or gzip, as its header says
-        with path.open("rb") as file:
-            file.seek(len(header))
-            while held < needed and (chunk := file.read(2**16)):
-                held += len(inflate.decompress(chunk))
-    if held < needed:
-        raise damaged("mha")
-
-
-def _check_nifti(path: Path, head: bytes, most: int) -> None:
+def _zipped(path: Path) -> bool:
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    if not path.name.lower().endswith((".nii.gz",) if zipped else (".nii", ".nii.gz")):
-        suffix = ".nii.gz" if zipped else ".nii"
-        raise PictureError(
-            "volume.nifti_name", "by its content this is NIfTI; let its name end in {suffix}", suffix=suffix
-        )
-    order = "<" if head[0] else ">"  # the header opens with its own size, 348 or 540
-    if head[4:8] == b"n+2\0":
-        voxel, rank, *sides, offset = struct.unpack_from(order + "h2x8q88xq", head, 12)
-    else:
-        rank, *sides, voxel, offset = struct.unpack_from(order + "8h14xh36xf", head, 40)
-    size = tuple(sides[:rank])
-    if not 1 <= rank <= 7 or min(size) < 1 or not 0 <= offset <= MAX_BYTES or voxel not in _NIFTI_BYTES:
-        raise PictureError(
-            "volume.nifti_header", "this NIfTI header is damaged or of an unknown voxel type; export it again"
-        )
-    _check_voxels(size, most=most)
-    needed = max(int(offset), 352) + math.prod(size) * _NIFTI_BYTES[voxel]
-    held = 0
-    with (gzip.open if zipped else open)(path, "rb") as file:
-        while held <= needed and (chunk := file.read(2**20)):
-            held += len(chunk)
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _check_complete(path: Path, kind: str, head: bytes, reader: sitk.ImageFileReader) -> None:
+    """Refuse a file with fewer bytes than its voxels need, where SimpleITK would return memory as it finds it."""
+    count, held = math.prod(reader.GetSize()), path.stat().st_size
+    match kind:
+        case "nifti":
+            order = "<" if head[0] else ">"  # the header opens with its own size, 348 or 540
+            needed = 352 + count * struct.unpack_from(order + "h", head, 14 if head[4:8] == b"n+2\0" else 72)[0] // 8
+            if _zipped(path):
+                with gzip.open(path) as file:
+                    held = _counted(iter(lambda: file.read(2**20), b""), needed)
+        case "mha":
+            channels = reader.GetNumberOfComponents()
+            voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), channels)
+            needed = count * channels * voxel.GetSizeOfPixelComponent()
+            header = _MHA_HEADER.match(head)
+            assert header is not None
+            held -= len(header[0])
+            if re.search(rb"(?im)^CompressedData[ \t]*=[ \t]*T", header[0]):
+                inflate = zlib.decompressobj(wbits=47)  # zlib or gzip, as its header says
+                with path.open("rb") as file:
+                    file.seek(len(header[0]))
+                    held = _counted((inflate.decompress(part) for part in iter(lambda: file.read(2**16), b"")), needed)
+        case "dicom" if _UNCOMPRESSED.search(head):
+            bits = [int(reader.GetMetaData(tag)) for tag in ("0028|0100", "0028|0002") if reader.HasMetaDataKey(tag)]
+            needed = count * math.prod(bits) // 16  # half the bits: colours may be thinned
+        case _:  # those readers count themselves
+            return
     if held < needed:
-        raise damaged("nifti")
+        raise damaged(kind)
+
+
+def _counted(parts: Iterator[bytes], enough: int) -> int:
+    """Count the bytes of parts, until there are enough."""
+    count = 0
+    for part in parts:
+        count += len(part)
+        if count >= enough:
+            break
+    return count
