@@ -39,7 +39,7 @@ from medsegdiff.checkpoint import load, read_config
 from medsegdiff.commands.card import fill
 from medsegdiff.config import RunSettings
 from medsegdiff.data.folders import Case, cases
-from medsegdiff.data.tasks import TASKS, axis_of, cases_of, patients_of
+from medsegdiff.data.tasks import TASKS, axis_of, patients_of
 from medsegdiff.domain import ENCODER, FOLDER, STATISTICS, DomainCheck, Kind, features, load_encoder, write_statistics
 from medsegdiff.domain import verdict as judge
 from medsegdiff.hub import resolve, shipped
@@ -55,8 +55,6 @@ _FOLDS = 5
 _QUANTILE = 0.985  # of the scores of patients left out, at which a threshold lies at least
 _NEAREST = 0.05  # quantile of another task's training images that counts as its nearest
 _WIDEST = 2.0  # a threshold is at most this many times the quantile
-# The patient in the names of images, where the task has no pattern of its own.
-_PATIENTS = {"brain-flair": r"(.+)_\d+$", "thyroid-nodule": r"(case\d+)"}
 
 RGB = UInt8[np.ndarray, "h w 3"]
 
@@ -129,7 +127,7 @@ def _images(data: Path, task: str, split: str, limit: int) -> Iterator[_Shown]:
     if wanted and len(found) > wanted:
         found = [found[i] for i in np.linspace(0, len(found) - 1, wanted).round().astype(int)]
     for case in tqdm(found, desc=f"{task} {split}", unit="file", leave=False):
-        match = re.match(cases_of(task) or patients_of(task) or _PATIENTS.get(task, "$^"), case.name)
+        match = re.match(patients_of(task) or "$^", case.name)
         patient = match[1] if match else case.name
         if not volumes:
             yield _Shown(patient, read(case.image))

@@ -4,13 +4,16 @@ The caller yields `Scored` samples one by one; they are not kept. A case is one 
 all slices of one volume, scored in 3-D: the Dice of the stack, not the mean of the slices' Dice.
 
 Means are over the cases whose ground truth has the class, then over classes with equal weight.
+
+HD95 of a volume is a distance in 3-D, which needs all slices and their distance. Where slices are missing or a spacing is unknown
+it is left out, and if that is so for every volume, HD95 is computed in 2-D on each slice that has the class and averaged.
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from typing import Any
 
 import numpy as np
@@ -60,7 +63,7 @@ class Evaluation:
     scores: tuple[CaseScore, ...]  # one per case
     reliability: Reliability  # of all pixels
     seconds: tuple[float, ...]  # one per image or slice
-    unit: str  # of HD95: "mm" or "pixels"
+    unit: str  # of HD95: "mm" or "pixels"; see also `per_slice`
     against: tuple[ReaderScore, ...] = ()  # members against readers, one per image with members
     shares: Reliability | None = None  # of images with several readers, against their share
     several: bool = False  # whether there are several readers instead of one reference mask
@@ -95,7 +98,7 @@ class Evaluation:
                 dice=mean(dice := [s.dice[c] for s in self.scores]),
                 interval=bootstrap_interval(dice, self.seed, groups=self._patients([s.name for s in self.scores])),
                 iou=mean([s.iou[c] for s in self.scores]),
-                hd95=mean([s.hd95[c] for s in self.scores]),
+                hd95=mean([(s.slice_hd95 if self.per_slice else s.hd95)[c] for s in self.scores]),
                 ece=self.reliability.ece[c],
                 n=sum(not s.empty_truth[c] for s in self.scores),
                 empty=sum(s.empty_truth[c] for s in self.scores),
@@ -107,9 +110,25 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean Dice over cases and then classes."""
-        if self.patient and len(self.class_names) == 1:
-            return self.per_class[0].interval
-        return bootstrap_interval([s.dice for s in self.scores], self.seed)
+        groups = self._patients([s.name for s in self.scores])
+        return bootstrap_interval([s.dice for s in self.scores], self.seed, groups=groups)
+
+    @property
+    def resampled(self) -> tuple[str, int]:
+        """What the intervals are bootstrapped over, "patients" or "cases", and how many there are."""
+        names = [s.name for s in self.scores]
+        known = bool(self.patient) and all(re.search(self.patient, name) for name in names)
+        return "patients" if known else "cases", len(set(self._patients(names) or names))
+
+    @property
+    def per_slice(self) -> bool:
+        """Whether HD95 is computed in 2-D on each slice, because no volume has all its slices at a known distance."""
+        return all(s.slice_hd95 for s in self.scores)
+
+    @property
+    def hd95_unit(self) -> str:
+        """The unit of HD95, and whether it is computed slice by slice."""
+        return f"{self.unit}, 2-D per slice" if self.per_slice else self.unit
 
     def _patients(self, names: Sequence[str]) -> list[str]:
         if not self.patient:
@@ -163,7 +182,8 @@ class Evaluation:
             "interval": plain(self.interval),
             "mean_iou": plain(mean([c.iou for c in classes])),
             "mean_hd95": plain(mean([c.hd95 for c in classes])),
-            "hd95_unit": self.unit,
+            "hd95_unit": self.hd95_unit,
+            "intervals_over": dict(zip(("what", "n"), self.resampled, strict=True)),
             "ece": plain(mean([c.ece for c in classes])),
             "seconds_per_image": plain(mean(self.seconds)),
             "empty_truth": plain(self.empty_truth),
@@ -225,7 +245,7 @@ def evaluate(
     class_names: Sequence[str],
     *,
     group: re.Pattern[str] | None = None,
-    slice_distance: float = 1.0,
+    slice_distance: float | None = None,
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
     patient: str = "",
@@ -236,7 +256,7 @@ def evaluate(
         samples: any iterable; the slices of a case must be consecutive.
         class_names: of 1..K.
         group: pattern that joins the slices of a case to a volume, in natural order of their names (slice2 before slice10).
-        slice_distance: between consecutive slices, in mm if the samples have a spacing; for samples without their own.
+        slice_distance: between consecutive slices in mm, for samples without their own; None is unknown.
         seed: of the bootstrap.
         settings: plain values, stored with the results.
         patient: pattern of the patient in the names; intervals are then over patients, not pictures.
@@ -280,7 +300,11 @@ def evaluate(
         units.add("mm" if stack[0].spacing_mm else "pixels")
         if len(units) > 1:
             raise ValueError(f"{name} and those before it mix pixel spacings known and unknown; evaluate the two apart")
-        scores[name] = _score(name, stack, classes, None if group is None else slice_distance)
+        scores[name] = (
+            _score_volume(name, stack, classes, stack[0].distance_mm or slice_distance)
+            if group
+            else score(name, stack[0].labels, stack[0].truth, classes, stack[0].spacing_mm or (1.0, 1.0))
+        )
     if not scores:
         raise ValueError("there is nothing to evaluate; give at least one picture with its truth")
     return Evaluation(
@@ -316,15 +340,26 @@ def _natural(name: str) -> list[tuple[str, int]]:
     return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _score(name: str, stack: list[_Slice], classes: int, slice_distance: float | None) -> CaseScore:
+def _score_volume(name: str, stack: list[_Slice], classes: int, distance: float | None) -> CaseScore:
     first = stack[0]
     if any((one.truth.shape, one.spacing_mm) != (first.truth.shape, first.spacing_mm) for one in stack):
         raise ValueError(f"the slices of case {name} differ in size or spacing; a volume needs one of each")
-    plane = first.spacing_mm or (1.0, 1.0)
-    if slice_distance is None:
-        return score(name, first.labels, first.truth, classes, plane)
     volume, truth = np.stack([one.labels for one in stack]), np.stack([one.truth for one in stack])
-    return score(name, volume, truth, classes, (first.distance_mm or slice_distance, *plane))
+    plane = first.spacing_mm or (1.0, 1.0)
+    complete = first.spacing_mm is not None and distance is not None and _consecutive([one.name for one in stack])
+    if complete:
+        return score(name, volume, truth, classes, (distance or 1.0, *plane))
+    slices = [score(one.name, one.labels, one.truth, classes, plane) for one in stack if one.truth.any()]
+    return replace(
+        score(name, volume, truth, classes, None, distances=False),
+        slice_hd95=tuple(mean([one.hd95[c] for one in slices]) for c in range(classes)),
+    )
+
+
+def _consecutive(names: Sequence[str]) -> bool:
+    """Whether the last numbers in the names of slices follow one another without a gap."""
+    numbers = [re.findall(r"\d+", name)[-1:] for name in names]
+    return all(numbers) and all(int(b) - int(a) == 1 for [a], [b] in pairwise(numbers))
 
 
 def joined(shares: Sequence[Evaluation]) -> Evaluation:
@@ -340,7 +375,7 @@ def table(evaluation: Evaluation) -> str:
     """Return an evaluation as a markdown table, one row per class and one for their mean, with a line of notes."""
     classes = evaluation.per_class
     rows = [
-        f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.unit}) | ECE | cases |",
+        f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.hd95_unit}) | ECE | cases |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for c in classes:
@@ -353,7 +388,16 @@ def table(evaluation: Evaluation) -> str:
             f"| mean | {dice:.3f} | {interval} | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |"
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
-    rows += ["", f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}."]
+    what, count = evaluation.resampled
+    notes = [
+        f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}.",
+        f"Intervals are bootstrapped over {count} {what}.",
+    ]
+    if evaluation.per_slice:
+        notes.append("HD95 is a mean over slices, in 2-D: slices are missing, or their spacing or distance is unknown.")
+    elif without := sum(bool(s.slice_hd95) for s in evaluation.scores):
+        notes.append(f"HD95 leaves out {without} volumes whose slices are missing or whose spacing is unknown.")
+    rows += ["", " ".join(notes)]
     if evaluation.several and evaluation.against:
         found = evaluation.reader_scores()
         rows += [

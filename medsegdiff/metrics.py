@@ -66,6 +66,8 @@ class CaseScore:
     hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal if the prediction is empty
     empty_truth: tuple[bool, ...]  # the ground truth has no pixel of this class
     false_positive: tuple[bool, ...]  # ... and the prediction has one
+    # Mean HD95 over the slices that have the class, of a stack whose slices are missing or a distance unknown: hd95 is then nan.
+    slice_hd95: tuple[float, ...] = ()
 
 
 def dice(prediction: Integer[np.ndarray, "..."], truth: Integer[np.ndarray, "..."], classes: int) -> tuple[float, ...]:
@@ -116,6 +118,8 @@ def score(
     truth: Integer[np.ndarray, "..."],
     classes: int,
     spacing: Sequence[float] | None = None,
+    *,
+    distances: bool = True,
 ) -> CaseScore:
     """Score a label image (h, w) or volume (slices, h, w) against the ground truth.
 
@@ -125,6 +129,7 @@ def score(
         truth: labels of the same shape.
         classes: K.
         spacing: distance between neighbours along each axis, in mm; None counts in pixels.
+        distances: compute HD95; it is nan otherwise.
 
     Raises:
         ValueError: if the shapes differ, or the spacing has not one number per axis.
@@ -140,19 +145,26 @@ def score(
     for label in range(1, classes + 1):
         a, b = prediction == label, truth == label
         empty = not b.any()
-        rows.append((*_overlap(a, b, spacing), empty, empty and bool(a.any())))
+        dice, iou = _overlap(a, b)
+        distance = _distance(a, b, spacing) if distances else math.nan
+        rows.append((dice, iou, distance, empty, empty and bool(a.any())))
     return CaseScore(name, *zip(*rows, strict=True))
 
 
-def _overlap(
-    a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"], spacing: tuple[float, ...]
-) -> tuple[float, float, float]:
+def _overlap(a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"]) -> tuple[float, float]:
     if not b.any():
-        return math.nan, math.nan, math.nan
+        return math.nan, math.nan
     if not a.any():
-        return 0.0, 0.0, math.hypot(*((n - 1) * step for n, step in zip(b.shape, spacing, strict=True)))
-    iou = np.count_nonzero(a & b) / np.count_nonzero(a | b)
-    return binary_dice(a, b), iou, hd95(a, b, spacing)
+        return 0.0, 0.0
+    return binary_dice(a, b), np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+def _distance(a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"], spacing: tuple[float, ...]) -> float:
+    if not b.any():
+        return math.nan
+    if not a.any():
+        return math.hypot(*((n - 1) * step for n, step in zip(b.shape, spacing, strict=True)))
+    return hd95(a, b, spacing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +232,20 @@ def expected_calibration_error(
 
 
 def _grouped_interval(
-    values: Float[np.ndarray, " n"], groups: Sequence[str], seed: int, level: float, resamples: int
+    table: Float[np.ndarray, "n k"], groups: Sequence[str], seed: int, level: float, resamples: int
 ) -> tuple[float, float]:
-    known = ~np.isnan(values)
-    _, index = np.unique(np.array(groups)[known], return_inverse=True)
-    total, count = np.bincount(index, values[known]), np.bincount(index)
+    table, known = np.nan_to_num(table), ~np.isnan(table)
+    some = known.any(1)
+    _, index = np.unique(np.array(groups)[some], return_inverse=True)
+    total, count = (np.zeros((index.max(initial=-1) + 1, table.shape[1])) for _ in range(2))
+    np.add.at(total, index, table[some])
+    np.add.at(count, index, known[some])
     if len(count) < 2:
         return math.nan, math.nan
     drawn = np.random.default_rng(seed).integers(0, len(count), (resamples, len(count)))
-    low, high = np.quantile(total[drawn].sum(1) / count[drawn].sum(1), [(1 - level) / 2, (1 + level) / 2])
+    with np.errstate(invalid="ignore"):  # a class may be absent from a resample
+        means = np.nanmean(total[drawn].sum(1) / count[drawn].sum(1), 1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -245,9 +262,9 @@ def bootstrap_interval(
     `groups`, one name per case, whole groups are resampled (cluster bootstrap), because images of one patient are not
     independent.
     """
-    if groups:
-        return _grouped_interval(np.array(values, float), groups, seed, level, resamples)
     table = np.array(values, float).reshape(max(len(values), 1), -1)
+    if groups:
+        return _grouped_interval(table, groups, seed, level, resamples)
     known = table[~np.isnan(table).all(1)]
     if len(known) < 2:
         return math.nan, math.nan

@@ -149,7 +149,7 @@ def _plain(compared: Path) -> str:
 def _interval(result: dict[str, Any], digits: int) -> str:
     """Format the interval of the mean Dice; older files with one class have only the interval of the class."""
     scores = next(iter(result["per_class"].values()))
-    if scores["n"] < _FEW:
+    if result.get("intervals_over", scores)["n"] < _FEW:
         return ""
     low, high = result.get("interval") or scores["interval"]
     return f"{low:.{digits}f} to {high:.{digits}f}"
@@ -283,7 +283,8 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
             f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
-            f"Intervals are bootstrapped over cases.{_MEMBERS if main['settings']['steps'] else ''}",
+            f"Intervals are bootstrapped over {main.get('intervals_over', {}).get('what', 'cases')}."
+            f"{_MEMBERS if main['settings']['steps'] else ''}",
             f"Lowest Dice (a tenth of the cases){_row(main['settings'])}: {', '.join(main['worst'])}.",
         ]
     text = "\n\n".join(part for part in parts if part)

@@ -46,6 +46,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "always belong to one case",
     )
     verb.add_argument(
+        "--patient",
+        metavar="REGEX",
+        help="bootstrap intervals over patients, the first group of this pattern in the file name (default: of the task)",
+    )
+    verb.add_argument(
         "--axis", type=int, choices=(0, 1, 2), help="slice volumes along this axis (default: of the task)"
     )
     verb.add_argument(
@@ -65,7 +70,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table and write the JSON file."""
     segmenter = options.segmenter(arguments)
-    group = _pattern(arguments.cases or cases_of(segmenter.domain.task))
+    group = _pattern("--cases", arguments.cases or cases_of(segmenter.domain.task))
     settings = segmenter.resolve_settings(options.settings(arguments))
     options.require_new((arguments.json, arguments.plot), arguments.overwrite)
     share = Share.here()
@@ -97,7 +102,8 @@ def main(arguments: argparse.Namespace) -> None:
         unit="volume" if volumes else "picture",
         disable=not share.first,
     )
-    patient = patients_of(segmenter.domain.task)
+    patient = arguments.patient or patients_of(segmenter.domain.task)
+    _pattern("--patient", patient, groups=1)
     failed: list[str] = []
     scored = _scored(segmenter, settings, bar, axis, arguments.anchor, failed)
     result = joined(
@@ -143,11 +149,16 @@ def _paired(arguments: argparse.Namespace, share: Share) -> list[Case]:
     return paired
 
 
-def _pattern(text: str | None) -> re.Pattern[str] | None:
+def _pattern(option: str, text: str | None, groups: int = 0) -> re.Pattern[str] | None:
     try:
-        return re.compile(text) if text else None
+        pattern = re.compile(text) if text else None
     except re.error as error:
-        raise ValueError(f"--cases {text!r} is no regular expression ({error}); try one like '(case\\d+)'") from error
+        raise ValueError(f"{option} {text!r} is no regular expression ({error}); try one like '(case\\d+)'") from error
+    if pattern is not None and pattern.groups < groups:
+        raise ValueError(
+            f"{option} {text!r} has no group; put parentheses around the part to compare, as in '(case\\d+)'"
+        )
+    return pattern
 
 
 def _mine(found: list[Case], group: re.Pattern[str] | None, share: Share) -> list[Case]:

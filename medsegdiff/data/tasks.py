@@ -22,7 +22,9 @@ class Task:
     tint: bool = True  # colour channels are augmented independently
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
     case: str = ""  # pattern of the subject in the names of slices; Dice is then per subject
-    patient: str = ""  # pattern of the patient in the names of images; intervals are then over patients
+    patient: str = (
+        ""  # pattern of the patient in the names of images; intervals are over patients, and splits by patient
+    )
     bend: float = 0.9  # share of training images that are rotated by any angle, scaled and sheared
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
@@ -61,6 +63,7 @@ TASKS: dict[str, Task] = {
         licence="CC BY-NC-SA 4.0: weights non-commercial, attribute, share alike",
         mirror=(1,),
         tint=False,
+        patient=r"^(TCGA_[A-Z0-9]+_[A-Z0-9]+)",
     ),
     "breast-ultrasound": Task(
         modality="B-mode ultrasound, grey, padded to a square",
@@ -81,6 +84,7 @@ TASKS: dict[str, Task] = {
         licence="open access, no formal licence: research use",
         mirror=(1,),
         tint=False,
+        patient=r"^(case\d+)",
     ),
     "hippocampus": Task(
         modality="T1 MRI volume, about 1 mm, cropped around the hippocampus",
@@ -117,6 +121,7 @@ TASKS: dict[str, Task] = {
         mirror=(),
         tint=False,
         case=r"(case\d+)",
+        patient=r"(case\d+)",
     ),
     "abdomen-mr": Task(
         modality="abdominal MR slice, T2-SPIR",
@@ -128,6 +133,7 @@ TASKS: dict[str, Task] = {
         mirror=(),
         tint=False,
         case=r"(chaos\d+)",
+        patient=r"(chaos\d+)",
     ),
     "lung-nodule": Task(
         modality="chest CT, 128 x 128 crop around a nodule, stretched to its own range of grey",

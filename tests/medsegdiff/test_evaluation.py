@@ -181,3 +181,40 @@ def test_bad_input_gets_one_clear_sentence():
         evaluate([plain], NAMES[:1])
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate([], NAMES)
+
+
+def test_hd95_is_in_3d_only_where_no_slice_is_missing_and_the_distance_is_known():
+    labels, truth = volume(0), volume(1)
+    truth[5] = 0
+    group = re.compile(r"(case\d+)_")
+    whole = list(slices("case1", labels, truth, (0.8, 0.5)))
+    gap = [s for s in slices("case2", labels, truth, (0.8, 0.5)) if "slice3" not in s.name]
+    both = evaluate(whole + gap, NAMES, group=group, slice_distance=4.0)
+    assert both.hd95_unit == "mm"
+    assert both.per_class[0].hd95 == score("case1", labels, truth, 2, (4.0, 0.8, 0.5)).hd95[0]  # without case2
+    assert "HD95 leaves out 1 volumes" in table(both)
+    per_slice = [score("s", a, b, 2, (0.8, 0.5)).hd95 for a, b in zip(labels, truth, strict=True)]
+    for result in (
+        evaluate(gap, NAMES, group=group, slice_distance=4.0),
+        evaluate(whole, NAMES, group=group),  # the distance between slices is unknown
+    ):
+        kept = [d for i, d in enumerate(per_slice) if result.scores[0].name == "case1" or i != 3]
+        assert result.hd95_unit == "mm, 2-D per slice"
+        assert result.per_class[1].hd95 == pytest.approx(mean([d[1] for d in kept]))
+        assert result.scores[0].dice == both.scores[result.scores[0].name == "case2"].dice
+        assert "HD95 (mm, 2-D per slice)" in table(result)
+    assert evaluate(slices("case1", labels, truth), NAMES, group=group).hd95_unit == "pixels, 2-D per slice"
+
+
+def test_intervals_are_over_patients_also_of_several_classes():
+    """Ten copies of a patient's picture say no more than one."""
+    cases = [sample(f"p{i}_1.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
+    once = evaluate(cases, NAMES, patient=r"^(p\d+)_")
+    copies = [replace(one, name=f"p{i}_{copy}.png") for i, one in enumerate(cases) for copy in range(10)]
+    many = evaluate(copies, NAMES, patient=r"^(p\d+)_")
+    assert many.interval == pytest.approx(once.interval)
+    assert many.resampled == ("patients", 12)
+    assert "over 12 patients" in table(many)
+    low, high = evaluate(copies, NAMES).interval
+    assert high - low < (many.interval[1] - many.interval[0]) / 2
+    assert evaluate(copies, NAMES).to_json()["intervals_over"] == {"what": "cases", "n": 120}
