@@ -1,10 +1,12 @@
-"""The front door: `python app.py` opens the page on a local port; on a Hugging Face Space it is the Space.
+"""Open the page: `python app.py` serves it on a local port, and on a Hugging Face Space it is the Space.
 
-`streamlit run app.py` opens the course instead.
+`streamlit run app.py` opens the course instead. Installed from a wheel, this file and the package `app` lie in a folder of their
+own, `medsegdiff_app`, and the commands are `medsegdiff-demo` and `medsegdiff-course`.
 """
 
 import argparse
 import os
+import runpy
 import sys
 import threading
 from pathlib import Path
@@ -14,10 +16,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+HERE = str(Path(__file__).resolve().parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)  # where `app` is, also if a wheel's command imports this file
+
 
 def main() -> None:
     """Read the command line and serve until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Open the page in a browser.")
     parser.add_argument("--port", type=int, help="port to listen on; by default the first free one from 7860")
     parser.add_argument("--host", help="address to listen on; by default this machine only")
     parser.add_argument(
@@ -34,24 +40,38 @@ def main() -> None:
     from app.core import catalogue
     from app.core.session import Session
 
+    try:
+        catalogue.require_files()
+    except ValueError as error:
+        sys.exit(str(error))
     own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
     session = Session(own | catalogue.shipped(), arguments.device)
     address, wait = gradio_ui.serve(session, port=arguments.port, host=arguments.host)
     print(f"The page is open at {address}", flush=True)
-    threading.Thread(target=session.warm, daemon=True).start()  # after the first paint, not before
+    # After the first paint, not before.
+    threading.Thread(target=lambda: (session.warm(), session.prefetch()), daemon=True).start()
     wait()
 
 
+def course() -> None:
+    """Open the course; arguments are those of `streamlit run`."""
+    os.chdir(HERE)  # Streamlit reads .streamlit/config.toml from the current folder
+    sys.argv[:] = ["streamlit", "run", str(Path(__file__).resolve()), *sys.argv[1:]]
+    runpy.run_module("streamlit", run_name="__main__")
+
+
 def under_streamlit() -> bool:
-    """Tell whether Streamlit runs this file, without importing it to ask."""
+    """Return whether Streamlit runs this file, without importing it."""
     runtime = sys.modules.get("streamlit.runtime")
     return runtime is not None and runtime.exists()
 
 
 if __name__ == "__main__":
     if under_streamlit():
-        from app.streamlit_ui import main as course
+        from app.core import catalogue
+        from app.streamlit_ui import main as chapters
 
-        course()
+        catalogue.require_files()
+        chapters()
     else:
         main()

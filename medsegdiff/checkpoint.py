@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from medsegdiff.config import DiffusionConfig, Domain, ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.errors import InputError
 from medsegdiff.nn.build import Network, build
+from medsegdiff.shipped import CARD, CONFIG, WEIGHTS, lfs_pointers
 
 __all__ = [
     "CARD",
@@ -48,7 +49,6 @@ __all__ = [
     "save",
 ]
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 _FORMAT = 1
@@ -174,7 +174,7 @@ def _read(folder: Path, device: torch.device | str) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise _damaged(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error})") from error
+        raise _damaged(f"{WEIGHTS} is cut short ({error})") from error
     digest, promised = hashlib.sha256(data).hexdigest(), config["weights"].sha256
     if digest != promised:
         raise _damaged(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...")
@@ -243,6 +243,12 @@ def _require_files(folder: Path) -> None:
         )
     if missing:
         raise _damaged(f"{missing[0]} is missing")
+    if lfs_pointers([folder / WEIGHTS]):
+        raise CheckpointError(
+            "checkpoint.lfs_pointer",
+            "{file} is a Git LFS pointer, not the weights; run `git lfs install && git lfs pull` in the repository",
+            file=WEIGHTS,
+        )
 
 
 def _require_header(path: Path, config: ModelConfig) -> None:
@@ -251,7 +257,7 @@ def _require_header(path: Path, config: ModelConfig) -> None:
         with safetensors.safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no dict
     except (SafetensorError, OSError) as error:
-        raise _damaged(f"{WEIGHTS} is cut short or only a Git LFS pointer ({error})") from error
+        raise _damaged(f"{WEIGHTS} is cut short ({error})") from error
     try:
         with torch.device("meta"):
             model = build(config)

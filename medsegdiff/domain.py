@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
+from medsegdiff import shipped
 from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS, axis_of
 from medsegdiff.device import channels_last
@@ -60,7 +61,7 @@ __all__ = [
     "write_statistics",
 ]
 
-FOLDER = Path(__file__).resolve().parent.parent / "checkpoints" / "domain"
+FOLDER = shipped.FOLDER / "domain"
 ENCODER, STATISTICS = "encoder.safetensors", "statistics.safetensors"
 
 Level = Literal["fits", "unusual", "other"]

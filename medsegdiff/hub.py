@@ -1,8 +1,9 @@
 """Find checkpoints: a folder, a shipped name, or a repository on the Hugging Face Hub.
 
-Local copies are used first: folders, shipped checkpoints, then the Hub client's cache, without any request. Otherwise one
-request gets the repository's list of files and their sizes, and three files are downloaded. Both have a time limit: the result is
-a folder, or a HubError within that limit.
+Local copies are used first: folders, shipped checkpoints, then the Hub client's cache, without any request. A shipped name
+whose weights are not here stands for the commit it was published as (`medsegdiff.shipped`). Otherwise one request gets the
+repository's list of files and their sizes, and three files are downloaded. Both have a time limit: the result is a folder, or a
+HubError within that limit.
 
     resolve("runs/mine")    resolve("v2-tiny")    resolve("owner/name")    resolve("owner/name@<commit>")
 
@@ -15,6 +16,7 @@ References:
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import HfApi, ModelInfo, scan_cache_dir, snapshot_download
+from huggingface_hub import CommitInfo, HfApi, ModelInfo, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -35,16 +37,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from medsegdiff.aliases import CHECKPOINTS
+from medsegdiff import shipped as here
 from medsegdiff.checkpoint import CARD, CONFIG, CONFIG_BYTES, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["Held", "HubError", "begun", "cached", "find", "push", "resolve", "shipped"]
+__all__ = ["Held", "HubError", "begun", "cached", "copy", "find", "push", "resolve", "shipped", "weights_of"]
 
 _T = TypeVar("_T")
 
-_SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _FILES = [WEIGHTS, CONFIG, CARD]
+_PUBLISHED = [*_FILES, "thumbnail.png"]  # uploaded where they exist
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -71,7 +73,7 @@ class Held:
 
 def shipped() -> list[str]:
     """Return the names of the shipped checkpoints."""
-    return sorted(path.parent.name for path in _SHIPPED.glob(f"[!.]*/{CONFIG}"))
+    return here.names()
 
 
 def resolve(
@@ -84,6 +86,9 @@ def resolve(
     longest: float = 1800.0,
     most: int | None = None,
     refresh: bool = False,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
 ) -> Path:
     """Return the folder of a checkpoint for `checkpoint.load`, downloading it if necessary.
 
@@ -96,6 +101,9 @@ def resolve(
         longest: time limit for the download, in seconds.
         most: largest download in bytes; by default unlimited.
         refresh: check the Hub even if a branch is in the cache; the cached copy is used if the Hub does not respond.
+        token: as in huggingface_hub: a token, False for none, by default that of `hf auth login`.
+        local_files_only: make no request; only what is on this machine is used.
+        force_download: download again what is in the cache.
 
     Raises:
         HubError: it could not be loaded from the Hub; see `state`.
@@ -104,9 +112,11 @@ def resolve(
     if revision is None:
         if Path(source).is_dir():
             return Path(source)
-        source = CHECKPOINTS.get(source, source)
+        source = here.FORMER_NAMES.get(source, source)
         if source in shipped():
-            return _SHIPPED / source
+            if here.has_weights(folder := here.FOLDER / source):
+                return folder
+            return _fetch_published(source, cache, endpoint, seconds, longest, token, local_files_only)
     match = _REPOSITORY.fullmatch(source)
     if match is None:
         known = ", ".join(shipped()) or "none is shipped"
@@ -124,20 +134,71 @@ def resolve(
         endpoint=endpoint,
         etag_timeout=seconds,
         allow_patterns=_FILES,
+        token=token,
     )
     held = None
     with suppress(LocalEntryNotFoundError):  # not cached, or incomplete
         folder = Path(fetch(local_files_only=True))
         held = folder if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() else None
-    if held and (not refresh or _COMMIT.fullmatch(wanted)):
+    if held and not force_download and (local_files_only or not refresh or _COMMIT.fullmatch(wanted)):
         return held
+    if local_files_only:
+        raise HubError(
+            "hub.offline.local_only",
+            "{repository} is not on this machine; leave out local_files_only to download it",
+            repository=repository,
+        )
     try:
-        _require_weights(_ask(HfApi(endpoint=endpoint), repository, wanted, seconds), repository, most)
+        _require_weights(_ask(HfApi(endpoint=endpoint, token=token), repository, wanted, seconds), repository, most)
     except HubError as error:
         if held and error.state in ("offline", "broken"):
             return held
         raise
-    return _within(longest, lambda: Path(fetch()), partial(_unfetched, repository, longest))
+    download = partial(fetch, force_download=force_download)
+    return _within(longest, lambda: Path(download()), partial(_unfetched, repository, longest))
+
+
+def _fetch_published(
+    name: str,
+    cache: Path | None,
+    endpoint: str | None,
+    seconds: float,
+    longest: float,
+    token: str | bool | None,
+    local_files_only: bool,
+) -> Path:
+    """Download a shipped checkpoint whose weights are not here, and compare the digest with the one in config.json here."""
+    at = here.published()[name]
+    folder = resolve(
+        at.repository,
+        at.revision,
+        cache=cache,
+        endpoint=endpoint,
+        seconds=seconds,
+        longest=longest,
+        token=token,
+        local_files_only=local_files_only,
+    )
+    expected, found = _digest(here.FOLDER / name), _digest(folder)
+    if found != expected:
+        raise HubError(
+            "hub.broken.digest",
+            "{repository} has the weights {found} at commit {commit}, but {name} here has {expected}; "
+            "install the version that published it",
+            repository=at.repository,
+            commit=at.revision[:12],
+            name=name,
+            found=str(found)[:12],
+            expected=str(expected)[:12],
+        )
+    return folder
+
+
+def weights_of(folder: Path, longest: float = 1800.0) -> Path:
+    """Return the folder with the weights of a shipped checkpoint: this one, or the published copy, downloaded if need be."""
+    if here.has_weights(folder) or folder.parent != here.FOLDER:
+        return folder
+    return resolve(folder.name, longest=longest)
 
 
 def _ask(hub: HfApi, repository: str, revision: str, seconds: float) -> ModelInfo:
@@ -282,29 +343,70 @@ def cached(cache: Path | None = None) -> tuple[Held, ...]:
 
 def find(sha256: str, cache: Path | None = None) -> Path | None:
     """Return the folder of a shipped or cached checkpoint with this digest of the weights, or None."""
-    folders = [*(_SHIPPED / name for name in shipped()), *(held.folder for held in cached(cache))]
+    folders = [*(here.FOLDER / name for name in shipped()), *(held.folder for held in cached(cache))]
     return next((folder for folder in folders if _promised(folder) == sha256), None)
 
 
 def _promised(folder: Path) -> str | None:
-    """Return the digest in a config.json; None if there is no checkpoint."""
+    """Return the digest of the weights in a folder; None if there is no checkpoint."""
+    return _digest(folder) if here.has_weights(folder) else None
+
+
+def _digest(folder: Path) -> str | None:
+    """Return the sha256 that a config.json states; None if it cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        if (folder / WEIGHTS).is_file() and (folder / CONFIG).stat().st_size <= CONFIG_BYTES:
+        if (folder / CONFIG).stat().st_size <= CONFIG_BYTES:
             return str(json.loads((folder / CONFIG).read_bytes())["weights"]["sha256"])
     return None
 
 
-def push(folder: Path | str, repository: str, *, private: bool = False, endpoint: str | None = None) -> str:
-    """Upload a checkpoint's three files to the Hub and return the address of the commit.
+def copy(folder: Path, target: Path) -> None:
+    """Copy the files of a checkpoint that belong in a repository."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _PUBLISHED:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
 
-    The client's own errors (not logged in, no write permission) are not caught.
+
+def push(
+    folder: Path | str,
+    repository: str,
+    *,
+    private: bool | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+    create_pr: bool = False,
+    message: str | None = None,
+) -> CommitInfo:
+    """Upload weights, config.json, model card and thumbnail of a checkpoint to the Hub, and return the commit.
+
+    The commit is a string, its address, with the hash as `oid`. The client's own errors (not logged in, no write permission)
+    are not caught.
+
+    Arguments:
+        folder: of the checkpoint.
+        repository: owner/name; created if it does not exist.
+        private: whether a new repository is private.
+        endpoint: address of the Hub; by default the client's own.
+        token: by default that of `hf auth login`.
+        branch: to commit to; by default main.
+        create_pr: open a pull request instead of committing.
+        message: of the commit.
 
     Raises:
         CheckpointError: the folder does not load, or has no model card.
     """
     load(folder)  # never upload a checkpoint that does not load
     if not (Path(folder) / CARD).is_file():
-        raise CheckpointError(f"{folder} has no {CARD}; write the model card before publishing")
-    hub = HfApi(endpoint=endpoint)
+        raise CheckpointError(f"{folder} has no {CARD}; write the model card first: python -m medsegdiff card {folder}")
+    hub = HfApi(endpoint=endpoint, token=token)
     hub.create_repo(repository, private=private, exist_ok=True)
-    return hub.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_FILES).oid
+    return hub.upload_folder(
+        repo_id=repository,
+        folder_path=folder,
+        allow_patterns=_PUBLISHED,
+        commit_message=message or f"Upload {Path(folder).name}",
+        revision=branch,
+        create_pr=create_pr,
+    )

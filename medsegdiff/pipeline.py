@@ -24,7 +24,7 @@ from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
 from medsegdiff.device import best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
 from medsegdiff.errors import InputError
-from medsegdiff.hub import resolve
+from medsegdiff.hub import copy, push, resolve
 from medsegdiff.image_ref import ImageRef, sha256
 from medsegdiff.imaging import Picture, read
 from medsegdiff.records import Condition, Step
@@ -138,9 +138,61 @@ class Segmenter:
         self.domain = checkpoint.domain
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None, *, device: str = "auto") -> "Segmenter":
-        """Load a folder, a shipped checkpoint by name, or a Hub repository by id and revision."""
-        return cls(load(resolve(str(source), revision)), device)
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        device: str = "auto",
+    ) -> "Segmenter":
+        """Load a folder, a shipped checkpoint by name, or a Hub repository by id and revision.
+
+        The arguments other than `device` are those of huggingface_hub's `ModelHubMixin.from_pretrained`.
+        """
+        folder = resolve(
+            str(source),
+            revision,
+            cache=None if cache_dir is None else Path(cache_dir),
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        return cls(load(folder), device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copy the files of the checkpoint, unchanged, into a folder from which `from_pretrained` loads them."""
+        copy(self.checkpoint.folder, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the checkpoint to a repository of the Hub, created if need be, and return the address of the commit.
+
+        The arguments are those of huggingface_hub's `ModelHubMixin.push_to_hub`.
+
+        Raises:
+            CheckpointError: the checkpoint has no model card.
+        """
+        return push(
+            self.checkpoint.folder,
+            repo_id,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+            message=commit_message,
+        )
 
     def resolve_settings(self, settings: RunSettings) -> RunSettings:
         """Complete and validate settings for this checkpoint.

@@ -15,6 +15,7 @@ from app.core.frames import Recording
 from app.inputs import sample_images
 from app.views import paint
 from medsegdiff.data.synthetic import draw
+from medsegdiff.shipped import FOLDER, lfs_pointers, names
 
 __all__ = [
     "EXAMPLES",
@@ -27,6 +28,7 @@ __all__ = [
     "measured",
     "recording",
     "recordings",
+    "require_files",
     "shipped",
     "thumbnail",
 ]
@@ -66,9 +68,23 @@ class Card:
 
 def shipped() -> dict[str, str]:
     """Map the name of each checkpoint shipped with the project to its folder: the default task first, V2 before V1."""
-    folders = [path.parent for path in ROOT.glob("checkpoints/[!.]*/config.json")]
+    folders = [FOLDER / name for name in names()]
     folders.sort(key=lambda folder: (folder.name.startswith(f"{TASK}-"), folder.name), reverse=True)
     return {folder.name: str(folder) for folder in folders}
+
+
+def require_files() -> None:
+    """Check that weights and recordings are files and not Git LFS pointers; without this the page would open and fail later.
+
+    Raises:
+        ValueError: some are pointers.
+    """
+    found = lfs_pointers([*FOLDER.glob("*/*.safetensors"), *(ROOT / "recordings").glob("*.npz")])
+    if found:
+        raise ValueError(
+            f"{len(found)} files, for example {found[0]}, are Git LFS pointers and not the weights or recordings themselves; "
+            "run `git lfs install && git lfs pull` in the repository"
+        )
 
 
 @cache

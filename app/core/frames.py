@@ -20,8 +20,8 @@ from jaxtyping import Float16, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from medsegdiff.aliases import CHECKPOINTS
 from medsegdiff.multi_reader import majority
+from medsegdiff.shipped import FORMER_NAMES
 
 if TYPE_CHECKING:  # a replay must not import torch
     from torch import Tensor
@@ -202,7 +202,7 @@ def _converted(head: dict[str, Any]) -> dict[str, Any]:
         for entry in frame["planes"]:
             place, _, detail = entry[1].partition(", ")
             entry[1] = f"{place}, {stages[detail]}" if detail in stages else entry[1]
-    head["facts"]["checkpoint"] = CHECKPOINTS.get(name := head["facts"]["checkpoint"], name)
+    head["facts"]["checkpoint"] = FORMER_NAMES.get(name := head["facts"]["checkpoint"], name)
     return head
 
 

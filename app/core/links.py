@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from app.core import catalogue
 from app.core.settings import CONTROLS, Control, Flags, Slide, checked
-from medsegdiff.aliases import CHECKPOINTS
+from medsegdiff.shipped import FORMER_NAMES
 
 __all__ = ["HIDEABLE", "Link", "parse", "write"]
 
@@ -24,7 +24,7 @@ HIDEABLE = ("settings", "upload", "checkpoint", "tabs")
 ALIASES: dict[str, dict[str, str]] = {
     "parameter": {"room": "tab"},
     "tab": {"try": "run", "uncertainty": "ensemble", "compare": "comparison", "truth": "reference_mask"},
-    "checkpoint": CHECKPOINTS,
+    "checkpoint": FORMER_NAMES,
     "hide": {"rooms": "tabs"},
 }
 """Former names of parameters and values, accepted so that older links keep working."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import UInt8
@@ -23,6 +24,7 @@ from app.inputs.images import InputImage, phantom
 from medsegdiff.config import RunSettings
 from medsegdiff.errors import InputError
 from medsegdiff.metrics import dice
+from medsegdiff.shipped import has_weights
 
 if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmentation, Segmenter
@@ -85,6 +87,7 @@ class Session:
         loading = threading.Lock()  # concurrent first visitors wait for one load
 
         def load(folder: str) -> "Segmenter":
+            folder = _with_weights(folder)  # a download does not delay those who use other checkpoints
             with loading:
                 return _loaded(folder, "cpu" if self._on_gpu else self.device)
 
@@ -163,6 +166,15 @@ class Session:
         with suppress(ValueError):
             list(self.run(name, phantom(catalogue.EXAMPLES[0], self.task(name)), RunSettings(members=2, steps=2)))
 
+    def prefetch(self) -> None:
+        """Download the published weights that are not on this machine, one checkpoint after another.
+
+        Errors are suppressed: they are raised again when the checkpoint is used.
+        """
+        for folder in (*self.sources.values(), *self.plain.values()):
+            with suppress(ValueError):
+                _with_weights(folder)
+
     def estimate(self, name: str | None, settings: RunSettings) -> float | None:
         """Estimate the seconds of a run from the latest one measured; None if none was."""
         pace = self.pace.get(name or "")
@@ -190,7 +202,7 @@ class Session:
         judged = self.check(name, image).verdict
         domain = None if judged is None else judged.facts()
         if self._on_gpu:
-            events = self._on_gpu(self.folder(name), self.device, name, image, settings, domain)
+            events = self._on_gpu(_with_weights(self.folder(name)), self.device, name, image, settings, domain)
         else:
             events = _watch(self.segmenter(name), name, image, settings, domain)
         first = 0.0  # end of the first step, which is slower than the others
@@ -206,6 +218,20 @@ class Session:
                 case _:
                     pass
             yield event
+
+
+def _with_weights(folder: str) -> str:
+    """Return the folder that has the weights of a checkpoint, downloaded if they are published and not here.
+
+    Raises:
+        ValueError: the Hub did not respond, or the download failed.
+    """
+    if has_weights(Path(folder)):
+        return folder
+
+    from medsegdiff.hub import weights_of
+
+    return str(weights_of(Path(folder), longest=_FETCHING))
 
 
 @lru_cache(maxsize=4)

@@ -25,4 +25,4 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Upload it and print its address."""
-    print(push(arguments.folder, arguments.repository, private=arguments.private))
+    print(push(arguments.folder, arguments.repository, private=arguments.private or None))

@@ -7,7 +7,7 @@ import huggingface_hub.constants as client
 import huggingface_hub.utils._cache_manager
 import pytest
 from browser_input import unfold
-from loopback_hub import FIRST, serving
+from loopback_hub import FIRST, connect, serving
 from playwright.sync_api import expect
 
 from medsegdiff.checkpoint import CONFIG, WEIGHTS
@@ -18,12 +18,10 @@ NAME = "someone/lesions"
 @pytest.fixture(scope="module")
 def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
     with serving() as server:
-        monkeypatch_module.setattr(client, "HF_HUB_OFFLINE", False)
-        monkeypatch_module.setattr(client, "HF_HUB_DISABLE_TELEMETRY", True)  # telemetry would go to the real Hub
         folder = str(tmp_path_factory.mktemp("hub"))
         for module in (client, huggingface_hub.utils._cache_manager):
             monkeypatch_module.setattr(module, "HF_HUB_CACHE", folder)
-        turned_to(monkeypatch_module, server.url)
+        connect(monkeypatch_module, server.url)
         files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
         short = files[WEIGHTS][:-10]
         server.commits |= {
@@ -41,11 +39,6 @@ def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
 def page(hub, page):
     unfold(page, "#about", "#hub-load")
     return page
-
-
-def turned_to(patch, url):
-    patch.setattr(client, "ENDPOINT", url)
-    patch.setattr(client, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 def ask(page, repository, revision="main"):
@@ -97,7 +90,7 @@ def test_a_plain_unet_is_offered_for_comparison_only(page):
         (NAME, "v9", ("Not found.", "未找到。")),
         ("someone/stories", "main", ("Not a MedSegDiff checkpoint.", "不是 MedSegDiff 的模型。")),
         ("someone/pickles", "main", ("Pickle file: refused, because loading one can run code.", "已拒绝。")),
-        ("someone/damaged", "main", ("is cut short or only a Git LFS pointer", "文件不完整、已损坏或互不相符")),
+        ("someone/damaged", "main", ("is cut short", "文件不完整、已损坏或互不相符")),
         ("someone/foreign", "main", ("this version of the project reads 1", "文件格式的版本不同")),
         ("nonsense", "main", ("is no repository of the Hub; write owner/name", "不是 Hub 上的仓库")),
     ],
@@ -126,7 +119,7 @@ def test_downloaded_checkpoints_load_without_a_connection(page, monkeypatch):
 
 def test_an_unresponsive_hub_does_not_block_the_page(page, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        turned_to(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        connect(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         ask(page, "someone/else")
         page.wait_for_selector("#loaded >> text=Fetching someone/else from the Hub")
         page.locator("#examples button").nth(1).click()

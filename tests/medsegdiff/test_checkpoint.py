@@ -20,6 +20,8 @@ from medsegdiff.config import PRESETS, DiffusionConfig, Domain, V1Config, V2Conf
 from medsegdiff.nn.build import build
 from medsegdiff.records import Switches
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 7796090\n" % (b"0" * 64)
+
 DIFFUSION = DiffusionConfig(timesteps=100, schedule="cosine", parametrization="x_0", scale=0.3)
 DOMAIN = Domain(task="lesion", modality="dermoscopy", labels=("lésion",), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
 TRAINING = {"seed": 7, "preset": "none", "curve": [[0, 1.5], [1, 0.25]], "note": None}
@@ -143,7 +145,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "model.safetensors is missing"),
     "no config": (lambda f: (f / CONFIG).unlink(), "config.json is missing"),
     "cut short": (lambda f: edit_bytes(f, WEIGHTS, lambda b: b[:-100]), "cut short"),
-    "git lfs pointer": (lambda f: edit_bytes(f, WEIGHTS, lambda b: b"version https://git-lfs.github.com"), "cut short"),
+    "git lfs pointer": (lambda f: edit_bytes(f, WEIGHTS, lambda b: POINTER), "is a Git LFS pointer"),
     "one bit": (
         lambda f: edit_bytes(f, WEIGHTS, lambda b: b[:-1] + bytes([b[-1] ^ 1])),
         r"has the sha256 \w{12}\.\.\.",

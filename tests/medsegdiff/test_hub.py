@@ -1,5 +1,6 @@
 """Download and upload with the real Hub client, against a local server."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -8,13 +9,17 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from loopback_hub import FIRST, SECOND, Hub, serving
+from huggingface_hub.errors import HfHubHTTPError
+from loopback_hub import FIRST, SECOND, Hub, connect, serving
 from safetensors.torch import save_file
 
+from medsegdiff import shipped as shipping
 from medsegdiff.checkpoint import CARD, CONFIG, WEIGHTS, CheckpointError, load, save
 from medsegdiff.config import DiffusionConfig, Domain
-from medsegdiff.hub import HubError, cached, find, push, resolve, shipped
+from medsegdiff.hub import HubError, cached, find, push, resolve, shipped, weights_of
 from medsegdiff.nn.build import build
+from medsegdiff.pipeline import Segmenter
+from medsegdiff.shipped import Published
 
 NAME = "someone/lesions"
 
@@ -38,8 +43,7 @@ def folder(tmp_path, v1_config) -> Path:
 @pytest.fixture
 def hub(folder, monkeypatch) -> Iterator[Hub]:
     with serving() as server:
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it goes to the real Hub
+        connect(monkeypatch, server.url)
         server.commits[NAME] = {FIRST: {path.name: path.read_bytes() for path in folder.iterdir()}}
         yield server
         huggingface_hub.utils.close_session()
@@ -170,12 +174,81 @@ def test_offline_mode_is_respected(hub, cache, monkeypatch):
 
 
 def test_an_uploaded_checkpoint_can_be_loaded(hub, cache, folder):
-    commit = push(folder, "me/mine", private=True, endpoint=hub.url)
-    assert set(hub.commits["me/mine"][commit]) == {WEIGHTS, CONFIG, CARD}  # and no pickle
-    fetched = load(resolve(f"me/mine@{commit}", cache=cache, endpoint=hub.url))
+    commit = push(folder, "me/mine", private=True)
+    assert hub.created["me/mine"]["visibility"] == "private"
+    assert set(hub.commits["me/mine"][commit.oid]) == {".gitattributes", WEIGHTS, CONFIG, CARD}  # and no pickle
+    assert hub.modes == {WEIGHTS: "lfs", CONFIG: "regular", CARD: "regular"}
+    fetched = load(resolve(f"me/mine@{commit.oid}", cache=cache))
     own = load(folder)
     assert fetched.digest == own.digest
     assert all(torch.equal(fetched.model.state_dict()[name], t) for name, t in own.model.state_dict().items())
+
+
+def test_a_segmenter_behaves_as_models_of_the_hub_do(hub, cache, folder, tmp_path):
+    hub.token = "hf_right"
+    own = Segmenter.from_pretrained(folder)
+    with pytest.raises(HfHubHTTPError, match="401"):
+        own.push_to_hub("me/mine", token="hf_wrong")
+    address = own.push_to_hub("me/mine", token="hf_right", private=True, commit_message="First")
+    commit = address.rpartition("/")[2]
+    assert address == f"{hub.url}/me/mine/commit/{commit}"
+    with pytest.raises(HubError, match="leave out local_files_only"):
+        Segmenter.from_pretrained("me/mine", cache_dir=cache, local_files_only=True)
+    fetched = Segmenter.from_pretrained("me/mine", revision=commit, token="hf_right", cache_dir=cache)
+    assert fetched.checkpoint.digest == own.checkpoint.digest
+    hub.requests.clear()
+    again = Segmenter.from_pretrained("me/mine", revision=commit, cache_dir=str(cache), local_files_only=True)
+    assert again.checkpoint.digest == own.checkpoint.digest
+    assert not hub.requests
+    Segmenter.from_pretrained("me/mine", revision=commit, cache_dir=cache, force_download=True)
+    assert any(request.startswith("GET /cdn") for request in hub.requests)
+    again.save_pretrained(tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {WEIGHTS, CONFIG, CARD}
+    assert load(tmp_path / "copy").digest == own.checkpoint.digest
+
+
+def test_an_upload_that_is_cut_off_once_succeeds_and_a_refused_one_leaves_no_commit(hub, folder):
+    hub.resets = 1
+    commit = push(folder, "me/mine").oid
+    assert hub.commits["me/mine"][commit][WEIGHTS] == (folder / WEIGHTS).read_bytes()
+    hub.objects.clear()
+    hub.refuse_uploads = True
+    with pytest.raises(RuntimeError, match=f"Error while uploading '{WEIGHTS}'"):
+        push(folder, "me/other")
+    assert set(hub.files("me/other")) == {".gitattributes"}
+
+
+@pytest.fixture
+def described(hub, folder, tmp_path, monkeypatch) -> Path:
+    """The folder of a checkpoint whose weights are published, and only described here."""
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path / "checkpoints")
+    here = tmp_path / "checkpoints" / "tiny"
+    here.mkdir(parents=True)
+    (here / CONFIG).write_bytes((folder / CONFIG).read_bytes())
+    assert shipped() == []
+    shipping.write_index({"tiny": Published(NAME, FIRST)})
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return here
+
+
+def test_weights_that_are_not_here_come_from_the_commit_they_were_published_as(hub, described, folder):
+    hub.commits[NAME][SECOND] = hub.commits[NAME][FIRST] | {CARD: b"a better card"}
+    assert shipped() == ["tiny"]
+    assert resolve("tiny").name == FIRST
+    assert Segmenter.from_pretrained("tiny").checkpoint.digest == load(folder).digest
+    assert weights_of(described).name == FIRST
+    hub.requests.clear()
+    resolve("tiny", local_files_only=True)
+    assert not hub.requests
+
+
+def test_published_weights_must_have_the_digest_that_is_stated_here(hub, described):
+    config = (described / CONFIG).read_text()
+    (described / CONFIG).write_text(re.sub('"sha256": "[0-9a-f]+"', f'"sha256": "{"0" * 64}"', config))
+    with pytest.raises(
+        HubError, match=f"{NAME} has the weights .* at commit 111111111111, but tiny here has 000000000000"
+    ):
+        resolve("tiny")
 
 
 def test_nothing_is_published_without_a_card_or_with_damage(hub, folder):
