@@ -1,8 +1,9 @@
 """Decode files of unknown origin: a path in, arrays and a few facts of the header out.
 
-A file is recognised by its content, not by its name, and decoded by Pillow (PNG, JPEG, TIFF) or SimpleITK (DICOM, NIfTI,
-NRRD, MHA). These are pure functions without state. A crafted file can crash such a decoder or make it take any amount of
-memory and time, so they run in a process of their own with limits: `medsegdiff.reader` calls them, nothing else does.
+A file is recognised by its content, not by its name, and decoded by Pillow (PNG, JPEG, TIFF, WebP, BMP), pydicom, nibabel
+(NIfTI) or SimpleITK (NRRD, MHA). These are pure functions without state. A crafted file can crash such a decoder or make it
+take any amount of memory and time, so they run in a process of their own with limits: `medsegdiff.reader` calls them,
+nothing else does.
 
 Of a DICOM header only the sampling, the grey scale, the modality and the word on burnt-in text are read, and for a
 segmentation what `dicom_seg` lists.
@@ -13,6 +14,7 @@ References:
 """
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +28,35 @@ __all__ = ["decode", "decode_layer"]
 
 _PAGES = 1000  # of a TIFF; each takes a millisecond to find
 _HEAD = 64 * 2**10  # bytes in which a header must end
-_READABLE = "PNG, JPEG, TIFF, DICOM, NIfTI (.nii, .nii.gz), NRRD or MHA"
+_READABLE = "PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MHA"
+# Tags of elements with which a DICOM file without the preamble begins, and their explicit types or lengths.
+_BARE_DICOM = re.compile(
+    rb"(\x02\0\0\0|\x02\0[\x01\x02\x03\x10]\0|\x08\0[\0\x05\x08\x16\x18]\0)([A-Z]{2}|.\0\0\0)", re.S
+)
 
 
 def decode(path: Path, page: int | None = None, most: int = MAX_BYTES) -> Raster | Volume:
     """Decode a file.
 
     Arguments:
-        path: PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice.
+        path: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice.
         page: of a TIFF; None is the middle.
         most: bytes that a volume may take in memory, four a voxel.
 
     Raises PictureError for a file that cannot be shown, MemoryError where a decoder gets less than it needs.
     """
     kind, head = _recognize(path)
-    return read_itk(path, kind, head, most) if kind in READERS else _decode_raster(path, kind, page)
+    with decoding(kind):
+        # Imported late: most files need one of these libraries at most, and each takes a part of a second.
+        if kind == "dicom":
+            from medsegdiff.dicom import read_dicom
+
+            return read_dicom(path, most)
+        if kind == "nifti":
+            from medsegdiff.nifti import read_nifti
+
+            return read_nifti(path, head, most)
+        return read_itk(path, kind, head, most) if kind in READERS else _decode_raster(path, kind, page)
 
 
 def decode_layer(path: Path) -> UInt8[np.ndarray, "h w 4"]:
@@ -70,14 +86,20 @@ def _recognize(path: Path) -> tuple[str, bytes]:
             head = file.read(_HEAD)
     kinds = {
         "nifti": head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0",
-        "dicom": head[128:132] == b"DICM",
+        "dicom": head[128:132] == b"DICM" or _BARE_DICOM.match(head) is not None,
         "png": head.startswith(b"\x89PNG\r\n\x1a\n"),
         "jpeg": head.startswith(b"\xff\xd8\xff"),
+        "webp": head.startswith(b"RIFF") and head[8:12] == b"WEBP",
+        "bmp": head.startswith(b"BM"),
         "tiff": head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
         "nrrd": head.startswith(b"NRRD000"),
         "mha": head.startswith((b"ObjectType", b"NDims")),
     }
     kind = next((kind for kind, found in kinds.items() if found), None)
+    if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
+        raise PictureError(
+            "volume.nifti_pair", "this NIfTI is a pair of files, .hdr and .img; save it as one .nii or .nii.gz file"
+        )
     if kind is None or (zipped and kind != "nifti"):
         raise PictureError(
             "image.format",
@@ -89,7 +111,7 @@ def _recognize(path: Path) -> tuple[str, bytes]:
 
 def _decode_raster(path: Path, kind: str, index: int | None) -> Raster:
     notes = []
-    with decoding(kind), Image.open(path, formats=(kind.upper(),)) as image:
+    with Image.open(path, formats=(kind.upper(),)) as image:
         count = _pages(image) if kind == "tiff" else 1  # an animated PNG is the picture it opens with
         index = check_index(index, count)
         if count > 1:

@@ -1,55 +1,252 @@
-"""DICOM files: grey scale, window and spacing from the header.
+"""Read DICOM images with pydicom; compressed frames are decoded by GDCM, through pydicom.
+
+Values are those that the file defines: rescaled by the Modality LUT or by slope and intercept (CT: HU), of each frame where
+frames have their own. Windows and spacing are read from the same places: the functional groups of a frame, those shared by
+all frames, or the file's top level. Frames stay in the order of the file, as they are meant to be seen; a series of files
+is a volume, sorted by position along the normal of its slices.
+
+No text about a patient is read.
 
 References:
-    DICOM PS3.3 C.7.6.3 and C.11.2, https://dicom.nema.org/medical/dicom/current/output/chtml/part03/PS3.3.html
+    DICOM PS3.3 C.7.6.3, C.7.6.16, C.11.1 and C.11.2, https://dicom.nema.org/medical/dicom/current/output/chtml/part03/PS3.3.html
+    pydicom, https://pydicom.github.io
 """
 
 import math
+import mmap
 import re
-from dataclasses import replace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+from pydicom import Dataset, dcmread
+from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from medsegdiff.image_ref import Volume, robust_window
+from medsegdiff.image_ref import PictureError, Volume, check_sides, check_voxels, robust_window
+from medsegdiff.orientation import axes_of
 
-__all__ = ["as_header_means"]
+__all__ = ["read_dicom"]
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# What is no image, by the end of its SOP class and by its modality.
+_NO_IMAGE = {
+    "66.4": "SEG",
+    "66.5": "SEG",
+    "66.7": "SEG",
+    "481.2": "RTDOSE",
+    "481.3": "RTSTRUCT",
+    "481.5": "RTPLAN",
+    "481.8": "RTPLAN",
+}
+_NAMES = {
+    "SEG": "a segmentation (SEG)",
+    "RTDOSE": "a dose distribution (RTDOSE)",
+    "RTSTRUCT": "a set of contours (RTSTRUCT)",
+    "RTPLAN": "a treatment plan (RTPLAN)",
+}
+_EVEN = 0.02  # relative difference of distances between slices that rounding of positions explains
 
 
-def as_header_means(volume: Volume, reader: sitk.ImageFileReader) -> Volume:
-    """Apply a DICOM header's grey scale, window and spacing to a volume decoded by ITK."""
+def read_dicom(path: Path, most: int) -> Volume:
+    """Read the frames of a DICOM file.
 
-    def text(tag: str) -> str:
-        return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+    Arguments:
+        path: of the file.
+        most: bytes that its frames may take, four for each sample.
 
-    def number(tag: str, default: float = math.nan) -> float:
-        try:
-            return float(text(tag).split("\\")[0])
-        except ValueError:
-            return default
+    Raises:
+        PictureError: it is too large, or no image. Damaged files raise other errors.
+    """
+    # Mapped into memory, an element is never longer than the file, whatever length it states.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        data = _parsed(content)
+    frames = max(1, int(data.get("NumberOfFrames") or 1))
+    samples = 3 if data.PhotometricInterpretation == "PALETTE COLOR" else int(data.get("SamplesPerPixel") or 1)
+    shape = frames, int(data.Rows), int(data.Columns)
+    check_sides(*shape[1:], least=1)
+    check_voxels(shape[::-1], samples, most=most)
+    array = np.empty((*shape, 3), np.uint8) if samples > 1 else np.empty(shape, np.float32)
+    count = 0
+    for count, values in enumerate(_frames(data, array.ndim == 4), 1):
+        array[count - 1] = values
+        if count == frames:
+            break
+    if count < frames:
+        raise ValueError("fewer frames than announced")
+    return _volume(data, array)
 
-    array, window = volume.array, volume.window
-    grey = array.ndim == 3
-    inverted = grey and text("0028|0004") == "MONOCHROME1"
-    if inverted:  # ITK inverts stored values before rescaling; undo it
-        highest = -1 if number("0028|0103") == 1 else 2 ** number("0028|0101") - 1
-        array = np.float32(number("0028|1053", 1) * highest + 2 * number("0028|1052", 0)) - array
-    centre, width = number("0028|1050"), number("0028|1051")
-    if grey and abs(centre) < 1e30 and 1 <= width < 1e30:
-        low = centre - 0.5 - (width - 1) / 2
-        window = (low, low + max(width - 1, 1e-3))
-    elif grey and reader.GetPixelID() != sitk.sitkUInt8:
-        window = robust_window(array)
-    modality = text("0008|0060")
-    unsure = text("0018|1164") or text(
-        "0028|0034"
-    )  # spacing at the detector, or an aspect ratio, is not the spacing in the body
-    return replace(
-        volume,
+
+def _parsed(file: Any) -> Dataset:
+    """Read a file, and raise PictureError if it holds no image."""
+    data = dcmread(file, force=True)  # without the preamble, some old files are DICOM nevertheless
+    kind = _NO_IMAGE.get(str(data.get("SOPClassUID", "")).removeprefix(_STORAGE)) or str(data.get("Modality", ""))
+    if kind in _NAMES:
+        raise PictureError(
+            "dicom.no_image_but",
+            "this DICOM file is {what}, not an image; choose an image of the series that it belongs to",
+            what=_NAMES[kind],
+        )
+    if not any(keyword in data for keyword in _PIXELS):
+        raise PictureError("dicom.no_image", "this DICOM file holds no picture; choose an image of the series")
+    if not getattr(data, "file_meta", None) or "TransferSyntaxUID" not in data.file_meta:
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        data.ensure_file_meta()
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return data
+
+
+def _frames(data: Dataset, colour: bool) -> Iterator[np.ndarray]:
+    """Yield the values of each frame: RGB of 8 bits, or grey values as the file defines them."""
+    for index, stored in enumerate(iter_pixels(data)):
+        if colour:
+            palette = data.PhotometricInterpretation == "PALETTE COLOR"
+            values = apply_color_lut(stored, data) if palette else stored
+            wide = (8 * values.itemsize if palette else int(data.BitsStored)) - 8
+            yield (values >> max(0, wide)).astype(np.uint8) if wide > 0 else values
+            continue
+        rule = _group(data, index, "PixelValueTransformationSequence")
+        if rule is None and "ModalityLUTSequence" in data:
+            yield apply_modality_lut(stored, data)
+            continue
+        slope = _number(rule or data, "RescaleSlope", 1.0)
+        intercept = _number(rule or data, "RescaleIntercept", 0.0)
+        yield stored if (slope, intercept) == (1, 0) else stored.astype(np.float64) * slope + intercept
+
+
+def _group(data: Dataset, frame: int, keyword: str) -> Dataset | None:
+    """Return the item of a functional group: of the frame, else shared by all frames."""
+    own = data.get("PerFrameFunctionalGroupsSequence") or []
+    shared = data.get("SharedFunctionalGroupsSequence") or []
+    for groups in (own[frame : frame + 1], shared[:1]):
+        for group in groups:
+            if found := group.get(keyword):
+                return found[0]
+    return None
+
+
+def _number(data: Dataset, keyword: str, default: float = math.nan) -> float:
+    """Return a number, the first of several; the default if it is absent, empty or not finite."""
+    found = _numbers(data, keyword)
+    return found[0] if found and math.isfinite(found[0]) else default
+
+
+def _numbers(data: Dataset | None, keyword: str, count: int = 0) -> tuple[float, ...]:
+    """Return finite numbers, or an empty tuple if they are absent, cannot be read, or are fewer or more than expected."""
+    try:
+        value: Any = data.get(keyword) if data is not None else None
+        if value is None or value == "":
+            return ()
+        found = tuple(map(float, value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]))
+    except (TypeError, ValueError):
+        return ()
+    return found if not count or (len(found) == count and all(map(math.isfinite, found))) else ()
+
+
+def _volume(data: Dataset, array: np.ndarray) -> Volume:
+    grey, frames = array.ndim == 3, len(array)
+    spacing = _spacing(data)
+    rows = _group(data, 0, "PlaneOrientationSequence") or data
+    positions = [_position(data, index) for index in range(frames)]
+    direction, step, gaps, stacked = _place(_numbers(rows, "ImageOrientationPatient", 6), positions, data)
+    axes = axes_of(direction)
+    windows = tuple(_window(data, index) for index in range(frames)) if grey else ()
+    modality = str(data.get("Modality") or "")
+    return Volume(
         array=array,
-        window=window,
-        measured=bool(text("0028|0030")) or (volume.spacing[:2] != (1, 1) and not unsure),
-        inverted=inverted,
+        spacing=(spacing[1], spacing[0], step) if spacing else (1.0, 1.0, step),
+        origin=_xyz(positions[0] or (0.0, 0.0, 0.0)),
+        direction=tuple(direction.ravel().tolist()),
+        orientation=axes,
+        axes=axes,
+        window=_opening(windows, array, data) if grey else (0.0, 255.0),
+        frame_windows=tuple(w for w in windows if w) if len(set(windows)) > 1 and all(windows) else (),
+        source_kind="dicom",
+        measured=bool(spacing),
+        gaps_mm=gaps,
+        stacked=stacked,
+        inverted=grey and data.PhotometricInterpretation == "MONOCHROME1",
         modality=modality if re.fullmatch("[A-Z0-9_]{1,16}", modality) else None,
-        burned_in={"YES": True, "NO": False}.get(text("0028|0301")),
+        burned_in={"YES": True, "NO": False}.get(str(data.get("BurnedInAnnotation") or "")),
     )
+
+
+def _spacing(data: Dataset) -> tuple[float, float] | None:
+    """Return the distance between rows and between columns in the patient, in mm; None where the file does not state it.
+
+    The spacing at the detector (Imager Pixel Spacing) is not the spacing in the body.
+    """
+    for place in (_group(data, 0, "PixelMeasuresSequence"), data):
+        found = _numbers(place, "PixelSpacing", 2)
+        if found and min(found) > 0:
+            return found[0], found[1]
+    return None
+
+
+def _position(data: Dataset, frame: int) -> tuple[float, ...]:
+    place = _group(data, frame, "PlanePositionSequence") or (data if "NumberOfFrames" not in data else None)
+    if place is None and frame == 0:
+        place = data
+    return _numbers(place, "ImagePositionPatient", 3)
+
+
+def _xyz(values: tuple[float, ...]) -> tuple[float, float, float]:
+    x, y, z = values
+    return x, y, z
+
+
+def _place(
+    cosines: tuple[float, ...], positions: list[tuple[float, ...]], data: Dataset
+) -> tuple[np.ndarray, float, tuple[float, float] | None, bool]:
+    """Find how frames lie in space.
+
+    Returns:
+        The directions of rows, columns and frames, as columns of a matrix; the distance from frame to frame in mm; the
+        smallest and largest distance if they differ; whether frames follow each other in space at all.
+    """
+    axes, flat = np.eye(3), np.reshape(cosines or (1.0, 0, 0, 0, 1.0, 0), (2, 3))
+    if np.allclose(flat @ flat.T, np.eye(2), atol=1e-2):
+        axes[:, :2] = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).T
+        axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
+    stated = [_number(data, keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
+    stated += [_number(_group(data, 0, "PixelMeasuresSequence") or data, "SliceThickness")]
+    step = next((value for value in stated if value > 0), 1.0)
+    if len(positions) == 1:
+        return axes, step, None, True
+    if not all(positions):
+        return axes, step, None, stated[0] > 0
+    places = np.array(positions)
+    gaps = np.diff(places @ axes[:, 2])
+    mean = (places[-1] - places[0]) / (len(places) - 1)
+    least, most = sorted((abs(gaps).min(), abs(gaps).max()))
+    if least < 1e-3 or (gaps > 0).any() == (gaps < 0).any():
+        return axes, step, None, False  # frames in time, or in several stacks
+    axes[:, 2] = mean / np.linalg.norm(mean)
+    return axes, float(np.linalg.norm(mean)), (float(least), float(most)) if most - least > _EVEN * most else None, True
+
+
+def _window(data: Dataset, frame: int) -> tuple[float, float] | None:
+    """Return the window of a frame that the file states, if it does."""
+    place = _group(data, frame, "FrameVOILUTSequence") or data
+    centre, width = _number(place, "WindowCenter"), _number(place, "WindowWidth")
+    exact = str(place.get("VOILUTFunction") or "LINEAR") != "LINEAR"
+    if not (abs(centre) < 1e30 and (0 if exact else 1) <= width < 1e30 and width > 0):
+        return None
+    if exact:
+        return centre - width / 2, centre + width / 2
+    low = centre - 0.5 - (width - 1) / 2
+    return low, low + max(width - 1, 1e-3)
+
+
+def _opening(windows: tuple[tuple[float, float] | None, ...], array: np.ndarray, data: Dataset) -> tuple[float, float]:
+    """Return the window of the middle frame; for stored values of at most 8 bits their range, else percentiles."""
+    if window := windows[len(windows) // 2]:
+        return window
+    bits = int(data.get("BitsStored") or 16)
+    plain = not int(data.get("PixelRepresentation") or 0) and "ModalityLUTSequence" not in data
+    if bits <= 8 and plain and array.min() >= 0 and array.max() < 2**bits:
+        return 0.0, float(2**bits - 1)
+    return robust_window(array)

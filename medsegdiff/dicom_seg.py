@@ -1,7 +1,7 @@
 """A mask as DICOM Segmentation, beside the DICOM picture it was drawn on, by highdicom.
 
 Of the picture only its identity, geometry and frame of reference are taken over; who it shows is left out unless asked
-for. highdicom and pydicom are imported when a segmentation is written, and belong to the demo's requirements.
+for. highdicom is imported when a segmentation is written, and belongs to the demo's requirements.
 
 References:
     DICOM PS3.3 A.51 (Segmentation), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_A.51.html
@@ -73,10 +73,10 @@ def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limit
     """Read of a DICOM header what a segmentation must repeat; with `names` also whom it shows.
 
     Raises:
-        ValueError: pydicom is not installed, or cannot read the header.
+        ValueError: pydicom cannot read the header.
     """
     wanted = (*_KEPT, *(_WHO if names else ()))
-    header = dicom_header(Path(path), wanted, limits=limits)  # raises for want of pydicom as well
+    header = dicom_header(Path(path), wanted, limits=limits)
     try:
         from pydicom import Dataset
 

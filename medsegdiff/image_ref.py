@@ -20,7 +20,7 @@ from os import PathLike
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Num, UInt8
+from jaxtyping import Float, Float32, Num, UInt8
 
 from medsegdiff.errors import InputError
 
@@ -29,6 +29,7 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "ImageRef",
+    "NiftiSpace",
     "Picture",
     "PictureError",
     "Raster",
@@ -36,6 +37,7 @@ __all__ = [
     "broken",
     "check_index",
     "check_sides",
+    "check_voxels",
     "damaged",
     "grey_pixels",
     "plane_of",
@@ -47,6 +49,7 @@ __all__ = [
 MIN_SIDE = 8  # pixels; below this there is nothing to segment
 MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
+_TILT = 0.5  # degrees; less is a matter of rounding
 _SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
 
 
@@ -167,6 +170,19 @@ class Raster:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NiftiSpace:
+    """What a NIfTI header states about space, field by field, so that masks can repeat it."""
+
+    version: Literal[1, 2]
+    rank: int  # 2 for a flat file
+    pixdim: tuple[float, ...]
+    codes: tuple[int, int]  # qform_code, sform_code
+    qform: tuple[float, ...]  # quatern_b, c, d, qoffset_x, y, z
+    sform: tuple[float, ...]  # srow_x, srow_y, srow_z
+    units: int  # xyzt_units
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
     """Slices in physical space: sagittal along axis 0 (x), coronal along 1 (y), axial or DICOM frames along 2 (z)."""
@@ -174,11 +190,16 @@ class Volume:
     array: Float32[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x 3"]  # rescaled values (CT: HU), or colour frames
     spacing: tuple[float, float, float]  # along x, y, z in mm; 1 where the file does not say
     origin: tuple[float, float, float]  # of the first voxel's centre, mm
-    direction: tuple[float, ...]  # 3 x 3, row by row
+    direction: tuple[float, ...]  # 3 x 3, row by row; unit vectors as columns, not always at right angles
     orientation: str  # of the file's own axes ("RAS", "LPS", ...), to which written labels return
     window: tuple[float, float]  # a slice shows unless told otherwise: the DICOM's, or percentiles 0.5 and 99.5
     source_kind: str
+    axes: str = "LPS"  # of the array; the file's own for DICOM frames, which are shown as they are stored
     measured: bool = True  # the file gives a spacing
+    stacked: bool = True  # slices follow each other in space; frames without positions do not
+    gaps_mm: tuple[float, float] | None = None  # smallest and largest distance between slices, where they differ
+    frame_windows: tuple[tuple[float, float], ...] = ()  # of each DICOM frame, where they differ
+    nifti: NiftiSpace | None = None  # of a NIfTI file, for the masks
     inverted: bool = False  # high values are dark (MONOCHROME1)
     modality: str | None = None
     burned_in: bool | None = None
@@ -187,6 +208,40 @@ class Volume:
     def flat(self) -> bool:
         """Whether it can be looked at along the last axis only: DICOM frames, or a single slice."""
         return self.source_kind == "dicom" or self.array.shape[0] == 1
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """The matrix that maps the indices x, y, z of a voxel to its place in mm (LPS)."""
+        affine = np.eye(4)
+        affine[:3, :3] = np.reshape(self.direction, (3, 3)) * self.spacing
+        affine[:3, 3] = self.origin
+        return affine
+
+    @property
+    def voxel_mm3(self) -> float | None:
+        """Volume of a voxel; None where the distances are not stated, or differ from slice to slice."""
+        known = self.measured and self.stacked and self.gaps_mm is None
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) if known else None
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the direction from slice to slice and the normal of the slices: a CT gantry's tilt, or shear."""
+        x, y, z = np.reshape(self.direction, (3, 3)).T
+        normal = np.cross(x, y)
+        return math.degrees(math.acos(min(1.0, abs(float(normal @ z)) / float(np.linalg.norm(normal)))))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is unusual about the geometry, in sentences for the report."""
+        found = []
+        if self.gaps_mm:
+            low, high = self.gaps_mm
+            found.append(f"the slices lie {low:.4g} to {high:.4g} mm apart, so no volume in mm3 is given")
+        if self.tilt_degrees > _TILT:
+            found.append(
+                f"the slices are shifted against each other, as by a gantry tilt of {self.tilt_degrees:.1f} degrees"
+            )
+        return tuple(found)
 
     @property
     def digest(self) -> str:
@@ -222,7 +277,7 @@ class Volume:
         pixels = plane if shown is None else grey_pixels(plane, shown)
         return Picture(
             np.ascontiguousarray(255 - pixels if self.inverted else pixels),
-            spacing_mm=(row, column) if self.measured else None,
+            spacing_mm=(row, column) if self._is_measured(axis) else None,
             channels=3 if colour else 1,
             modality=self.modality,
             window=shown,
@@ -233,6 +288,13 @@ class Volume:
             source_kind=self.source_kind,
             notes=("inverted",) if self.inverted else (),
         )
+
+    def _is_measured(self, axis: int) -> bool:
+        """Whether distances are known in the plane across an axis, with rows and columns at right angles."""
+        if axis != 2 and (self.gaps_mm or not self.stacked):
+            return False
+        one, other = (np.reshape(self.direction, (3, 3))[:, i] for i in range(3) if i != axis)
+        return self.measured and abs(float(one @ other)) < math.sin(math.radians(_TILT))
 
     def fill(self, axis: int, index: int, plane: Num[np.ndarray, "h w"]) -> Num[np.ndarray, "z y x"]:
         """Lay the map of one slice in its place among zeros."""
@@ -308,6 +370,21 @@ def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
             "the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096",
             height=height,
             width=width,
+        )
+
+
+def check_voxels(size: Sequence[int], channels: int = 1, *, most: int) -> None:
+    """Refuse a volume without voxels, or with more than `most` bytes can hold as float32."""
+    if min(size) < 1:
+        raise PictureError(
+            "volume.no_voxels", "the volume has {size} voxels, that is none; export it again", size=str(tuple(size))
+        )
+    if math.prod(size) * channels * 4 > most:
+        raise PictureError(
+            "volume.too_many_voxels",
+            "the volume has {size} voxels; crop it to at most {most} million",
+            size=str(tuple(size)),
+            most=round(most / 4e6),
         )
 
 

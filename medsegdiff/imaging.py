@@ -15,7 +15,7 @@ from PIL import Image
 from medsegdiff import reader
 from medsegdiff.errors import InputError
 from medsegdiff.image_ref import MAX_BYTES, Picture, PictureError, Volume
-from medsegdiff.itk_io import write_map, write_volume
+from medsegdiff.nifti import write_map, write_volume
 from medsegdiff.reader import GENEROUS, VISITOR, Limits
 from medsegdiff.resize import Geometry, to_network, to_original
 
@@ -59,7 +59,7 @@ def open(
     permuting and flipping axes only; a DICOM file keeps its frames.
 
     Arguments:
-        path: PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice.
+        path: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice.
         page: of a TIFF; None is the middle.
         window: of a flat picture, grey values shown as 0 and 255; None takes 8-bit pictures as they are.
         stack: return a flat picture of more than 8 bits as a volume of one slice, to window it later.

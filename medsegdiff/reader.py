@@ -19,6 +19,7 @@ has neither; there only the wall time and the checks of a header's sizes hold.
 import atexit
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -36,7 +37,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.errors import restore
-from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, PictureError, Raster, Volume, broken
+from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, NiftiSpace, PictureError, Raster, Volume, broken
 
 __all__ = ["GENEROUS", "VISITOR", "Limits", "Pool", "decode", "decode_layer", "dicom_header", "warm"]
 
@@ -323,7 +324,7 @@ def dicom_header(path: Path, keywords: tuple[str, ...], *, limits: Limits = VISI
     """Read elements of a DICOM header in a child, and return them in DICOM's JSON form (PS3.18, annex F).
 
     Raises:
-        PictureError: pydicom cannot read it, or is not installed.
+        PictureError: pydicom cannot read it.
     """
     request = {"do": "dicom", "path": os.path.abspath(path), "keywords": keywords}
     facts, _ = _POOL.ask(request, limits, 0)
@@ -371,17 +372,35 @@ def _volume(facts: dict[str, Any], array: np.ndarray | None) -> Volume:
             raise TypeError(name)
         return values
 
-    modality, burned = facts["modality"], facts["burned_in"]
+    def axes(name: str) -> str:
+        if not re.fullmatch("[LRAPSI]{3}", str(facts[name])):
+            raise ValueError(name)
+        return str(facts[name])
+
+    modality, burned, gaps = facts["modality"], facts["burned_in"], facts["gaps_mm"]
     return Volume(
         array=_as(array, np.float32 if array is not None and array.ndim == 3 else np.uint8, (3, 4)),
         spacing=floats("spacing", 3),
         origin=floats("origin", 3),
         direction=floats("direction", 9),
-        orientation=str(facts["orientation"])[:3],
+        orientation=axes("orientation"),
+        axes=axes("axes"),
         window=floats("window", 2),
         source_kind=str(facts["source_kind"]),
         measured=bool(facts["measured"]),
+        stacked=bool(facts["stacked"]),
+        gaps_mm=None if gaps is None else floats("gaps_mm", 2),
+        frame_windows=tuple((float(low), float(high)) for low, high in facts["frame_windows"]),
+        nifti=None if facts["nifti"] is None else _nifti_space(facts["nifti"]),
         inverted=bool(facts["inverted"]),
         modality=None if modality is None else str(modality)[:16],
         burned_in=None if burned is None else bool(burned),
     )
+
+
+def _nifti_space(facts: dict[str, Any]) -> NiftiSpace:
+    version, rank, units, (qform_code, sform_code) = facts["version"], facts["rank"], facts["units"], facts["codes"]
+    numbers = {name: tuple(map(float, facts[name])) for name in ("pixdim", "qform", "sform")}
+    if version not in (1, 2) or rank not in (2, 3) or tuple(map(len, numbers.values())) != (8, 6, 12):
+        raise ValueError("nifti")
+    return NiftiSpace(version, rank, codes=(int(qform_code), int(sform_code)), units=int(units), **numbers)

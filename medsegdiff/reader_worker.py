@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 import warnings
-from dataclasses import fields
+from dataclasses import asdict, fields
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
     kept = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("values", "array")}
+    if isinstance(found, Volume) and found.nifti is not None:
+        kept["nifti"] = asdict(found.nifti)
     what = "volume" if isinstance(found, Volume) else "raster"
     return kept | {"what": what}, np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
 
@@ -73,12 +75,8 @@ def _refused(error: PictureError) -> dict[str, Any]:
 
 
 def _header(path: Path, keywords: list[str]) -> dict[str, Any]:
-    try:
-        import pydicom
-    except ImportError:
-        raise PictureError(
-            "dicom.highdicom", "DICOM SEG needs highdicom; install it with pip install highdicom"
-        ) from None
+    import pydicom  # late, as most files need none
+
     try:
         source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
         return source.to_json_dict()

@@ -94,7 +94,6 @@ def segment_volume(
                 fused.append(event)
             else:
                 yield Progress(first + event * len(pictures), count)
-    spacing = volume.spacing
     yield VolumeSegmentation(
         labels=volume.stack(axis, [one.labels for one in fused]),
         probability=1 - volume.stack(axis, [one.probability[0] for one in fused]),
@@ -105,7 +104,7 @@ def segment_volume(
         domain=segmenter.domain,
         digest=segmenter.checkpoint.digest,
         dtype=str(segmenter.model.dtype).removeprefix("torch."),
-        voxel_mm3=spacing[0] * spacing[1] * spacing[2] if volume.measured else None,
+        voxel_mm3=volume.voxel_mm3,
         source_sha256=volume.digest,
         seconds=time.perf_counter() - began,
     )

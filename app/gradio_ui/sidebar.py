@@ -16,8 +16,6 @@ from app.views import descriptions
 
 __all__ = ["Sidebar", "build_details", "build_sidebar", "connect_sidebar", "described", "descriptions_of"]
 
-_SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".nrrd", ".mha"]
-
 
 class Sidebar:
     """The widgets of the sidebar that are not in `PageState`."""
@@ -109,8 +107,7 @@ def build_details(page: PageState, sidebar: Sidebar) -> None:
         gr.File,
         lambda w: {"label": w("picture.yours_heading")},
         show_label=False,
-        file_types=_SUFFIXES,
-        height=130,
+        height=130,  # no file_types: files are recognised by content, and DICOM often has no suffix
         elem_id="upload",
     )
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('picture.formats')}</p>"}, elem_classes="words formats")

@@ -27,7 +27,6 @@ __all__ = ["own", "training"]
 
 _TICK = 0.8  # seconds of training between two updates
 _PATIENCE = 3.0  # seconds to wait for the lock on computing
-_SUFFIXES = ["png", "jpg", "jpeg", "tif", "tiff", "dcm", "nii", "gz", "nrrd", "mha"]
 _LARGEST = 32  # MB
 
 
@@ -116,7 +115,6 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     st.html(f"<p class=privacy><b>{w('course.notice_medical')}</b> {w('course.own.privacy')}</p>")
     file = st.file_uploader(
         w("course.own.upload"),
-        type=_SUFFIXES,
         max_upload_size=_LARGEST,
         help=w("course.own.formats"),
         key=f"upload.{state['turn']}",
@@ -152,10 +150,7 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
 def _read(file: Any, task: str) -> InputImage:
     """Read an upload through a temporary file, which is deleted immediately."""
-    suffix = next((f".{s}" for s in sorted(_SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(s)), "")
-    if file.name.lower().endswith(".nii.gz"):
-        suffix = ".nii.gz"
-    with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
+    with tempfile.NamedTemporaryFile() as copy:
         copy.write(file.getvalue())
         copy.flush()
         return upload(copy.name, task)
