@@ -16,8 +16,8 @@ from app.core.frames import Frame
 from app.core.session import RunOutput, Session
 from app.core.settings import CONTROLS, read
 from app.export.files import write_result
+from app.gradio_ui.events import refusal
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
-from app.gradio_ui.page_state import refusal
 from app.inputs.images import open_image
 from app.inputs.uploads import temporary_upload
 from app.views.films import consensus

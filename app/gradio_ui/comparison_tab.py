@@ -1,6 +1,6 @@
 """Build the Compare tab: two setups on the same noise, all checkpoints of a task, and a sweep over step counts."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -9,7 +9,9 @@ from app.analysis import comparisons
 from app.analysis.comparisons import ANCHOR, Setup, Side, StepsResult
 from app.core.settings import CONTROLS, Choice, read
 from app.gradio_ui import run_button
-from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
+from app.gradio_ui.events import QUICK, Update, Updates, refusal, refusing
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
+from app.gradio_ui.sidebar import Sidebar
 from app.i18n import Words, words
 from app.inputs.images import InputImage
 from app.views import comparison_views, descriptions
@@ -21,7 +23,7 @@ _SAMPLERS = [str(s) for c in CONTROLS if isinstance(c, Choice) and c.field == "s
 _STEPS = 50
 
 
-def build(page: PageState) -> Tab:
+def build(page: PageState, sidebar: Sidebar) -> Tab:
     """Create the two setups, the slider between their masks, the comparison of all checkpoints, and the sweep."""
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('compare.text')}</p>"}, elem_classes="words")
     with gr.Row(elem_classes="sides"):
@@ -60,9 +62,7 @@ def build(page: PageState) -> Tab:
             for checkpoint, sampler, steps in chosen
         ]
 
-    def compare(
-        latest: LatestRequest, image: object, name: str | None, language: str, *values: Any
-    ) -> Iterator[Update]:
+    def compare(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Updates:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
             settings = read(values[6:], trace=False)
@@ -77,9 +77,7 @@ def build(page: PageState) -> Tab:
                 hint: f"<p>{w('compare.slider')}</p>",
             }
 
-    def compare_all(
-        latest: LatestRequest, image: object, name: str | None, language: str, *values: Any
-    ) -> Iterator[Update]:
+    def compare_all(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Updates:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
             settings, names = (
@@ -95,7 +93,7 @@ def build(page: PageState) -> Tab:
                 all_results: comparison_views.masks(sides, selection.target, w) + comparison_views.side_words(sides, w)
             }
 
-    def sweep(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Iterator[Update]:
+    def sweep(latest: LatestRequest, image: object, name: str | None, language: str, *values: Any) -> Updates:
         w, selection = latest.words(language), page.selection(image, None, name)
         with refusing(w, "errors.settings"):
             settings, found = read(values, trace=False), []
@@ -121,12 +119,12 @@ def build(page: PageState) -> Tab:
         same = [side in known and page.session.task(side) == task for side in sides]
         return {box: gr.skip() if alike else gr.update(value=chosen) for box, alike in zip(boxes, same, strict=True)}
 
-    page.fetched.then(update_choices, [page.language], boxes, **QUICK)
-    page.checkpoint.change(match_task, [page.checkpoint, *boxes], boxes, **QUICK)
-    chosen = [page.image, page.checkpoint, page.language]
-    runs.does(compare, [*chosen, *first, *second, *page.controls], [slider, table, hint])
-    runs_all.does(compare_all, [*chosen, *page.controls], [all_results])
-    runs_sweep.does(sweep, [*chosen, *page.controls], [sweep_table, *charts])
+    sidebar.fetched.then(update_choices, [page.controls.language], boxes, **QUICK)
+    page.controls.checkpoint.change(match_task, [page.controls.checkpoint, *boxes], boxes, **QUICK)
+    chosen = [page.states.image, page.controls.checkpoint, page.controls.language]
+    runs.does(compare, [*chosen, *first, *second, *page.controls.settings], [slider, table, hint])
+    runs_all.does(compare_all, [*chosen, *page.controls.settings], [all_results])
+    runs_sweep.does(sweep, [*chosen, *page.controls.settings], [sweep_table, *charts])
 
     def show(selection: Selection, w: Words) -> Update:
         """Keep the results while image and checkpoint are unchanged, and clear them otherwise."""
@@ -134,7 +132,7 @@ def build(page: PageState) -> Tab:
         if selection.tab_cache.get("comparison") == (selection.target, selection.checkpoint):
             return choices
         return choices | {
-            page.tab_cache: selection.tab_cache | {"comparison": (selection.target, selection.checkpoint)},
+            page.states.tab_cache: selection.tab_cache | {"comparison": (selection.target, selection.checkpoint)},
             all_results: "",
             slider: gr.update(value=None, visible=False),
             table: "",
@@ -222,6 +220,6 @@ def _build_side(page: PageState, side: str, sampler: str, steps: int) -> list[An
         shown = {widget: gr.update(visible=not plain) for widget in (sampling, count)}
         return shown | {note: gr.update(value=text, visible=plain)}
 
-    for widget in (checkpoint, page.language):
-        widget.change(describe, [checkpoint, page.language], [sampling, count, note], **QUICK)
+    for widget in (checkpoint, page.controls.language):
+        widget.change(describe, [checkpoint, page.controls.language], [sampling, count, note], **QUICK)
     return [checkpoint, sampling, count]

@@ -9,7 +9,8 @@ from app.analysis import ensemble
 from app.components import gallery, scrubber
 from app.core.session import FinishedRun
 from app.gradio_ui import film
-from app.gradio_ui.page_state import QUICK, PageState, Selection, Tab, Update
+from app.gradio_ui.events import QUICK, Update
+from app.gradio_ui.page_state import PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import ensemble_views, panels
 

@@ -9,7 +9,8 @@ import gradio as gr
 from app.core.session import RunOutput
 from app.export import files
 from app.export.files import FILES
-from app.gradio_ui.page_state import PageState, Update
+from app.gradio_ui.events import Update
+from app.gradio_ui.page_state import PageState
 from app.i18n import Words
 from app.inputs.images import InputImage
 from app.inputs.volumes import VolumeCache

@@ -9,7 +9,8 @@ import gradio as gr
 
 from app.components import scrubber
 from app.core.frames import Recording
-from app.gradio_ui.page_state import PageState, Selection, Update
+from app.gradio_ui.events import Update
+from app.gradio_ui.page_state import PageState, Selection
 from app.i18n import Words, words
 from app.views import panels
 

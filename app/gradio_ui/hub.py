@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
-from app.gradio_ui.page_state import QUICK, SILENT, PageState, Update
+from app.gradio_ui.events import QUICK, SILENT, Update
+from app.gradio_ui.page_state import PageState
 from app.i18n import Words, words
 
 __all__ = ["build"]
 
 
-def build(page: PageState) -> None:
-    """Create the input fields, the button, and the list of downloaded checkpoints.
+def build(page: PageState) -> Dependency:
+    """Create the input fields, the button, and the list of downloaded checkpoints; return the event that loads one.
 
     A loaded checkpoint is selected. A plain U-Net is not, since it has no denoising steps to show; it is offered for
     comparison.
@@ -49,20 +51,21 @@ def build(page: PageState) -> None:
         chosen = gr.skip() if plain else gr.update(choices=[*page.session.sources, name], value=name)
         yield {
             loaded: f"<p>{html.escape(text)}</p>",
-            page.checkpoint: chosen,
+            page.controls.checkpoint: chosen,
             load: gr.update(interactive=True),
         }
 
-    page.fetched = load.click(
+    fetched = load.click(
         fetch,
-        [repository, revision, refresh, page.language],
-        [loaded, page.checkpoint, load],
+        [repository, revision, refresh, page.controls.language],
+        [loaded, page.controls.checkpoint, load],
         **SILENT,
         concurrency_id="fetch",
         concurrency_limit=2,
         trigger_mode="once",
     )
-    listing.click(lambda language: _listed(words(language)), [page.language], [downloaded], **QUICK)
+    listing.click(lambda language: _listed(words(language)), [page.controls.language], [downloaded], **QUICK)
+    return fetched
 
 
 def _field(page: PageState, name: str, **fixed: Any) -> gr.Textbox:

@@ -1,6 +1,5 @@
 """Build the Inside tab: what each network component computes at every step, and runs with one change."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ from app.analysis.comparisons import CHANGES, Change, Pair
 from app.components import equaliser, scrubber
 from app.core.session import FinishedRun
 from app.gradio_ui import film, run_button
-from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Selection, Tab, Update, refusal, refusing
+from app.gradio_ui.events import QUICK, Update, Updates, refusal, refusing
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import comparison_views, descriptions, panels
 from medsegdiff.progress import Progress
@@ -115,7 +115,7 @@ def _build_change(page: PageState, panel: str) -> _ChangeWidgets:
         finished_run: FinishedRun | None,
         name: str | None,
         *values: Any,
-    ) -> Iterator[Update]:
+    ) -> Updates:
         w, selection = latest.words(language), page.selection(image, finished_run, name)
         if selection.recording is None:
             raise refusal(w("inside.empty"), w)

@@ -13,22 +13,23 @@ from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
 from app.gradio_ui import api, comparison_tab, ensemble_tab, inside_tab, reference_mask_tab, run_tab, share
+from app.gradio_ui.controls import TABS, LocalizedWidgets, create_controls
+from app.gradio_ui.events import QUICK, Update
 from app.gradio_ui.gradio_overrides import Page, UntrackedFiles
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
-from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, TabCache, Update
+from app.gradio_ui.page_state import LatestRequest, PageState, SessionStates, TabCache
 from app.gradio_ui.remote_files import MOST
 from app.gradio_ui.request_limits import limiting
-from app.gradio_ui.sidebar import Sidebar, build_details, build_sidebar, connect_sidebar, described, descriptions_of
+from app.gradio_ui.sidebar import Sidebar, build_sidebar, connect_sidebar, described, descriptions_of
 from app.gradio_ui.visitor_queue import VisitorQueue
-from app.i18n import LANGUAGES, words
 from app.i18n import choose as choose_language
+from app.i18n import words
 from medsegdiff import reader
 
 __all__ = ["build", "serve"]
 
 _DELETE_CACHE = (300, 900)  # every 5 minutes, delete files older than 15: all are gone within 20 minutes, as stated
 _MCP = find_spec("mcp") is not None  # optional: the page works without MCP
-_TABS = ("run", "inside", "ensemble", "comparison", "reference_mask")
 # Plotly charts drawn while hidden have no width; a resize event makes them measure again.
 _SHOW_TAB = """(key) => {
     document.querySelector('.area-stage').dataset.tab = key;
@@ -110,14 +111,13 @@ def _theme() -> gr.themes.Base:
 def build(session: Session, calls: ConnectedCalls) -> gr.Blocks:
     """Create the widgets of the page and connect their events."""
     with Page(title="MedSegDiff", delete_cache=_DELETE_CACHE, analytics_enabled=False, fill_width=True) as demo:
-        page = PageState(session, demo)
-        page.states()
+        localized = LocalizedWidgets()
+        controls = create_controls(localized, list(session.sources))
+        states = SessionStates.create(next(iter(session.sources), None))
+        page = PageState(session, demo, localized, controls, states)
         _head(page)
         with gr.Row(elem_classes="layout"):
-            with gr.Column(elem_classes="area-choose"):
-                sidebar = build_sidebar(page)
-            with gr.Column(elem_classes="area-more"):
-                build_details(page, sidebar)
+            sidebar = build_sidebar(page)
             with gr.Column(elem_classes="area-stage"):
                 _stage(page, sidebar)
             with gr.Column(elem_classes="area-share"):
@@ -138,45 +138,26 @@ def _head(page: PageState) -> None:
             lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"},
             elem_classes="brand",
         )
-        page.language = page.localized(
-            gr.Radio,
-            lambda w: {"label": w("page.language")},
-            choices=[(name, key) for key, name in LANGUAGES.items()],
-            value="en",
-            show_label=False,
-            container=False,
-            elem_classes="language",
-            interactive=True,
-        )
+        page.controls.language.render()
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('page.notice')}</p>"}, elem_classes="notice")
 
 
 def _stage(page: PageState, sidebar: Sidebar) -> None:
     """Create the tabs; each is rendered when it is first opened."""
-    # A Radio instead of gr.Tabs: the browser switches at once, and the server renders a tab when it is first opened.
-    page.tab = page.localized(
-        gr.Radio,
-        lambda w: {"label": w("page.tabs"), "choices": [(w(f"tab.{key}"), key) for key in _TABS]},
-        value="run",
-        show_label=False,
-        container=False,
-        interactive=True,
-        elem_id="tabs",
-    )
+    page.controls.tab.render()
     builders: dict[str, Callable[[], Any]] = {
         "run": lambda: run_tab.build(page, sidebar),
         "inside": lambda: inside_tab.build(page),
         "ensemble": lambda: ensemble_tab.build(page),
-        "comparison": lambda: comparison_tab.build(page),
+        "comparison": lambda: comparison_tab.build(page, sidebar),
         "reference_mask": lambda: reference_mask_tab.build(page),
     }
-    for key in _TABS:
+    for key in TABS:
         with gr.Column(elem_classes=["page-tab", f"page-tab-{key}"]):
             page.tabs[key] = builders[key]()
-    page.tab.change(None, [page.tab], None, js=_SHOW_TAB, **QUICK)
-    widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
-    seen = [page.tab, page.drawn, page.tab_cache, *page.seen]
-    page.tab.change(page.enter, seen, [*widgets, page.drawn, page.tab_cache], **QUICK)
+    page.controls.tab.change(None, [page.controls.tab], None, js=_SHOW_TAB, **QUICK)
+    seen = [page.controls.tab, page.states.drawn, page.states.tab_cache, *page.seen]
+    page.controls.tab.change(page.enter, seen, [*page.tab_widgets, page.states.drawn, page.states.tab_cache], **QUICK)
 
 
 def _wire_language(page: PageState, sidebar: Sidebar) -> None:
@@ -184,8 +165,8 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
 
     def relabel(language: str, image: object, name: str | None) -> Update:
         w = words(language)
-        update: Update = {widget: gr.update(**texts(w)) for widget, texts in page.texts.items()}
-        update[page.language] = gr.update(value=language, **page.texts[page.language](w))
+        update: Update = {widget: gr.update(**texts(w)) for widget, texts in page.localized.texts.items()}
+        update[page.controls.language] = gr.update(value=language, **page.localized.texts[page.controls.language](w))
         return update | described(page, sidebar, image, name, w)
 
     def switch(latest: LatestRequest, language: str, image: object, name: str | None) -> Update:
@@ -196,20 +177,20 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
         """Apply the query parameters of the page: the language and the choices of a link."""
         query = dict(request.query_params)
         language = choose_language(query.get("lang"), request.headers.get("accept-language"))
-        link = links.parse(query, page.session.sources, _TABS)
+        link = links.parse(query, page.session.sources, TABS)
         image, name = image if link.example is None else link.example, link.checkpoint or name
         w, update = words(language), relabel(language, image, name)
-        values = {page.checkpoint: link.checkpoint, page.tab: link.tab}
+        values = {page.controls.checkpoint: link.checkpoint, page.controls.tab: link.tab}
         values |= {
             widget: None if value == control.default else value
-            for widget, control, value in zip(page.controls, CONTROLS, link.values, strict=True)
+            for widget, control, value in zip(page.controls.settings, CONTROLS, link.values, strict=True)
         }
         given = {
-            widget: gr.update(**page.texts[widget](w), value=value)
+            widget: gr.update(**page.localized.texts[widget](w), value=value)
             for widget, value in values.items()
             if value is not None
         }
-        states = {page.image: link.example, page.named: link.checkpoint}
+        states = {page.states.image: link.example, page.states.named: link.checkpoint}
         return update | given | {state: value for state, value in states.items() if value is not None}
 
     def redraw(
@@ -218,21 +199,29 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
         w = words(language)
         # Keep a painted reference mask; the results of comparisons contain text and are cleared.
         painted = {tab: of for tab, of in tab_cache.items() if tab == "reference_mask"}
-        drawn = {page.tab_cache: painted} | page.draw(key, page.selection(image, finished_run, name, painted), w)
+        drawn = {page.states.tab_cache: painted} | page.draw(key, page.selection(image, finished_run, name, painted), w)
         return drawn | described(page, sidebar, image, name, w)
 
-    localized = [*page.texts, *descriptions_of(sidebar)]
-    widgets = [widget for tab in page.tabs.values() for widget in tab.widgets]
+    localized = [*page.localized.texts, *descriptions_of(sidebar)]
     loaded = page.demo.load(
-        initialise, [page.image, page.checkpoint], [*localized, page.image, page.named], js=_OPEN, **QUICK
+        initialise,
+        [page.states.image, page.controls.checkpoint],
+        [*localized, page.states.image, page.states.named],
+        js=_OPEN,
+        **QUICK,
     )
-    switched = page.language.input(
-        switch, [page.latest, page.language, page.image, page.checkpoint], localized, **QUICK
+    switched = page.controls.language.input(
+        switch,
+        [page.states.latest, page.controls.language, page.states.image, page.controls.checkpoint],
+        localized,
+        **QUICK,
     )
     seen, shown = (
-        [page.tab, page.tab_cache, *page.seen],
-        [*widgets, page.drawn, page.tab_cache, *descriptions_of(sidebar)],
+        [page.controls.tab, page.states.tab_cache, *page.seen],
+        [*page.tab_widgets, page.states.drawn, page.states.tab_cache, *descriptions_of(sidebar)],
     )
     loaded.then(redraw, seen, shown, **QUICK).then(None, js=_READY, **QUICK)
     switched.then(redraw, seen, shown, **QUICK)
-    page.language.change(None, [page.language], js="(l) => { document.documentElement.lang = l }", **QUICK)
+    page.controls.language.change(
+        None, [page.controls.language], js="(l) => { document.documentElement.lang = l }", **QUICK
+    )

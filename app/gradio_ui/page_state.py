@@ -1,11 +1,11 @@
-"""Hold the state shared by all tabs: the visitor's choices, the run on the screen, and the language.
+"""Hold what all tabs share: the state of the visitor, the shared controls, the models, and what is selected.
 
 The image and the last run of a visitor are kept in two `gr.State` of the browser session; models are shared. A tab is
 rendered when it is opened, so a run sends the images of one tab only.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,50 +14,16 @@ import gradio as gr
 from app.core import catalogue
 from app.core.frames import Recording
 from app.core.session import FinishedRun, Session
+from app.gradio_ui.controls import LocalizedWidgets, SharedControls
+from app.gradio_ui.events import Update, Updates
 from app.i18n import Words, words
 from app.inputs.images import InputImage, phantom
 from app.inputs.volumes import VolumeCache
 
-__all__ = [
-    "BUSY",
-    "QUICK",
-    "SILENT",
-    "LatestRequest",
-    "LocalizedWidgets",
-    "PageState",
-    "Selection",
-    "Tab",
-    "TabCache",
-    "Texts",
-    "Update",
-    "in_turn",
-    "refusal",
-    "refusing",
-]
+__all__ = ["LatestRequest", "PageState", "Selection", "SessionStates", "Tab", "TabCache"]
 
-Update = dict[Any, Any]
 TabCache = dict[str, object]
 """For each tab, the image and checkpoint (or classes) of its current content, which is kept while they are unchanged."""
-
-Texts = Callable[[Words], dict[str, Any]]
-
-SILENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
-"""Options of events that show their own progress.
-
-By default Gradio shows a status on every output of an event at every update, and copies the films and charts for it. On a
-slow browser this takes all of its time.
-"""
-
-QUICK: dict[str, Any] = {**SILENT, "queue": False}
-"""Options of fast events: they do not wait in the queue behind runs."""
-
-BUSY: dict[str, Any] = {
-    **SILENT,
-    "concurrency_id": "model",
-    "concurrency_limit": 1,
-    "trigger_mode": "once",
-}
-"""Options of events that run a network: one at a time per server, the others wait in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +60,6 @@ class Tab:
     show: Callable[[Selection, Words], Update]
 
 
-class LocalizedWidgets:
-    """Create widgets with text in every language: `localized(gr.Button, lambda w: {"value": w("run.button")}, size="sm")`."""
-
-    __slots__ = ("texts",)
-
-    def __init__(self) -> None:
-        self.texts: dict[Any, Texts] = {}  # of every widget with text
-
-    def __call__(self, kind: Callable[..., Any], texts: Texts, **fixed: Any) -> Any:
-        """Create a widget, and register its text for changes of language."""
-        widget = kind(**texts(words("en")), **fixed)
-        self.texts[widget] = texts
-        return widget
-
-
 @dataclass(slots=True)
 class LatestRequest:
     """The latest choices of one visitor, shared by overlapping events so that an outdated one can stop."""
@@ -122,15 +73,13 @@ class LatestRequest:
         """Return the texts in the latest chosen language, or in `language`."""
         return words(self.language or language)
 
-    def until_another(
-        self, name: str | None, updates: Iterator[Update], *, of_volume: bool = False
-    ) -> Iterator[Update]:
+    def until_another(self, name: str | None, updates: Updates, *, of_volume: bool = False) -> Updates:
         """Yield the updates of a run until another image, slice or checkpoint is chosen.
 
         Later updates would not match the selection. With `of_volume`, the run continues when another slice is chosen.
         """
         pictures, slices = self.pictures, self.slices
-        with closing(updates):  # pyright: ignore[reportArgumentType]  generators are
+        with closing(updates):
             for update in updates:
                 moved = self.slices != slices and not of_volume
                 if self.pictures != pictures or moved or self.checkpoint not in (None, name):
@@ -138,39 +87,36 @@ class LatestRequest:
                 yield update
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class SessionStates:
+    """What the server keeps of a visitor between events, for an hour."""
+
+    image: gr.State  # None (the first example), a seed, or an InputImage
+    finished_run: gr.State  # the visitor's last FinishedRun, or None
+    named: gr.State  # the checkpoint of the selection shown
+    latest: gr.State  # a LatestRequest, mutated in place so that running events see the change
+    drawn: gr.State  # keys of the tabs that already show the selection
+    tab_cache: gr.State  # a TabCache
+
+    @classmethod
+    def create(cls, checkpoint: str | None) -> "SessionStates":
+        """Create the states of a visitor who has done nothing yet."""
+        initial = {"image": None, "finished_run": None, "named": checkpoint, "latest": LatestRequest()}
+        initial |= {"drawn": (), "tab_cache": {}}
+        return cls(**{name: gr.State(value, time_to_live=3600) for name, value in initial.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class PageState:
-    """Widgets and states shared by several tabs, and the localised widgets of all."""
+    """What the parts of the page share."""
 
     session: Session
     demo: gr.Blocks
-    language: Any = None
-    checkpoint: Any = None
-    controls: list[Any] = field(default_factory=list)  # in the order of settings.CONTROLS
-    tab: Any = None  # the radio that selects the tab
-    image: Any = None  # state: None (the first example), a seed, or an InputImage
-    finished_run: Any = None  # state: the visitor's last FinishedRun, or None
+    localized: LocalizedWidgets
+    controls: SharedControls
+    states: SessionStates
     volume_cache: VolumeCache = field(default_factory=VolumeCache)  # uploaded volumes
-    named: Any = None  # state: the checkpoint of the selection shown
-    latest: Any = None  # state: a LatestRequest, mutated in place so that running events see the change
-    fetched: Any = None  # the event that loads a checkpoint from the Hub
-    drawn: Any = None  # state: keys of the tabs that already show the selection
-    tab_cache: Any = None  # state: a TabCache
-    tabs: dict[str, Tab] = field(default_factory=dict)
-    localized: LocalizedWidgets = field(default_factory=LocalizedWidgets)
-
-    def states(self) -> None:
-        """Create the session states, which expire after an hour."""
-        self.image, self.finished_run = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-        self.drawn = gr.State((), time_to_live=3600)
-        self.tab_cache = gr.State({}, time_to_live=3600)
-        self.latest = gr.State(LatestRequest(), time_to_live=3600)
-        self.named = gr.State(self.opening.checkpoint, time_to_live=3600)
-
-    @property
-    def texts(self) -> dict[Any, Texts]:
-        """The localised text of every widget."""
-        return self.localized.texts
+    tabs: dict[str, Tab] = field(default_factory=dict)  # by key, in the order in which they are built
 
     @property
     def opening(self) -> Selection:
@@ -180,13 +126,24 @@ class PageState:
     @property
     def seen(self) -> list[Any]:
         """The inputs from which event handlers build a selection, preceded by the language."""
-        return [self.language, self.image, self.finished_run, self.checkpoint]
+        return [
+            self.controls.language,
+            self.states.image,
+            self.states.finished_run,
+            self.controls.checkpoint,
+        ]
 
     @property
     def shown(self) -> list[Any]:
         """All widgets and states that change with the selection."""
-        widgets = [widget for tab in self.tabs.values() for widget in tab.widgets]
-        return [self.tab, *widgets, self.image, self.finished_run, self.named, self.drawn, self.tab_cache]
+        states = self.states
+        kept = [states.image, states.finished_run, states.named, states.drawn, states.tab_cache]
+        return [self.controls.tab, *self.tab_widgets, *kept]
+
+    @property
+    def tab_widgets(self) -> list[Any]:
+        """The widgets of all tabs that change with the selection."""
+        return [widget for tab in self.tabs.values() for widget in tab.widgets]
 
     def selection(
         self, image: object, finished_run: FinishedRun | None, name: str | None, tab_cache: TabCache | None = None
@@ -203,7 +160,7 @@ class PageState:
 
     def draw(self, key: str, selection: Selection, w: Words) -> Update:
         """Show a selection in one tab, and mark the other tabs as outdated."""
-        return self.tabs[key].show(selection, w) | {self.drawn: (key,)}
+        return self.tabs[key].show(selection, w) | {self.states.drawn: (key,)}
 
     def enter(
         self,
@@ -217,33 +174,6 @@ class PageState:
     ) -> Update:
         """Show the selection in a tab that was opened, unless it is up to date."""
         if key in drawn or key not in self.tabs:
-            return {self.drawn: gr.skip()}
+            return {self.states.drawn: gr.skip()}
         shown = self.tabs[key].show(self.selection(image, finished_run, name, tab_cache), words(language))
-        return shown | {self.drawn: (*drawn, key)}
-
-
-def in_turn(page: PageState, updates: Iterator[Update], waiting: Update) -> Iterator[Update]:
-    """Pass on what a run shows once it is its turn; until then repeat an update that says that it waits."""
-    with page.session.turns.place() as ahead, closing(updates):  # pyright: ignore[reportArgumentType]  generators are
-        while ahead(0.5):
-            yield waiting
-        for update in updates:
-            ahead(0)
-            yield update
-
-
-def refusal(sentence: str, w: Words | None = None) -> gr.Error:
-    """Create the error that the page shows as a message; without a language, in English for API clients."""
-    title = (w or words("en"))("errors.title")
-    return gr.Error(sentence, title=title, print_exception=False, duration=12)
-
-
-@contextmanager
-def refusing(w: Words, key: str) -> Iterator[None]:
-    """Convert a ValueError to an error message in the visitor's language; `key` is the message with a {reason}."""
-    try:
-        yield
-    except gr.Error:  # already a message
-        raise
-    except ValueError as error:
-        raise refusal(w.because(key, error), w) from None
+        return shown | {self.states.drawn: (*drawn, key)}

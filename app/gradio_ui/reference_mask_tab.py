@@ -10,7 +10,8 @@ from app.analysis import reference_mask
 from app.components import scrubber
 from app.core.frames import target
 from app.core.session import FinishedRun
-from app.gradio_ui.page_state import QUICK, PageState, Selection, Tab, Update, refusal, refusing
+from app.gradio_ui.events import QUICK, Update, refusal, refusing
+from app.gradio_ui.page_state import PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import paint, reference_mask_views
 
@@ -109,7 +110,7 @@ def build(page: PageState) -> Tab:
         update: Update = {classes: reference_mask_views.class_legend(names, w)}
         if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
             update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
-            update[page.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
+            update[page.states.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
         if selection.recording is None:
             return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
         for known in target(selection.target.reference):

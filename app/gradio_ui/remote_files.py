@@ -18,7 +18,7 @@ import httpx
 import safehttpx
 from gradio_client import utils
 
-from app.gradio_ui.page_state import refusal
+from app.gradio_ui.events import refusal
 
 __all__ = ["MOST", "download_inputs", "fetch", "is_public"]
 

@@ -3,12 +3,14 @@
 import html
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from app.gradio_ui.page_state import BUSY, QUICK, LatestRequest, PageState, Texts, Update, in_turn
+from app.gradio_ui.controls import Texts
+from app.gradio_ui.events import BUSY, QUICK, Update, Updates, in_turn
+from app.gradio_ui.page_state import LatestRequest, PageState
 from app.i18n import LANGUAGES, Words, words
 from medsegdiff.progress import Progress
 
@@ -40,7 +42,7 @@ class RunButton:
 
     def does(
         self,
-        handler: Callable[..., Iterator[Update]],
+        handler: Callable[..., Updates],
         inputs: list[Any],
         outputs: list[Any],
         *,
@@ -51,16 +53,16 @@ class RunButton:
         The run stops at its next step on Stop, when the page is closed, or when another image or checkpoint is selected.
         """
 
-        def going(latest: LatestRequest, name: str | None, *values: Any) -> Iterator[Update]:
+        def going(latest: LatestRequest, name: str | None, *values: Any) -> Updates:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
             updates = latest.until_another(name, handler(latest, *values), of_volume=of_volume)
-            yield from in_turn(self._page, updates, {self.line: waiting_line(latest.words("en"))})
+            yield from in_turn(self._page.session.turns, updates, {self.line: waiting_line(latest.words("en"))})
             yield {self.line: ""}  # Gradio sends the last update twice, so make it small
 
         def idle() -> Update:
             return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}
 
-        inputs = [self._page.latest, self._page.checkpoint, *inputs]
+        inputs = [self._page.states.latest, self._page.controls.checkpoint, *inputs]
         show_waiting(self._run, self._stop)
         event = self._run.click(going, inputs, [*outputs, *self.widgets], **BUSY)
         event.then(idle, None, self.widgets, js=clear_waiting(self._run), **QUICK)

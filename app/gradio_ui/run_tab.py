@@ -13,18 +13,8 @@ from app.core.frames import Frame, Opening
 from app.core.session import FinishedRun, RunOutput
 from app.core.settings import read
 from app.gradio_ui import files, film, run_button
-from app.gradio_ui.page_state import (
-    BUSY,
-    QUICK,
-    LatestRequest,
-    PageState,
-    Selection,
-    Tab,
-    Update,
-    in_turn,
-    refusal,
-    refusing,
-)
+from app.gradio_ui.events import BUSY, QUICK, Update, Updates, in_turn, refusal, refusing
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
 from app.gradio_ui.sidebar import Sidebar
 from app.i18n import Words, words
 from app.views import descriptions, films, panels
@@ -50,18 +40,16 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
         figures = {facts: descriptions.facts(selection.recording, w, live=selection.finished_run is not None)}
         return film.show(shown, selection, w) | figures | ({} if selection.finished_run else downloads.hidden())
 
-    def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Iterator[Update]:
+    def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Updates:
         yield {sidebar.run: gr.update(interactive=False), sidebar.stop: gr.update(interactive=True)}
         updates = latest.until_another(name, going(latest, image, name, language, *values))
         waiting = run_button.waiting_line(latest.words(language))
-        yield from in_turn(page, updates, {sidebar.estimate: waiting})
+        yield from in_turn(page.session.turns, updates, {sidebar.estimate: waiting})
         yield idle()  # Gradio sends the last update twice, so make it small
 
-    def going(
-        latest: LatestRequest, image: object, name: str | None, language: str, *values: object
-    ) -> Iterator[Update]:
+    def going(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Updates:
         w = latest.words(language)
-        yield {page.tab: "run", page.drawn: ("run",)}
+        yield {page.controls.tab: "run", page.states.drawn: ("run",)}
         try:
             with refusing(w, "errors.settings"):
                 if name is None:
@@ -78,7 +66,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
     def watched(
         events: Iterator[Opening | Frame | RunOutput], image: object, name: str, current_words: Callable[[], Words]
-    ) -> Iterator[Update]:
+    ) -> Updates:
         """Show the events of a run, at most ten frames per second, in the current language."""
         opening: Opening | None = None
         clock, painted = Clock(), 0.0
@@ -105,7 +93,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     yield (
                         drawn
                         | downloads.offered(event, image, w)
-                        | {page.finished_run: finished_run, sidebar.estimate: took}
+                        | {page.states.finished_run: finished_run, sidebar.estimate: took}
                     )
 
     def idle() -> Update:
@@ -114,8 +102,23 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
     run_button.show_waiting(sidebar.run, sidebar.stop)
     event = sidebar.run.click(
         run,
-        [page.latest, page.image, page.checkpoint, page.language, *page.controls],
-        [*widgets, page.tab, page.image, page.finished_run, page.drawn, sidebar.run, sidebar.stop, sidebar.estimate],
+        [
+            page.states.latest,
+            page.states.image,
+            page.controls.checkpoint,
+            page.controls.language,
+            *page.controls.settings,
+        ],
+        [
+            *widgets,
+            page.controls.tab,
+            page.states.image,
+            page.states.finished_run,
+            page.states.drawn,
+            sidebar.run,
+            sidebar.stop,
+            sidebar.estimate,
+        ],
         **BUSY,
     )
     event.then(idle, None, [sidebar.run, sidebar.stop], js=run_button.clear_waiting(sidebar.run), **QUICK)

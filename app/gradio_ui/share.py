@@ -5,7 +5,8 @@ from typing import Any
 import gradio as gr
 
 from app.core import links
-from app.gradio_ui.page_state import QUICK, PageState, refusing
+from app.gradio_ui.events import QUICK, refusing
+from app.gradio_ui.page_state import PageState
 from app.i18n import words
 
 __all__ = ["build"]
@@ -42,6 +43,13 @@ def build(page: PageState) -> None:
         with refusing(words(language), "errors.settings"):
             return links.write(values, language=language, checkpoint=shipped, example=seed, tab=tab, hide=hides)
 
-    chosen = [page.language, page.checkpoint, page.image, page.tab, hide, *page.controls]
+    chosen = [
+        page.controls.language,
+        page.controls.checkpoint,
+        page.states.image,
+        page.controls.tab,
+        hide,
+        *page.controls.settings,
+    ]
     made = make.click(write, chosen, link, **QUICK).success(None, link, link, js=_WHOLE, **QUICK)
     made.then(lambda: gr.update(visible=True), None, link, **QUICK)

@@ -1,86 +1,74 @@
 """Build the sidebar: examples, upload, checkpoint and settings."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.components import thumbnails
 from app.core import catalogue
-from app.core.settings import CONTROLS, Choice, Control, Flags, Number, Slide, read
+from app.core.settings import read
 from app.gradio_ui import hub, volume_controls
-from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Update, refusing
+from app.gradio_ui.events import QUICK, Update, refusing
+from app.gradio_ui.page_state import LatestRequest, PageState
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage
 from app.views import descriptions
 
-__all__ = ["Sidebar", "build_details", "build_sidebar", "connect_sidebar", "described", "descriptions_of"]
+__all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of"]
 
 
+@dataclass(frozen=True, slots=True)
 class Sidebar:
-    """The widgets of the sidebar that are not in `PageState`."""
+    """The widgets of the sidebar, besides the shared controls."""
 
-    __slots__ = (
-        "brief",
-        "card",
-        "domain",
-        "estimate",
-        "examples",
-        "run",
-        "slices",
-        "stop",
-        "suggested",
-        "switch",
-        "upload",
-        "warning",
-    )
-
-    examples: Any
-    warning: Any
-    run: Any
-    stop: Any
-    upload: Any
-    brief: Any
-    card: Any
-    domain: Any
-    suggested: Any  # name of a checkpoint that fits the image better
-    switch: Any
-    estimate: Any
+    examples: gr.HTML
+    brief: gr.HTML
+    warning: gr.HTML
+    domain: gr.HTML
+    suggested: gr.State  # name of a checkpoint that fits the image better
+    switch: gr.Button
+    run: gr.Button
+    stop: gr.Button
+    estimate: gr.HTML
+    upload: gr.File
     slices: volume_controls.VolumeControls
+    card: gr.HTML
+    fetched: Dependency  # the event that loads a checkpoint from the Hub
 
 
 def build_sidebar(page: PageState) -> Sidebar:
-    """Create the first part of the sidebar: examples, checkpoint, Run and Stop."""
-    sidebar, en = Sidebar(), words("en")
-    first = next(iter(page.session.sources), None)
-    card = page.session.card_of(first)
-    sidebar.examples = gr.HTML(
+    """Create the two parts of the sidebar."""
+    with gr.Column(elem_classes="area-choose"):
+        first = _build_first_part(page)
+    with gr.Column(elem_classes="area-more"):
+        second = _build_second_part(page)
+    return Sidebar(**first, **second)
+
+
+def _build_first_part(page: PageState) -> dict[str, Any]:
+    """Create the examples, the checkpoint, Run and Stop."""
+    en, card = words("en"), page.session.card_of(page.opening.checkpoint)
+    examples = gr.HTML(
         descriptions.thumbnails(catalogue.EXAMPLES[0], card, en),
         html_template=thumbnails.MARKUP,
         js_on_load=thumbnails.SCRIPT,
         elem_id="examples",
     )
-    sources = list(page.session.sources)
-    page.checkpoint = page.localized(
-        gr.Dropdown,
-        lambda w: {"label": w("model.label")},
-        choices=sources,
-        value=first,
-        interactive=True,
-        filterable=False,
-        elem_id="checkpoint",
-    )
-    sidebar.brief = gr.HTML(descriptions.brief(card, en), elem_classes="words brief", elem_id="brief")
-    warning = descriptions.warning(card, en)
-    sidebar.warning = gr.HTML(warning, visible=bool(warning), elem_classes="warning")
-    sidebar.domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
-    sidebar.suggested = gr.State(None, time_to_live=3600)
-    sidebar.switch = gr.Button(visible=False, size="sm", elem_id="switch")
+    page.controls.checkpoint.render()
+    brief = gr.HTML(descriptions.brief(card, en), elem_classes="words brief", elem_id="brief")
+    text = descriptions.warning(card, en)
+    warning = gr.HTML(text, visible=bool(text), elem_classes="warning")
+    domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
+    suggested = gr.State(None, time_to_live=3600)
+    switch = gr.Button(visible=False, size="sm", elem_id="switch")
     with gr.Row(elem_classes="act"):
-        sidebar.run = page.localized(
+        run = page.localized(
             gr.Button, lambda w: {"value": w("run.button")}, variant="primary", elem_id="run", scale=2, min_width=80
         )
-        sidebar.stop = page.localized(
+        stop = page.localized(
             gr.Button,
             lambda w: {"value": w("run.stop")},
             variant="stop",
@@ -89,12 +77,22 @@ def build_sidebar(page: PageState) -> Sidebar:
             scale=1,
             min_width=80,
         )
-    sidebar.estimate = gr.HTML("", elem_classes="words", elem_id="estimate")
-    return sidebar
+    estimate = gr.HTML("", elem_classes="words", elem_id="estimate")
+    return {
+        "examples": examples,
+        "brief": brief,
+        "warning": warning,
+        "domain": domain,
+        "suggested": suggested,
+        "switch": switch,
+        "run": run,
+        "stop": stop,
+        "estimate": estimate,
+    }
 
 
-def build_details(page: PageState, sidebar: Sidebar) -> None:
-    """Create the second part of the sidebar: upload, settings, checkpoint details and Hub."""
+def _build_second_part(page: PageState) -> dict[str, Any]:
+    """Create the upload, the controls of volumes, the settings, the checkpoint's details and the Hub."""
     page.localized(
         gr.HTML,
         lambda w: {
@@ -103,7 +101,7 @@ def build_details(page: PageState, sidebar: Sidebar) -> None:
         },
         elem_classes="privacy",
     )
-    sidebar.upload = page.localized(
+    upload = page.localized(
         gr.File,
         lambda w: {"label": w("picture.yours_heading")},
         show_label=False,
@@ -111,34 +109,15 @@ def build_details(page: PageState, sidebar: Sidebar) -> None:
         elem_id="upload",
     )
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('picture.formats')}</p>"}, elem_classes="words formats")
-    sidebar.slices = volume_controls.build(page)
+    slices = volume_controls.build(page)
     with page.localized(gr.Accordion, lambda w: {"label": w("settings.heading")}, open=False, elem_id="settings"):
-        page.controls = [_control(page, control) for control in CONTROLS]
+        for setting in page.controls.settings:
+            setting.render()
     with page.localized(gr.Accordion, lambda w: {"label": w("model.about")}, open=False, elem_id="about"):
-        card = descriptions.card(page.session.card_of(page.checkpoint.value), words("en"))
-        sidebar.card = gr.HTML(card, elem_classes="words")
-        hub.build(page)
-
-
-def _control(page: PageState, control: Control) -> Any:
-    at = f"settings.{control.field}"
-
-    def texts(w: Words) -> dict[str, Any]:
-        update: dict[str, Any] = {"label": w(f"{at}.label"), "info": w(f"{at}.help")}
-        if isinstance(control, Choice | Flags):
-            update["choices"] = [(descriptions.option(control.field, choice, w), choice) for choice in control.choices]
-        return update
-
-    common: dict[str, Any] = {"value": control.default, "interactive": True, "elem_id": f"set-{control.field}"}
-    match control:
-        case Slide(low=low, high=high, step=step):
-            return page.localized(gr.Slider, texts, minimum=low, maximum=high, step=step, **common)
-        case Number(low=low, high=high):
-            return page.localized(gr.Number, texts, minimum=low, maximum=high, precision=0, **common)
-        case Choice():
-            return page.localized(gr.Dropdown, texts, filterable=False, **common)
-        case Flags():
-            return page.localized(gr.CheckboxGroup, texts, **common)
+        text = descriptions.card(page.session.card_of(page.opening.checkpoint), words("en"))
+        card = gr.HTML(text, elem_classes="words")
+        fetched = hub.build(page)
+    return {"upload": upload, "slices": slices, "card": card, "fetched": fetched}
 
 
 def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
@@ -149,13 +128,13 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         selection = page.selection(image, None, name)
         tab = tab if selection.recording else "run"
         return (
-            {page.tab_cache: {}}
+            {page.states.tab_cache: {}}
             | page.draw(tab, selection, w)
             | {
-                page.image: image,
-                page.finished_run: None,
-                page.named: name,
-                page.tab: tab,
+                page.states.image: image,
+                page.states.finished_run: None,
+                page.states.named: name,
+                page.controls.tab: tab,
             }
         )
 
@@ -200,13 +179,15 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar)]
     sidebar.examples.click(
         choose_example,
-        [page.tab, page.checkpoint, page.language, page.latest],
+        [page.controls.tab, page.controls.checkpoint, page.controls.language, page.states.latest],
         everything,
         trigger_mode="once",
         **QUICK,
     )
-    chosen = [page.tab, page.image, page.checkpoint, page.language]
-    page.checkpoint.change(choose_checkpoint, [*chosen, page.named, page.latest], everything, **QUICK)
+    chosen = [page.controls.tab, page.states.image, page.controls.checkpoint, page.controls.language]
+    page.controls.checkpoint.change(
+        choose_checkpoint, [*chosen, page.states.named, page.states.latest], everything, **QUICK
+    )
 
     def estimate(name: str | None, language: str, *values: object) -> str:
         try:
@@ -214,25 +195,25 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         except ValueError:
             return ""
 
-    counting = [page.checkpoint, page.language, *page.controls]
+    counting = [page.controls.checkpoint, page.controls.language, *page.controls.settings]
     page.demo.load(estimate, counting, sidebar.estimate, **QUICK)
     for widget in counting:
         widget.change(estimate, counting, sidebar.estimate, trigger_mode="always_last", **QUICK)
-    sidebar.upload.upload(
+    uploaded = sidebar.upload.upload(
         read_upload,
-        [sidebar.upload, page.checkpoint, page.language, page.latest],
+        [sidebar.upload, page.controls.checkpoint, page.controls.language, page.states.latest],
         [*everything, sidebar.upload],
         api_visibility="private",
         show_progress="minimal",
         show_progress_on=sidebar.upload,  # otherwise an error is marked on every output
         concurrency_id="read",
         concurrency_limit=16,
-    ).failure(
-        lambda: None, None, sidebar.upload, **QUICK | {"show_progress_on": sidebar.upload}
-    )  # clears the "Error" mark
+    )
+    clearing: dict[str, Any] = QUICK | {"show_progress_on": sidebar.upload}
+    uploaded.failure(lambda: None, None, sidebar.upload, **clearing)  # clears the "Error" mark
     checking = [sidebar.domain, sidebar.suggested, sidebar.switch]
     volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking])
-    sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.checkpoint, **QUICK)
+    sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.controls.checkpoint, **QUICK)
 
 
 def descriptions_of(sidebar: Sidebar) -> list[Any]:

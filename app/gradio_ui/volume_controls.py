@@ -5,9 +5,9 @@ They are hidden until a volume, or an image of more than 8 bits, is uploaded.
 
 import html
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,7 +17,8 @@ from app.components import scrubber
 from app.core.settings import read
 from app.export import files
 from app.gradio_ui import run_button
-from app.gradio_ui.page_state import QUICK, LatestRequest, PageState, Update, refusal, refusing
+from app.gradio_ui.events import QUICK, Update, Updates, refusal, refusing
+from app.gradio_ui.page_state import LatestRequest, PageState
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
@@ -29,22 +30,21 @@ __all__ = ["VolumeControls", "build", "connect"]
 Show = Callable[[InputImage, str | None, Words], Update]
 
 
+@dataclass(frozen=True, slots=True)
 class VolumeControls:
     """The widgets for volumes."""
 
-    __slots__ = ("axis", "buttons", "every", "film", "group", "high", "index", "low", "preset", "sizes", "whole")
-
-    group: Any
-    axis: Any
-    index: Any
-    preset: Any
-    low: Any
-    high: Any
+    group: gr.Column
+    axis: gr.Radio
+    index: gr.Slider
+    preset: gr.Dropdown
+    low: gr.Number
+    high: gr.Number
+    whole: gr.Column  # the widgets for all slices together
     every: run_button.RunButton
-    whole: Any  # the widgets for all slices together
-    film: Any
-    sizes: Any
-    buttons: dict[str, Any]
+    film: gr.HTML
+    sizes: gr.HTML
+    buttons: dict[str, gr.DownloadButton]
 
     @property
     def widgets(self) -> list[Any]:
@@ -82,19 +82,18 @@ class VolumeControls:
 
 def build(page: PageState) -> VolumeControls:
     """Create the widgets, hidden."""
-    controls = VolumeControls()
-    with gr.Column(visible=False, elem_id="slices") as controls.group:
+    with gr.Column(visible=False, elem_id="slices") as group:
         page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('volume.heading')}</h3>"}, elem_classes="words")
-        controls.axis = page.localized(
+        axis = page.localized(
             gr.Radio,
             lambda w: {"label": w("volume.axis"), "choices": [(w(f"volume.axis_{axis}"), axis) for axis in range(3)]},
             value=2,
             elem_id="slice-axis",
         )
-        controls.index = page.localized(
+        index = page.localized(
             gr.Slider, lambda w: {"label": w("volume.index")}, minimum=1, maximum=2, step=1, elem_id="slice-index"
         )
-        controls.preset = page.localized(
+        preset = page.localized(
             gr.Dropdown,
             lambda w: {
                 "label": w("volume.preset"),
@@ -105,21 +104,17 @@ def build(page: PageState) -> VolumeControls:
             elem_id="window-preset",
         )
         with gr.Row():
-            controls.low = page.localized(
-                gr.Number, lambda w: {"label": w("volume.low")}, min_width=100, elem_id="window-low"
-            )
-            controls.high = page.localized(
+            low = page.localized(gr.Number, lambda w: {"label": w("volume.low")}, min_width=100, elem_id="window-low")
+            high = page.localized(
                 gr.Number, lambda w: {"label": w("volume.high")}, min_width=100, elem_id="window-high"
             )
-        with gr.Column() as controls.whole:
-            controls.every = run_button.build(page, lambda w: {"value": w("volume.all")}, "all-slices")
-            controls.film = gr.HTML(
-                None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume"
-            )
-            controls.sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")
+        with gr.Column() as whole:
+            every = run_button.build(page, lambda w: {"value": w("volume.all")}, "all-slices")
+            film = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume")
+            sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")
             with gr.Row(elem_classes="files"):
-                controls.buttons = {name: _button(page, name) for name in files.VOLUME_FILES}
-    return controls
+                buttons = {name: _button(page, name) for name in files.VOLUME_FILES}
+    return VolumeControls(group, axis, index, preset, low, high, whole, every, film, sizes, buttons)
 
 
 def _button(page: PageState, name: str) -> gr.DownloadButton:
@@ -153,7 +148,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
 
         return choose
 
-    seen = [page.image, page.checkpoint, page.language]
+    seen = [page.states.image, page.controls.checkpoint, page.controls.language]
     for widget, change in (
         (controls.axis, lambda slice_view, axis: slice_view.along(axis) if axis in slice_view.axes else slice_view),
         (controls.index, lambda slice_view, number: replace(slice_view, index=int(number) - 1)),
@@ -161,11 +156,11 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
         (controls.low, lambda slice_view, low: _window(slice_view, low, None)),
         (controls.high, lambda slice_view, high: _window(slice_view, None, high)),
     ):
-        widget.input(on_change(change), [widget, page.latest, *seen], outputs, trigger_mode="always_last", **QUICK)
+        widget.input(
+            on_change(change), [widget, page.states.latest, *seen], outputs, trigger_mode="always_last", **QUICK
+        )
 
-    def whole(
-        latest: LatestRequest, image: object, name: str | None, language: str, *values: object
-    ) -> Iterator[Update]:
+    def whole(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Updates:
         w = latest.words(language)
         slice_view = image.slice_view if isinstance(image, InputImage) else None
         from medsegdiff.slices import VolumeSegmentation
@@ -186,7 +181,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                         at = Progress(round(event.done), event.total, left)
                         yield {controls.every.line: run_button.status(at, w)}
 
-    controls.every.does(whole, [*seen, *page.controls], controls.results, of_volume=True)
+    controls.every.does(whole, [*seen, *page.controls.settings], controls.results, of_volume=True)
 
 
 def _ends(slice_view: SliceView) -> tuple[float, float]:

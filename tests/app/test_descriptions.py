@@ -60,7 +60,7 @@ def test_a_verdict_names_the_reasons_and_a_checkpoint_that_fits_in_each_language
 
 
 def test_errors_have_a_title_in_the_visitors_language():
-    from app.gradio_ui.page_state import refusal
+    from app.gradio_ui.events import refusal
 
     assert refusal("...", words("zh")).title == "出错了"
     assert refusal("...").title == "Error"
