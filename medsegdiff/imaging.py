@@ -17,12 +17,10 @@ from medsegdiff.errors import InputError
 from medsegdiff.image_ref import MAX_BYTES, Picture, PictureError, Volume
 from medsegdiff.nifti import write_map, write_volume
 from medsegdiff.reader import GENEROUS, VISITOR, Limits
-from medsegdiff.resize import Geometry, to_network, to_original
 
 __all__ = [
     "GENEROUS",
     "VISITOR",
-    "Geometry",
     "Limits",
     "Picture",
     "PictureError",
@@ -32,8 +30,6 @@ __all__ = [
     "read",
     "read_volume",
     "stem",
-    "to_network",
-    "to_original",
     "write_labels",
     "write_map",
     "write_probability",

@@ -19,6 +19,8 @@ from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 from medsegdiff import metrics
 from medsegdiff.errors import InputError
+from medsegdiff.imaging import VISITOR, read
+from medsegdiff.reader import decode_layer
 
 __all__ = ["Score", "painted", "read_layer", "read_mask", "score"]
 
@@ -44,8 +46,6 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
     Raises:
         ValueError: The file is not an image, is in colour, has other labels, or its size is not `size` (height, width).
     """
-    from medsegdiff.imaging import VISITOR, read
-
     with temporary_upload(path):
         picture = read(path, window=(0, 255), most=MOST, limits=VISITOR)
     values = picture.pixels[..., 0]
@@ -80,8 +80,6 @@ def read_layer(path: Path | str) -> UInt8[ndarray, "h w 4"]:
     Raises:
         ValueError: it is no picture.
     """
-    from medsegdiff.reader import decode_layer
-
     with temporary_upload(path):
         return decode_layer(Path(path))
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.core.catalogue import Card
 from app.inputs.images import InputImage
+from medsegdiff.config import Domain
 from medsegdiff.errors import InputError
+from medsegdiff.imaging import VISITOR
 
 if TYPE_CHECKING:
     from medsegdiff.domain import Verdict
@@ -33,11 +36,10 @@ def check(image: InputImage, card: Card | None, cards: Mapping[str, Card]) -> Im
         card: of the selected checkpoint.
         cards: of the checkpoints that can be suggested, by name.
     """
-    from medsegdiff.config import Domain
-    from medsegdiff.domain import DomainCheck, verdict
-
     if image.seed is not None or card is None:
         return UNKNOWN
+    from medsegdiff.domain import DomainCheck, verdict
+
     try:
         scores = DomainCheck.load().scores(image.picture)
     except FileNotFoundError:  # the statistics are shipped with the checkpoints
@@ -59,10 +61,7 @@ def best(path: str, tasks: Mapping[str, str]) -> str:
     Raises:
         ValueError: the file cannot be read, or none of the checkpoints was trained on such images.
     """
-    from pathlib import Path
-
     from medsegdiff.domain import LIMIT, DomainCheck, examine, rank
-    from medsegdiff.imaging import VISITOR
 
     ranking = rank(examine(DomainCheck.load(), Path(path), limits=VISITOR).scores, tasks)
     if not ranking or ranking[0][1] > LIMIT:

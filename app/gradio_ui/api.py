@@ -21,6 +21,7 @@ from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.inputs.images import open_image
 from app.inputs.uploads import temporary_upload
 from app.views.films import consensus
+from medsegdiff.imaging import write_labels
 
 __all__ = ["build"]
 
@@ -131,8 +132,6 @@ def build(session: Session, calls: ConnectedCalls) -> None:
             sampler: ddim, ddpm or dpm-solver++.
             anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
         """
-        from medsegdiff.imaging import write_labels
-
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
         given |= {"anchor_weight": anchor_weight}
         with closing(run(_request, picture, checkpoint, given)) as events:

@@ -13,6 +13,7 @@ from app.gradio_ui.events import QUICK, Update
 from app.gradio_ui.page_state import PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import ensemble_views, panels
+from medsegdiff.imaging import write_labels
 
 __all__ = ["build"]
 
@@ -91,8 +92,6 @@ def build(page: PageState) -> Tab:
         selection, index = page.selection(image, finished_run, name), event.index  # pyright: ignore[reportAttributeAccessIssue]
         if selection.recording is None or not isinstance(index, int) or not 0 <= index < len(selection.members):
             return {picked: gr.skip()}
-        from medsegdiff.imaging import write_labels
-
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"member-{index + 1}.png"
             write_labels(path, selection.members[index])

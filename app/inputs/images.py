@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -11,11 +10,10 @@ from app.core import catalogue, frames
 from app.core.frames import Opening
 from app.inputs.sample_images import pixels, sample_images
 from app.inputs.uploads import MOST, temporary_upload
+from medsegdiff import imaging
 from medsegdiff.data.synthetic import TASKS, draw
 from medsegdiff.data.tasks import axis_of
-
-if TYPE_CHECKING:
-    from medsegdiff.image_ref import Picture
+from medsegdiff.image_ref import Picture
 
 __all__ = ["InputImage", "SliceView", "open_image", "phantom", "upload"]
 
@@ -48,7 +46,7 @@ class SliceView:
 class InputImage:
     """An image to segment. Only phantoms have a seed and a reference mask; the file name of an upload is not kept."""
 
-    picture: "Picture"
+    picture: Picture
     reference: tuple[UInt8[ndarray, "h w"], ...] = ()
     seed: int | None = None
     slice_view: SliceView | None = None  # for a slice of a volume
@@ -66,8 +64,6 @@ def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
 
     Tasks without phantoms of their own use those of the default task.
     """
-    from medsegdiff.image_ref import Picture
-
     row = next((row for row in sample_images(task) if row.number == seed), None)
     if row is not None:
         return InputImage(Picture(pixels(row, task)), sample=row.key)
@@ -91,9 +87,7 @@ def open_image(path: str, task: str = "") -> InputImage:
     Raises:
         ValueError: The file cannot be read as an image.
     """
-    from medsegdiff.imaging import VISITOR, Picture, open
-
-    found = open(path, stack=False, most=MOST, limits=VISITOR)
+    found = imaging.open(path, stack=False, most=MOST, limits=imaging.VISITOR)
     if isinstance(found, Picture):
         return InputImage(found)
     return InputImage(found.slice(2 if found.flat else axis_of(task)))

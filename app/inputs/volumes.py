@@ -22,14 +22,15 @@ from app.i18n import Words
 from app.inputs.images import InputImage, SliceView
 from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
+from medsegdiff import imaging
 from medsegdiff.config import RunSettings
 from medsegdiff.data.tasks import axis_of
 from medsegdiff.dicom_seg import read_source
 from medsegdiff.errors import InputError
+from medsegdiff.image_ref import MIN_SIDE, Picture, Volume, plane_of
 from medsegdiff.progress import Progress
 
 if TYPE_CHECKING:
-    from medsegdiff.image_ref import Volume
     from medsegdiff.slices import VolumeSegmentation
 
 __all__ = ["EVALUATIONS", "PRESETS", "CachedVolume", "VolumeCache", "look", "segment", "take", "turn", "watch"]
@@ -45,7 +46,7 @@ _SHOWN = 40  # most slices in a film
 class CachedVolume:
     """An uploaded volume."""
 
-    volume: "Volume"
+    volume: Volume
     source: Any = None  # for DICOM, the attributes that a DICOM SEG repeats
 
     @property
@@ -130,10 +131,8 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
     Raises:
         ValueError: The file cannot be read as an image.
     """
-    from medsegdiff.imaging import VISITOR, Picture, open
-
     with temporary_upload(path):
-        volume = open(path, most=volume_cache.most, limits=VISITOR)
+        volume = imaging.open(path, most=volume_cache.most, limits=imaging.VISITOR)
         if isinstance(volume, Picture):
             return InputImage(volume)
         source = _source(path) if volume.source_kind == "dicom" else None
@@ -142,9 +141,7 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
     return InputImage(picture, slice_view=replace(slice_view, key=volume_cache.put(CachedVolume(volume, source))))
 
 
-def _first(volume: "Volume", task: str) -> SliceView:
-    from medsegdiff.image_ref import MIN_SIDE
-
+def _first(volume: Volume, task: str) -> SliceView:
     x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
     sides = {0: (y, z), 1: (x, z), 2: (x, y)}
     axes = (2,) if volume.flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
@@ -219,8 +216,6 @@ def segment(
 
 def watch(cached_volume: CachedVolume, how: SliceView, result: "VolumeSegmentation", words: Words) -> dict[str, Any]:
     """Make a film of the slices with their masks; at most `_SHOWN` slices, evenly spaced."""
-    from medsegdiff.image_ref import plane_of
-
     volume, count = cached_volume.volume, how.slices
     places = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
     tiles, captions = [], []

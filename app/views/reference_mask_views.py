@@ -15,6 +15,7 @@ from app.components.scrubber import Position, View, film
 from app.i18n import Words
 from app.views import paint
 from app.views.comparison_views import table
+from medsegdiff.imaging import write_labels
 
 __all__ = ["class_legend", "contours", "score_table", "write"]
 
@@ -84,8 +85,6 @@ def write(
     folder: Path, labels: UInt8[ndarray, "h w"], reference: UInt8[ndarray, "h w"], scores: Sequence[Score]
 ) -> dict[str, Path]:
     """Write both masks as label images at the original size, and the scores as JSON."""
-    from medsegdiff.imaging import write_labels
-
     paths = {"mask": folder / "mask.png", "reference": folder / "reference.png", "scores": folder / "scores.json"}
     write_labels(paths["mask"], labels)
     write_labels(paths["reference"], reference)

@@ -23,9 +23,9 @@ from medsegdiff import Picture, RunSettings, Segmenter
 from medsegdiff.checkpoint import save
 from medsegdiff.config import DiffusionConfig, Domain
 from medsegdiff.data.synthetic import draw
-from medsegdiff.imaging import to_network
 from medsegdiff.metrics import dice
 from medsegdiff.nn.build import build
+from medsegdiff.resize import to_network
 from medsegdiff.schedule import Diffusion
 
 APP = catalogue.ROOT / "app.py"

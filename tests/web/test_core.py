@@ -16,10 +16,9 @@ from app.i18n import LANGUAGES, words
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.ensemble import FUSIONS, argmax_labels, change, fuse
 from medsegdiff.image_ref import Picture, grey_pixels, robust_window
-from medsegdiff.imaging import Geometry
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
-from medsegdiff.resize import to_network, to_original
+from medsegdiff.resize import Geometry, to_network, to_original
 from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
