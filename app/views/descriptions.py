@@ -14,7 +14,7 @@ from app.core.catalogue import Card
 from app.core.domain_check import ImageCheck
 from app.core.frames import Recording
 from app.i18n import Words
-from app.inputs.images import InputImage
+from app.inputs.images import InputImage, phantom
 from app.inputs.sample_images import missing, sample_images
 from app.views import panels
 from medsegdiff.metrics import mean
@@ -40,6 +40,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
     """Build the value of the thumbnails component: synthetic examples, sample images and the hardest examples."""
     task = known.task if known else catalogue.TASK
     named = w.known(f"task.{task}", task)
+    readers = len(phantom(catalogue.EXAMPLES[0], task).reference)
     of, worst = catalogue.hard(known.name, known.sha256) if known else (0, ())
     return {
         "items": [
@@ -73,7 +74,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
         "hard_hint": w("picture.hard_hint"),
         "chosen": chosen,
         "heading": w("picture.drawn"),
-        "hint": w("picture.drawn_hint"),
+        "hint": w("picture.drawn_hint_readers", count=readers) if readers > 1 else w("picture.drawn_hint"),
         "another": w("picture.another"),
     }
 
