@@ -198,12 +198,6 @@ class Pool:
         finally:
             self._give(child, stays and not child.why)
         facts, _ = answer
-        if "short" in facts:
-            raise PictureError(
-                "image.read_memory",
-                "reading the file takes more than {size} MiB of memory; crop it or scale it down",
-                size=limits.memory >> 20,
-            )
         if "refused" in facts:
             raise _refused(facts)
         return answer

@@ -41,11 +41,15 @@ def main() -> None:
     at_rest = _memory()[1]
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        _limit(min(request["memory"], _sensible(Path(request["path"]))), request["cpu"])
-        facts, array = _answer(request)
+        memory = min(request["memory"], _sensible(Path(request["path"])))
+        _limit(memory, request["cpu"])
+        try:
+            facts, array = _answer(request)
+        except MemoryError:
+            facts, array = _refused(_short(memory)), None
         _send(answers, facts, array)
         del array
-        answers.write(b"-" if "short" in facts or _memory()[1] - at_rest > _GROWN else b"+")
+        answers.write(b"-" if facts.get("code") == "image.read_memory" or _memory()[1] - at_rest > _GROWN else b"+")
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -59,7 +63,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
     except PictureError as error:
         return _refused(error), None
     except MemoryError:
-        return {"short": True}, None
+        raise
     except Exception:  # of a reader that does not expect what stands in the file
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
@@ -68,6 +72,14 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
         kept["nifti"] = asdict(found.nifti)
     what = "volume" if isinstance(found, Volume) else "raster"
     return kept | {"what": what}, np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+
+
+def _short(memory: int) -> PictureError:
+    return PictureError(
+        "image.read_memory",
+        "reading the file takes more than {size} MiB of memory; crop it or scale it down",
+        size=memory >> 20,
+    )
 
 
 def _refused(error: PictureError) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 Whatever a file does, it must end as a picture, a volume or one sentence, and this process must go on. Prints how many
 files of each format ended how, the slowest, and the memory of this process. The same seed mutates the same bytes.
+
+Half of the compressed files are mutated before they are compressed, and half of the PNG files get valid checksums, so
+that mutations reach what lies behind these.
 """
 
 import argparse
+import gzip
 import resource
 import struct
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +30,8 @@ from medsegdiff.image_ref import PictureError
 __all__ = ["main", "mutate", "seeds"]
 
 _MOST = 256 * 2**20
+_BROKEN = {"image.decoder_failed": "crash", "image.read_time": "time", "image.read_busy": "busy"}
+_BROKEN["image.read_memory"] = "memory"
 _WORDS = (b"99999999999", b"-1", b"0", b"1e308", b"nan", b"\xff" * 8, b"\0" * 8, b"A" * 1500, b"\n" * 3, b"=" * 40)
 
 
@@ -37,11 +45,17 @@ def seeds(folder: Path) -> list[Path]:
         Image.fromarray(grey).save(folder / f"grey.{name}")
     Image.fromarray(colour).save(folder / "progressive.jpg", progressive=True)
     Image.fromarray(grey.astype(np.uint16) * 200).save(folder / "deep.png")
+    Image.fromarray(np.dstack([colour, grey])).save(folder / "layer.png")
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        Image.fromarray(colour).save(folder / f"{compression}.tiff", compression=compression)
+    Image.fromarray(colour).quantize(16).save(folder / "palette.png")
     Image.fromarray(grey).save(folder / "pages.tiff", save_all=True, append_images=[Image.fromarray(grey)] * 2)
     for kind in (np.uint8, np.int16, np.float32, np.float64):
         image = sitk.GetImageFromArray(rng.integers(0, 200, (9, 10, 11)).astype(kind))
         for suffix in ("nii", "nii.gz", "nrrd", "mha"):
             sitk.WriteImage(image, str(folder / f"{kind.__name__}.{suffix}"), suffix == "nii.gz")
+        for suffix in ("nrrd", "mha"):
+            sitk.WriteImage(image, str(folder / f"{kind.__name__}-zipped.{suffix}"), True)
     (folder / "text.nrrd").write_bytes(
         b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 10 10\nencoding: ascii\n\n" + b"7 " * 100
     )
@@ -52,11 +66,63 @@ def seeds(folder: Path) -> list[Path]:
         if compressor:
             writer.SetCompressor(compressor)
         writer.Execute(sitk.GetImageFromArray(grey.astype(np.uint16)[None]))
+    _dicoms(folder, grey)
     return sorted(folder.iterdir())
 
 
+def _dicoms(folder: Path, grey: np.ndarray) -> None:
+    """Write DICOM files with sequences, several frames and two more encodings."""
+    import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7.2"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    data.NumberOfFrames, (data.Rows, data.Columns), data.SamplesPerPixel = 3, grey.shape, 1
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.PhotometricInterpretation = 7, 0, "MONOCHROME2"
+    data.Modality, data.RescaleSlope, data.RescaleIntercept = "CT", 2, -1000
+    data.WindowCenter, data.WindowWidth, data.PixelSpacing = 40, 400, [0.5, 0.25]
+    measures, group = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.5], 2
+    group.PixelMeasuresSequence = [measures]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [group], [group] * 3
+    data.PixelData = grey.tobytes() * 3
+    data["PixelData"].VR = "OB"
+    data.save_as(folder / "frames.dcm", enforce_file_format=True)
+    packed = pydicom.dcmread(folder / "frames.dcm")
+    packed.compress(RLELossless)
+    packed.save_as(folder / "frames-rle.dcm")
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(folder / "frames-deflated.dcm", enforce_file_format=True)
+
+
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:
-    """Change a few places of a file, mostly near its beginning, where headers are."""
+    """Change a few places of a file, or of what it holds compressed."""
+    if rng.random() < 0.5:
+        if content.startswith(b"\x1f\x8b"):
+            return gzip.compress(_mutate(gzip.decompress(content), rng), 1)
+        if content.startswith(b"\x89PNG"):
+            return _with_checksums(_mutate(content, rng))
+    return _mutate(content, rng)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """Give every chunk of a PNG the checksum of what it holds now, as far as chunks can be followed."""
+    out, at = bytearray(data), 8
+    while at + 12 <= len(out):
+        end = at + 8 + int.from_bytes(out[at : at + 4], "big")
+        if end + 4 > len(out):
+            break
+        out[end : end + 4] = zlib.crc32(out[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(out)
+
+
+def _mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change a few places, mostly near the beginning, where headers are."""
     data = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):
         reach = len(data) if rng.random() < 0.3 else min(len(data), 700)
@@ -92,7 +158,8 @@ def main() -> None:
     outcomes: Counter[tuple[str, str]] = Counter()
     slowest: list[tuple[float, str, int]] = []
     numbers, lock = iter(range(given.count)), threading.Lock()
-    until = time.monotonic() + 60 * given.minutes
+    began_all = time.monotonic()
+    until = began_all + 60 * given.minutes
     reader.warm()
 
     def work(folder: Path, paths: list[Path], contents: list[bytes]) -> None:
@@ -107,7 +174,7 @@ def main() -> None:
             path = folder / f"{number}.{suffix}"
             path.write_bytes(mutate(contents[which], rng))
             began = time.monotonic()
-            outcome = _outcome(path)
+            outcome = _outcome(path, thorough=number % 4 == 0)
             seconds = time.monotonic() - began
             with lock:
                 outcomes[suffix, outcome] += 1
@@ -135,20 +202,24 @@ def main() -> None:
     for suffix in sorted({suffix for suffix, _ in outcomes}):
         print(f"{suffix:10}" + "".join(f"{outcomes[suffix, kind]:10}" for kind in kinds))
     print(f"{'all':10}" + "".join(f"{sum(n for (_, k), n in outcomes.items() if k == kind):10}" for kind in kinds))
+    minutes = (time.monotonic() - began_all) / 60
     print("slowest: " + ", ".join(f"{seconds:.1f} s ({suffix} {number})" for seconds, suffix, number in slowest))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    print(f"{sum(outcomes.values())} files; this process took {peak:.0f} MiB at most")
+    print(f"{sum(outcomes.values())} files in {minutes:.1f} min; this process took {peak:.0f} MiB at most")
 
 
-def _outcome(path: Path) -> str:
+def _outcome(path: Path, thorough: bool) -> str:
+    """Read a file; if thorough, first its header or transparency, where something reads those too."""
+    if thorough and path.suffix == ".dcm":
+        with suppress(PictureError):
+            reader.dicom_header(path, ("Rows", "PixelSpacing", "SharedFunctionalGroupsSequence"))
+    elif thorough and path.suffix in (".png", ".jpg"):
+        with suppress(PictureError):
+            reader.decode_layer(path)
     try:
         found = imaging.open(path, most=_MOST, limits=imaging.VISITOR)
     except PictureError as error:
-        sentence = str(error)
-        for outcome, sign in (("crash", "breaks its decoder"), ("time", "takes longer"), ("memory", "of memory")):
-            if sign in sentence:
-                return outcome
-        return "refused"
+        return _BROKEN.get(error.code, "refused")
     return "volume" if isinstance(found, imaging.Volume) else "picture"
 
 
