@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _sentence(error: OSError) -> str:
     """Say what the system refused, and what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({error.filename or 'no file is named'}); make room and run the command again"
     if error.filename is None or error.strerror is None:
         return str(error)

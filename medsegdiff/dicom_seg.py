@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from medsegdiff.atomic import replacing
 from medsegdiff.config import Domain
 from medsegdiff.reader import VISITOR, Limits, dicom_header
 
@@ -132,9 +133,10 @@ def write_seg(
             content_description="Research and teaching only",
             omit_empty_frames=False,
         )
-        segmentation.save_as(path)
     except Exception as error:  # highdicom asks many things of a source, each with an error of its own
         raise ValueError(f"this picture cannot carry a DICOM SEG ({error}); take the mask as PNG or NIfTI") from error
+    with replacing(path) as draft:
+        segmentation.save_as(draft)
 
 
 def _segment(number: int, name: str, digest: str) -> Any:  # highdicom is imported late

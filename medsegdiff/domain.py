@@ -32,6 +32,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from medsegdiff import shipped
+from medsegdiff.atomic import replacing
 from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS, axis_of
 from medsegdiff.device import channels_last
@@ -422,4 +423,5 @@ def read_statistics(path: Path) -> tuple[Float32[np.ndarray, " n"], dict[str, Ki
 def write_statistics(path: Path, scale: Float32[np.ndarray, " n"], kinds: Mapping[str, Kind]) -> None:
     """Write what `read_statistics` reads."""
     held = {f"{task}/{name}": tensor for task, kind in kinds.items() for name, tensor in kind.tensors().items()}
-    safetensors.numpy.save_file({"scale": scale.astype(np.float32), **held}, path)
+    with replacing(path) as draft:
+        draft.write_bytes(safetensors.numpy.save({"scale": scale.astype(np.float32), **held}))

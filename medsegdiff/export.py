@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from medsegdiff.atomic import replacing, write_text
 from medsegdiff.checkpoint import Checkpoint
 from medsegdiff.nn.build import Network
 from medsegdiff.nn.real_dft import real_valued
@@ -98,7 +99,8 @@ def export(checkpoint: Checkpoint, folder: Path | str, *, float16: bool = False)
             _halve_weights(model)
         onnx.checker.check_model(model)
         data = model.SerializeToString()
-        (folder / name).write_bytes(data)
+        with replacing(folder / name) as draft:
+            draft.write_bytes(data)
         files[name] = {
             "sha256": hashlib.sha256(data).hexdigest(),
             "bytes": len(data),
@@ -119,7 +121,7 @@ def export(checkpoint: Checkpoint, folder: Path | str, *, float16: bool = False)
         "traces": traces,
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False)
-    (folder / MODEL).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / MODEL, text + "\n")
     return json.loads(text)
 
 

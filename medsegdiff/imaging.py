@@ -9,10 +9,11 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt, UInt8
 from PIL import Image
 
 from medsegdiff import reader
+from medsegdiff.atomic import replacing
 from medsegdiff.errors import InputError
 from medsegdiff.image_ref import MAX_BYTES, Picture, PictureError, Volume
 from medsegdiff.nifti import write_map, write_volume
@@ -128,11 +129,16 @@ def stem(path: Path) -> str:
 
 def write_labels(path: str | PathLike[str], labels: UInt8[np.ndarray, "h w"]) -> None:
     """Write a label image as 8-bit grey PNG: the very numbers, no metadata."""
-    Image.fromarray(labels).save(path, format="PNG")
+    _write_png(path, labels)
 
 
 def write_probability(path: str | PathLike[str], probability: Float[np.ndarray, "h w"]) -> None:
     """Write a map in [0, 1] as 16-bit grey PNG, 65535 for one, no metadata."""
     if not ((probability >= 0) & (probability <= 1)).all():
         raise ValueError("the map leaves [0, 1]; a 16-bit PNG holds probabilities only")
-    Image.fromarray(np.rint(probability.astype(np.float64) * 65535).astype(np.uint16)).save(path, format="PNG")
+    _write_png(path, np.rint(probability.astype(np.float64) * 65535).astype(np.uint16))
+
+
+def _write_png(path: str | PathLike[str], values: UInt[np.ndarray, "h w"]) -> None:
+    with replacing(path) as draft:
+        Image.fromarray(values).save(draft, format="PNG")

@@ -23,6 +23,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
+from medsegdiff.atomic import replacing
 from medsegdiff.image_ref import NiftiSpace, PictureError, Volume, check_sides, check_voxels, robust_window
 from medsegdiff.orientation import axes_of, place_of, turn, turn_affine
 
@@ -168,7 +169,11 @@ def _write(values: np.ndarray, like: Volume, path: str | PathLike[str]) -> None:
         header.set_sform(affine, code="scanner")
         header.set_qform(affine, code="scanner")
         header.set_xyzt_units("mm" if like.measured else "unknown")
-    with Path(path).open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
+    with (
+        replacing(path) as draft,
+        draft.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
+    ):
         zipped.write(header.binaryblock + bytes(4))
         zipped.write(array.tobytes("F"))
 

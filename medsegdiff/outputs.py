@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from medsegdiff.atomic import write_text
 from medsegdiff.dicom_seg import write_seg
 from medsegdiff.evaluation import plain
 from medsegdiff.image_ref import Volume
@@ -59,7 +60,7 @@ def write(
         write_volume(_on_voxels(result, volume), volume, paths["nifti"])
     paths["report"] = Path(report)
     text = json.dumps(plain(result.sidecar() | dict(facts or {})), indent=2, allow_nan=False)
-    paths["report"].write_text(text + "\n", encoding="utf-8")
+    write_text(paths["report"], text + "\n")
     return paths
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medsegdiff.atomic import write_text
+
 __all__ = [
     "CARD",
     "CONFIG",
@@ -67,7 +69,7 @@ def published() -> dict[str, Published]:
 def write_index(rows: dict[str, Published]) -> None:
     """Write hub.json."""
     text = json.dumps({name: asdict(rows[name]) for name in sorted(rows)}, indent=2)
-    (FOLDER / INDEX).write_text(text + "\n", encoding="utf-8")
+    write_text(FOLDER / INDEX, text + "\n")
 
 
 def has_weights(folder: Path) -> bool:

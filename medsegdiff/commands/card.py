@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 from medsegdiff.commands import options
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
@@ -73,7 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
     results, curve = _measured(arguments.results, checkpoint) if arguments.results else ([], [])
     if not results and (arguments.readme or arguments.summary):
         raise ValueError("--readme and --summary show what was measured; name its folder with --results")
-    (arguments.folder / CARD).write_text(_card(checkpoint, results, curve), encoding="utf-8")
+    write_text(arguments.folder / CARD, _card(checkpoint, results, curve))
     if arguments.readme:
         fill(arguments.readme, f"results {checkpoint.folder.name}", _table(results))
     if arguments.summary:
@@ -225,7 +226,7 @@ def fill(file: Path, block: str, table: str) -> None:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{file} has no block {begin} ... {end} to put the results in; add one")
-    file.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+    write_text(file, f"{before}{begin}\n\n{table}\n\n{end}{after}")
 
 
 def _setting(settings: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import read_config
 from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS
@@ -66,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
         best = ", ".join(f"{name} {score:.2f}" for name, score in ranking[:3])
         print(f"    ranking: {best}, ...")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.json, json.dumps(rows, indent=1) + "\n")
 
 
 def _because(judged: Verdict) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from medsegdiff.atomic import write_text
 from medsegdiff.commands import options
 from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.config import RunSettings
@@ -117,13 +118,13 @@ def main(arguments: argparse.Namespace) -> None:
     print(table(result))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.json, json.dumps(result.to_json(), indent=1) + "\n")
     if arguments.plot:
         walked = f"{settings.members} x {settings.steps}" if settings.steps else "no steps"
         what = "anchor" if arguments.anchor else walked
         title = f"{facts['checkpoint']} on {facts['data']}/{facts['split']}, {what}"
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
-        arguments.plot.write_text(reliability_plot(result, title), encoding="utf-8")
+        write_text(arguments.plot, reliability_plot(result, title))
     if failed:
         raise ValueError(f"{len(failed)} of {len(found)} files could not be evaluated: {', '.join(failed)}")
 

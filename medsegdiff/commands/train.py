@@ -26,6 +26,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from PIL import Image
 from tqdm import tqdm
 
+from medsegdiff.atomic import replacing
 from medsegdiff.checkpoint import load, save
 from medsegdiff.commands import options
 from medsegdiff.config import PRESETS, Domain, Preset, TrainConfig, UNetConfig, V2Config
@@ -393,7 +394,8 @@ def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
         np.concatenate([held.pictures[i], *(np.repeat(m[i, ..., None], 3, -1).astype(np.uint8) for m in masks)], 1)
         for i in range(min(n, 8))
     ]
-    Image.fromarray(np.concatenate(rows)).save(path)
+    with replacing(path) as draft:
+        Image.fromarray(np.concatenate(rows)).save(draft, "PNG")
     scores = {f"dice_{name}": _mean_dice(labels, truth, diffusion.classes) for name, labels in columns.items()}
     return scores | (_against_readers(run, held, image) if held.readers is not None and not run.plain else {})
 

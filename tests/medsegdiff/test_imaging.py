@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import struct
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -16,18 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medsegdiff import imaging
+from medsegdiff.atomic import write_text
 from medsegdiff.imaging import (
-    Geometry,
     Picture,
     PictureError,
     read,
     read_volume,
-    to_network,
-    to_original,
     write_labels,
+    write_map,
     write_probability,
     write_volume,
 )
+from medsegdiff.resize import Geometry, to_network, to_original
 
 RAMP = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
 
@@ -407,6 +408,37 @@ def test_labels_and_probabilities_are_written_without_loss_and_without_words(tmp
     assert chunks(tmp_path / "mask.png") == chunks(tmp_path / "p.png") == {b"IHDR", b"IDAT", b"IEND"}
     with pytest.raises(ValueError, match=r"leaves \[0, 1\]"):
         write_probability(tmp_path / "p.png", np.full((8, 8), np.nan))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+def test_a_full_disk_leaves_the_earlier_file_and_no_part_of_the_new_one(tmp_path):
+    import resource
+
+    random = np.random.default_rng(0)
+    volume = read_volume(volume_file(tmp_path / "a.nrrd", random.normal(size=(9, 30, 31)).astype(np.float32)))
+    (tmp_path / "out").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, write in {
+        "mask.png": lambda path: write_labels(path, random.integers(0, 256, (90, 91), dtype=np.uint8)),
+        "map.png": lambda path: write_probability(path, random.random((90, 91))),
+        "map.nii.gz": lambda path: write_map(random.random((9, 30, 31)), volume, path),
+        "mask.nii.gz": lambda path: write_volume(random.integers(0, 256, (9, 30, 31)), volume, path),
+        "report.json": lambda path: write_text(path, "x" * 9000),
+    }.items():
+        path = tmp_path / "out" / name
+        path.write_bytes(b"earlier")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large") as refused:
+                write(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert refused.value.filename == str(path)
+        assert path.read_bytes() == b"earlier"
+        write(path)
+        assert path.stat().st_size > 4096
+        assert [found.name for found in path.parent.iterdir()] == [name]
+        path.unlink()
 
 
 # -------------------------------------------------------------------------------------------------- bad company
