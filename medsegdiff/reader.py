@@ -48,6 +48,7 @@ _Why = Literal["", "time", "crowded", "closed"]
 _DTYPES = ("|u1", "<u2", "<i2", "<u4", "<i4", "<f4", "<f8")
 _FACTS = 16 * 2**20  # bytes of JSON in an answer
 _FILES = 200  # that one child reads
+_START = 120.0  # seconds in which a child must have started
 _PATIENCE = 2.0  # seconds that a file may be read while others wait
 _HANDED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from medsegdiff.reader_worker import main; main()"
@@ -90,15 +91,18 @@ class _Child:
             bufsize=0,
             env=environment,
         )
-        self.began, self.files, self.why = 0.0, 0, ""
+        self.began, self.files, self.why = 0.0, 0, ""  # began to read a file; 0 while it starts
 
     def ask(self, request: dict[str, Any], limits: Limits, most: int) -> tuple[_Answer, bool]:
         """Send a request, and return the answer and whether the child can be asked again."""
         pipe: Any = self.process.stdout
-        over = threading.Timer(limits.wall, self.end, ("time",))
-        over.daemon = True
-        over.start()
+        over = _after(_START, self.end)
         try:
+            if not self.began:  # a new one imports its libraries first
+                _exactly(pipe, 1)
+            over.cancel()
+            over = _after(limits.wall, self.end, "time")
+            self.began = time.monotonic()
             whole = request | {"memory": limits.memory, "cpu": limits.cpu}
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps(whole).encode() + b"\n")
@@ -137,6 +141,13 @@ class _Child:
                 if pipe is not None:
                     pipe.close()
         return self.process.wait()
+
+
+def _after(seconds: float, call: Callable[..., None], *arguments: str) -> threading.Timer:
+    timer = threading.Timer(seconds, call, arguments)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _exactly(pipe: BinaryIO, count: int) -> bytes:
@@ -231,13 +242,14 @@ class Pool:
             self._line.append(me)
             try:
                 while self._line[0] is not me or not (self._idle or len(self._busy) < self.size):
-                    oldest = min(self._busy, key=lambda child: child.began, default=None)
+                    reading = [child for child in self._busy if child.began]
+                    oldest = min(reading, key=lambda child: child.began, default=None)
                     left = self.patience - (time.monotonic() - oldest.began) if oldest else self.patience
                     if self._line[0] is me and oldest is not None and left <= 0:
                         oldest.end("crowded")
                     self._change.wait(max(left, 0.05))
                 child = self._idle.pop() if self._idle else _Child()
-                child.began = time.monotonic()
+                child.began = child.began and time.monotonic()
                 self._busy.add(child)
                 self._restock()
                 return child

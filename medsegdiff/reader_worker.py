@@ -39,6 +39,7 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     _write_no_files()
     at_rest = _memory()[1]
+    answers.write(b"+")
     for line in sys.stdin.buffer:
         request = json.loads(line)
         memory = min(request["memory"], _sensible(Path(request["path"])))
