@@ -13,6 +13,7 @@ from app.core.frames import Recording
 from app.core.session import RunOutput, Session
 from app.inputs.images import phantom
 from medsegdiff.config import RunSettings
+from medsegdiff.errors import InputError
 from medsegdiff.pipeline import Segmenter, Start
 
 __all__ = ["CASES", "Bench"]
@@ -70,7 +71,12 @@ class Bench:
     def _named(self, kind: str) -> str:
         name = self.checkpoint(kind)
         if name is None:
-            raise ValueError(f"no {kind} checkpoint for {catalogue.TASK} is here; train one, or use recordings only")
+            raise InputError(
+                "checkpoint.none_of_kind",
+                "no {kind} checkpoint for {task} is here; train one, or use recordings only",
+                kind=kind,
+                task=catalogue.TASK,
+            )
         return name
 
     def _computed(self, name: str, case: int, settings: RunSettings) -> Recording:

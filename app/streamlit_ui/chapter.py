@@ -93,7 +93,7 @@ def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) 
         widgets.show(chapter, seen, visit)
         return seen
     except ValueError as error:
-        st.error(w("course.failed", reason=str(error).rstrip(".")))
+        st.error(w.because("course.failed", error))
         return Seen()
 
 

@@ -43,7 +43,7 @@ def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         try:
             seen = one.seen_of(bench, chapter, visit, w)
         except ValueError as error:
-            st.html(f"<p class=soft>{html.escape(str(error))}</p>")
+            st.html(f"<p class=soft>{html.escape(w.reason(error))}</p>")
     for film in seen.films[:2]:
         st.html(f"<div class=strip>{_strip(film, visit.places.get(chapter.key))}</div>")
     widgets.numbers(seen)
