@@ -1,16 +1,16 @@
-"""Read files of unknown origin in child processes with limits, so that no file can end, fill or hold up this process.
+"""Read untrusted files in child processes with limits on memory and time, so that no file can crash or block this process.
 
     this process                                          child: python -c ... reader_worker.main()
     {"do": "decode", "path": ..., limits}  -- one line -->  sets its limits, decodes (`medsegdiff.decode`)
     Raster or Volume                       <-- length, JSON, values of the array, one byte --
 
-The child has no torch and no secrets of the environment. What it answers is checked like input: JSON of a known form
-and an array whose size was announced and is bounded; nothing is unpickled. A child that crashes, takes too long or asks
-for too much memory costs one sentence, and the next file gets a new one. Children are kept warm, replaced after 200
-files or when they have grown, and never shared by two files at once.
+A child does not import torch and gets only a few environment variables. Its answer is untrusted too: JSON of a fixed form
+and an array of bounded size; nothing is unpickled. If a child crashes or exceeds a limit, the caller gets a PictureError and
+the next file a new child. Children are reused, one file at a time, and replaced after 200 files or when they hold too much
+memory.
 
-Where all children are busy, a file waits in line for at most about two seconds: then the file that has been read for
-the longest, if that is more than two seconds, is given up. So a slow file delays nobody for longer than that.
+If all children are busy, a file waits for about two seconds; then the file that has been read the longest, if for more than
+two seconds, is abandoned. A slow file therefore delays others by two seconds at most.
 
 Memory and processor time are limited by `setrlimit`, on Linux. macOS does not enforce a limit on memory, and Windows
 has neither; there only the wall time and the checks of a header's sizes hold.
@@ -56,7 +56,7 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from medsegdif
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the decoding of one file may take."""
+    """The memory and time that decoding one file may take."""
 
     memory: int  # bytes of address space, beyond what the child takes at rest
     cpu: float  # seconds
@@ -64,18 +64,18 @@ class Limits:
 
 
 GENEROUS = Limits(8 * 2**30, 600, 900)
-"""For files of one's own."""
+"""For local files, on the command line."""
 
 VISITOR = Limits(1536 * 2**20, 10, 30)
-"""For files of strangers."""
+"""For files that visitors of a server upload."""
 
 
 class _Gone(Exception):
-    """A child ended before its answer did."""
+    """A child ended before it had answered, or its answer was malformed."""
 
 
 class _Child:
-    """One process; used by one thread at a time, except for `end`."""
+    """A child process. Only `end` may be called from another thread than the one that uses it."""
 
     __slots__ = ("began", "files", "process", "why")
 
@@ -94,7 +94,7 @@ class _Child:
         self.began, self.files, self.why = 0.0, 0, ""  # began to read a file; 0 while it starts
 
     def ask(self, request: dict[str, Any], limits: Limits, most: int) -> tuple[_Answer, bool]:
-        """Send a request, and return the answer and whether the child can be asked again."""
+        """Send a request; return the answer, and whether the child can be used again."""
         pipe: Any = self.process.stdout
         over = _after(_START, self.end)
         try:
@@ -122,13 +122,13 @@ class _Child:
             TypeError,
             KeyError,
             AttributeError,
-        ):  # a broken pipe, or an answer of another form
+        ):  # a broken pipe, or a malformed answer
             raise _Gone from None
         finally:
             over.cancel()
 
     def end(self, why: _Why = "closed") -> None:
-        """Kill it; what waits for its answer finds out why."""
+        """Kill the process, and record why for the thread that waits for its answer."""
         self.why = self.why or why
         with suppress(OSError):
             self.process.kill()
@@ -165,7 +165,7 @@ def _fill(pipe: Any, room: memoryview) -> None:
 
 
 def _room(dtype: str, shape: list[int], most: int) -> np.ndarray:
-    """Make room for an announced array, if it is of a known kind and not too large."""
+    """Allocate an array of the type and shape that a child announces; raise _Gone if they are not allowed."""
     sides = tuple(int(side) for side in shape)
     if dtype not in _DTYPES or not 2 <= len(sides) <= 4 or min(sides) < 1:
         raise _Gone
@@ -179,7 +179,7 @@ def _room(dtype: str, shape: list[int], most: int) -> np.ndarray:
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """Children that read files, for any number of threads.
+    """A pool of child processes that read files, shared by any number of threads.
 
     Arguments:
         size: how many there may be.
@@ -196,10 +196,10 @@ class Pool:
     _change: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
 
     def ask(self, request: dict[str, Any], limits: Limits, most: int) -> _Answer:
-        """Have a child do what a request says.
+        """Let a child process a request, and return its answer.
 
         Raises:
-            PictureError: it refused the file, or the file ended it or broke a limit.
+            PictureError: the file is not readable, exceeds a limit, or crashed the child.
         """
         child, stays = self._take(), False
         try:
@@ -308,10 +308,10 @@ def decode(
     """Decode a file in a child, as `medsegdiff.decode.decode` does.
 
     Raises:
-        PictureError: it is no picture that can be shown, or breaks a limit or its decoder.
+        PictureError: the file is no readable image, exceeds a limit, or crashes its decoder.
     """
     request = {"do": "decode", "path": os.path.abspath(path), "page": page, "most": most}
-    bound = max(most, 8 * MAX_PIXELS)  # deep pictures are at most 64-bit before they are windowed
+    bound = max(most, 8 * MAX_PIXELS)  # grey values have at most 64 bits before a window is applied
     facts, array = (pool or _POOL).ask(request, limits, bound)
     return _checked(lambda: _raster(facts, array) if facts["what"] == "raster" else _volume(facts, array))
 
@@ -320,7 +320,7 @@ def decode_layer(path: Path, *, limits: Limits = VISITOR) -> UInt8[np.ndarray, "
     """Decode a picture with its transparency in a child.
 
     Raises:
-        PictureError: it is none.
+        PictureError: the file is no readable image.
     """
     _, array = _POOL.ask({"do": "layer", "path": os.path.abspath(path)}, limits, 4 * MAX_PIXELS)
     return _checked(lambda: _as(array, np.uint8, (3,)))
@@ -338,7 +338,7 @@ def dicom_header(path: Path, keywords: tuple[str, ...], *, limits: Limits = VISI
 
 
 def _refused(facts: dict[str, Any]) -> PictureError:
-    """Restore the error of a child, of which nothing but short texts and numbers is accepted."""
+    """Restore the error that a child has reported; only short strings and numbers are accepted."""
     params = facts.get("params")
     params = {str(name): value for name, value in params.items()} if isinstance(params, dict) else {}
     shown = {name: value if isinstance(value, int | float) else str(value)[:200] for name, value in params.items()}
@@ -348,7 +348,12 @@ def _refused(facts: dict[str, Any]) -> PictureError:
 def _checked(make: Callable[[], _T]) -> _T:
     try:
         return make()
-    except (KeyError, TypeError, ValueError, AttributeError):  # of a child that something else has taken over
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # malformed, perhaps by a file that has taken over the child
         raise broken() from None
 
 

@@ -1,7 +1,6 @@
-"""The child process of `medsegdiff.reader`: decodes one file at a time, within limits that it sets itself.
+"""Run the child process of `medsegdiff.reader`, which decodes one file at a time within limits that it sets itself.
 
-Started with `main()`; it reads a request a line from standard input, and ends with it. Whatever a library prints goes
-nowhere.
+`main()` reads one request per line from standard input, until it is closed. What libraries print is discarded.
 """
 
 import json
@@ -65,7 +64,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
         return _refused(error), None
     except MemoryError:
         raise
-    except Exception:  # of a reader that does not expect what stands in the file
+    except Exception:  # decoders raise any kind of error on malformed files
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
     kept = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("values", "array")}
@@ -113,7 +112,7 @@ def _send(answers: FileIO, facts: dict[str, Any], array: np.ndarray | None) -> N
 
 
 def _memory() -> tuple[int, int]:
-    """Return the bytes of address space and of memory that this process takes; 0 where the system does not say."""
+    """Return this process's address space and resident memory in bytes; 0 where the system does not provide them."""
     try:
         pages = Path("/proc/self/statm").read_bytes().split()
     except OSError:
@@ -123,7 +122,7 @@ def _memory() -> tuple[int, int]:
 
 
 def _sensible(path: Path) -> int:
-    """Return the bytes that reading a file may take at most; of a DICOM, GDCM takes what lengths in its header say."""
+    """Return a limit on memory by the size of the file: GDCM allocates whatever lengths a DICOM header states."""
     try:
         with path.open("rb") as file:
             dicom = file.read(132)[128:] == b"DICM"
@@ -142,7 +141,7 @@ def _write_no_files() -> None:
 
 
 def _limit(memory: int, cpu: float) -> None:
-    """Limit the address space and the processor time from here on, where the system can."""
+    """Limit the address space and processor time from now on, where the system supports it."""
     try:
         import resource
     except ImportError:  # Windows
