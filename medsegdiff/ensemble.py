@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Float, Float32, UInt8
+import torch
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from medsegdiff.errors import InputError
@@ -126,19 +127,19 @@ def fuse_resized(
     decide = FUSIONS[rule]
     if rule == "staple":
         decide = _staple_in_bands(argmax_labels(maps.numpy()), maps.shape[1])
-    for rows, block in in_bands(maps, geometry):
-        p = block.numpy()
-        total, squares = (np.zeros(p.shape[1:]) for _ in range(2))
-        for member in p:  # differences from the first, so that identical members differ by exactly 0
-            apart = np.subtract(member, p[0], dtype=np.float64)
-            total += apart
-            squares += apart**2
-        total /= count
-        variance = (squares / count - total**2).sum(0).clip(0)
-        mean = (p[0] + total).astype(np.float32)
-        members[:, rows] = argmax_labels(p)
-        labels[rows], _ = decide(members[:, rows], mean)
-        disagreement[rows] = np.sqrt(variance / 2)
+    binary = maps.shape[1] == 2  # the background is what remains, so half of the work suffices
+    for rows, block in in_bands(maps[:, 1:] if binary else maps, geometry):
+        apart = block - block[0]  # so that identical members differ by exactly 0
+        offset = apart.sum(0) / count
+        variance = (apart.square().sum(0) / count - offset.square()).clamp_min(0).sum(0)
+        mean = block[0] + offset
+        if binary:
+            mean, variance = torch.cat([1 - mean, mean]), 2 * variance
+            members[:, rows] = (block[:, 0] > 0.5).numpy()
+        else:
+            members[:, rows] = argmax_labels(block.numpy())
+        labels[rows], _ = decide(members[:, rows], mean.numpy())
+        disagreement[rows] = (variance / 2).sqrt().numpy()
     return Fusion(labels, ResizedMaps(maps.mean(0), geometry), disagreement, small.quality), members
 
 
@@ -178,16 +179,33 @@ def _staple_in_bands(
     with np.errstate(divide="ignore"):
         tables, first = np.log(matrices.clip(1e-300)), np.log(prior.clip(1e-300))
 
+    def scored(labels: UInt8[np.ndarray, "m n"]) -> Float[np.ndarray, "classes n"]:
+        score = np.tile(first, (labels.shape[1], 1))
+        for table, given in zip(tables, labels, strict=True):
+            score += table[given]
+        return score.T
+
+    def chosen(score: Float[np.ndarray, "classes n"], mean: Float[np.ndarray, "classes n"]) -> UInt8[np.ndarray, " n"]:
+        sure = (score > score.max(0) - _TIE).sum(0) == 1
+        return np.where(sure, score.argmax(0), mean.argmax(0)).astype(np.uint8)
+
+    every = np.arange(classes, dtype=np.uint8)
+    agreed = chosen(scored(np.tile(every, (len(small), 1))), np.eye(classes))  # where all members give the same class
+
     def decide(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[()]]:
-        score = np.broadcast_to(first, (*members.shape[1:], classes)).copy()
-        for table, labels in zip(tables, members, strict=True):
-            score += table[labels]
-        score = np.moveaxis(score, -1, 0)
-        best = score.max(0)
-        sure = (score > best - _TIE).sum(0) == 1
-        return np.where(sure, score.argmax(0), argmax_labels(mean)).astype(np.uint8), ()
+        labels, disputed = agreed[members[0]], _disputed(members)
+        labels[disputed] = chosen(scored(members[:, disputed]), mean[:, disputed])
+        return labels, ()
 
     return decide
+
+
+def _disputed(members: _Members) -> Bool[np.ndarray, "h w"]:
+    """Return the pixels to which the members give different classes."""
+    found = np.zeros(members.shape[1:], bool)
+    for member in members[1:]:
+        found |= member != members[0]
+    return found
 
 
 def argmax_labels(p: Float[np.ndarray, "*m k h w"]) -> UInt8[np.ndarray, "*m h w"]:
@@ -213,9 +231,11 @@ def _mean(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality,
 
 
 def _vote(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality, ...]]:
-    votes = np.stack([(members == c).sum(0) for c in range(len(mean))])
-    winners = votes == votes.max(0)
-    return np.where(winners, mean, -1).argmax(0).astype(np.uint8), ()
+    labels, disputed = members[0].copy(), _disputed(members)
+    given = members[:, disputed]
+    votes = np.stack([(given == c).sum(0) for c in range(len(mean))])
+    labels[disputed] = np.where(votes == votes.max(0), mean[:, disputed], -1).argmax(0)
+    return labels, ()
 
 
 def _staple(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality, ...]]:

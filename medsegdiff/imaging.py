@@ -133,12 +133,15 @@ def write_labels(path: str | PathLike[str], labels: UInt8[np.ndarray, "h w"]) ->
 
 
 def write_probability(path: str | PathLike[str], probability: Float[np.ndarray, "h w"]) -> None:
-    """Write a map in [0, 1] as 16-bit grey PNG, 65535 for one, no metadata."""
+    """Write a map in [0, 1] as 16-bit grey PNG, 65535 for one, no metadata.
+
+    Little compression: three times as fast, and a third larger, than the usual.
+    """
     if not ((probability >= 0) & (probability <= 1)).all():
         raise ValueError("the map leaves [0, 1]; a 16-bit PNG holds probabilities only")
-    _write_png(path, np.rint(probability.astype(np.float64) * 65535).astype(np.uint16))
+    _write_png(path, np.rint(probability.astype(np.float64) * 65535).astype(np.uint16), level=1)
 
 
-def _write_png(path: str | PathLike[str], values: UInt[np.ndarray, "h w"]) -> None:
+def _write_png(path: str | PathLike[str], values: UInt[np.ndarray, "h w"], level: int = 6) -> None:
     with replacing(path) as draft:
-        Image.fromarray(values).save(draft, format="PNG")
+        Image.fromarray(values).save(draft, format="PNG", compress_level=level)
