@@ -13,6 +13,7 @@ from pathlib import Path
 
 # Before torch is imported: its threads must sleep, not spin, while they wait; visitors share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's MPS lacks runs on the CPU
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

@@ -32,6 +32,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -381,8 +382,7 @@ def push(
 ) -> CommitInfo:
     """Upload weights, config.json, model card and thumbnail of a checkpoint to the Hub, and return the commit.
 
-    The commit is a string, its address, with the hash as `oid`. The client's own errors (not logged in, no write permission)
-    are not caught.
+    The commit is a string, its address, with the hash as `oid`.
 
     Arguments:
         folder: of the checkpoint.
@@ -395,18 +395,42 @@ def push(
         message: of the commit.
 
     Raises:
-        CheckpointError: the folder does not load, or has no model card.
+        CheckpointError: the folder does not load, has no model card, or `repository` is not owner/name.
+            Also if nobody is logged in, without permission to write, and without network.
     """
+    match = _REPOSITORY.fullmatch(repository)
+    if match is None or match["revision"]:
+        raise CheckpointError(f"{repository!r} is not the name of a repository; give owner/name, as in me/my-model")
     load(folder)  # never upload a checkpoint that does not load
     if not (Path(folder) / CARD).is_file():
         raise CheckpointError(f"{folder} has no {CARD}; write the model card first: python -m medsegdiff card {folder}")
     hub = HfApi(endpoint=endpoint, token=token)
-    hub.create_repo(repository, private=private, exist_ok=True)
-    return hub.upload_folder(
-        repo_id=repository,
-        folder_path=folder,
-        allow_patterns=_PUBLISHED,
-        commit_message=message or f"Upload {Path(folder).name}",
-        revision=branch,
-        create_pr=create_pr,
-    )
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=_PUBLISHED,
+            commit_message=message or f"Upload {Path(folder).name}",
+            revision=branch,
+            create_pr=create_pr,
+        )
+    except Exception as error:  # the client's transport errors have no common public base class
+        raise _unsent(repository, hub.endpoint, error) from error
+
+
+def _unsent(repository: str, endpoint: str, error: Exception) -> CheckpointError:
+    match error:
+        case LocalTokenNotFoundError():
+            return CheckpointError(f"nobody is logged in to {endpoint}; log in with `hf auth login`")
+        case HfHubHTTPError() if (code := error.response.status_code) in (401, 403):
+            login = "log in with `hf auth login` and a token that may write there"
+            return CheckpointError(f"{endpoint} refused {repository} ({code}); {login}")
+        case HfHubHTTPError():
+            return CheckpointError(f"{endpoint} answered {error.response.status_code} to the upload; try again later")
+        case OfflineModeIsEnabled():
+            return CheckpointError("HF_HUB_OFFLINE is set, so nothing was uploaded; unset it")
+        case _:
+            return CheckpointError(
+                f"{repository} was not uploaded: {endpoint} did not answer ({type(error).__name__}); try again"
+            )

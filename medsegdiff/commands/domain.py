@@ -13,6 +13,7 @@ from typing import Any
 
 from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import read_config
+from medsegdiff.commands import options
 from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.domain import DomainCheck, Examined, Verdict, examine, rank
@@ -32,7 +33,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.set_defaults(main=main)
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class _Formatter(options.Help, argparse.RawDescriptionHelpFormatter):
     pass
 
 

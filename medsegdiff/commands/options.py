@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff.config import RunSettings
 from medsegdiff.ensemble import FUSIONS
+from medsegdiff.hub import shipped
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.records import Interventions, Switches
 from medsegdiff.sampling import SAMPLERS, SPACINGS
@@ -39,8 +40,8 @@ def require_new(paths: Iterable[Path | None], overwrite: bool) -> None:
 
 def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:
     """Add the shared options; `checkpoint` makes --checkpoint required."""
-    named = "shipped name, folder, or Hub id owner/name[@revision]"
-    choice = named if checkpoint else f"{named}, or auto: the shipped one that fits"
+    named = f"folder, Hub id owner/name[@revision], or shipped name: {', '.join(shipped())}"
+    choice = named if checkpoint else f"auto (the shipped one that fits), {named}"
     verb.add_argument("--checkpoint", required=checkpoint, help=choice)
     verb.add_argument("--members", type=int, default=_DEFAULT.members, help="ensemble members, one sampled mask each")
     verb.add_argument("--steps", type=int, default=_DEFAULT.steps, help="denoising steps; 0 uses the anchor only (V2)")
@@ -74,7 +75,7 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
     verb.add_argument(
         "--size", type=int, default=_DEFAULT.size, help="network resolution in pixels; 0 is the training size"
     )
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... or mps")
 
 
 def settings(arguments: argparse.Namespace) -> RunSettings:

@@ -19,6 +19,18 @@ def test_a_missing_gpu_is_an_error(monkeypatch):
         best_device("cuda:1")
 
 
+def test_apples_mps_is_used_where_it_is_and_unknown_devices_are_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"torch sees no MPS here"):
+        best_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert best_device("auto") == torch.device("mps")
+    assert precision(torch.device("mps")) == torch.float32
+    for name in ("gpu", "meta"):
+        with pytest.raises(ValueError, match=f"device '{name}' .*; use auto, cpu, cuda"):
+            best_device(name)
+
+
 def test_a_gpu_computes_in_bfloat16_where_it_can(monkeypatch):
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
