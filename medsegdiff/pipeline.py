@@ -20,8 +20,9 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from medsegdiff.checkpoint import Checkpoint, load
+from medsegdiff.confidence import overlaps, summary
 from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
-from medsegdiff.device import best_device, channels_last, compiled, precision
+from medsegdiff.device import Arithmetic, best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
 from medsegdiff.errors import InputError
 from medsegdiff.hub import copy, push, resolve
@@ -58,6 +59,7 @@ class Reproducible:
     domain: Domain
     digest: str
     dtype: str
+    arithmetic: Arithmetic
     seconds: float
 
     def extent(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class Reproducible:
             "settings": asdict(self.settings),
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
             "dtype": self.dtype,
+            "arithmetic": asdict(self.arithmetic),
             "mask": {"sha256": sha256(self.labels)}
             | ({"runs": encode_runs(self.labels)} if self.labels.ndim == 2 else {}),
             "seconds": round(self.seconds, 4),
@@ -92,6 +95,7 @@ class Segmentation(Reproducible):
     domain: Domain
     digest: str  # sha256 of the weights
     dtype: str  # of convolutions and matrix products: "float32" or "bfloat16"
+    arithmetic: Arithmetic
     spacing_mm: tuple[float, float] | None  # (row, column)
     ref: ImageRef  # identifies the input
     seconds: float
@@ -113,7 +117,18 @@ class Segmentation(Reproducible):
 
     def extent(self) -> dict[str, Any]:
         """Describe the image and the size of every class, for the report."""
-        return {"areas": self.areas(), "picture": asdict(self.ref), "spacing_mm": self.spacing_mm}
+        return {
+            "areas": self.areas(),
+            "confidence": self.confidence(),
+            "picture": asdict(self.ref),
+            "spacing_mm": self.spacing_mm,
+        }
+
+    def confidence(self) -> dict[str, dict[str, Any]]:
+        """Return the members' pairwise Dice and the interval of their areas, per class; empty for a single member."""
+        counts = overlaps(self.members, len(self.domain.labels))
+        pixel = None if self.spacing_mm is None else self.spacing_mm[0] * self.spacing_mm[1]
+        return summary(counts, self.domain.labels, "pixels", pixel, "mm2")
 
 
 class Segmenter:
@@ -134,6 +149,7 @@ class Segmenter:
         model = channels_last(checkpoint.model.to(self.device)).eval()
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.model = Runner(compiled(model) if compile else model, self.device, dtype or precision(self.device), cores)
+        self.arithmetic = Arithmetic.of(self.device, cores)
         self.diffusion = Diffusion(checkpoint.diffusion, checkpoint.model_config.classes)
         self.domain = checkpoint.domain
 
@@ -280,6 +296,7 @@ class Segmenter:
             domain=self.domain,
             digest=self.checkpoint.digest,
             dtype=str(self.model.dtype).removeprefix("torch."),
+            arithmetic=self.arithmetic,
             spacing_mm=picture.spacing_mm,
             ref=picture.ref,
             seconds=time.perf_counter() - began,

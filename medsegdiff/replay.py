@@ -1,12 +1,15 @@
 """Reproduce a mask from the JSON report of its run.
 
 A report holds everything that the mask depends on: settings, precision, and the sha256 of the weights and of the image's pixels.
-Running it again must give labels with the recorded sha256. Otherwise an error states whether the image, the weights or the
-arithmetic differ.
+Running it again must give labels with the recorded sha256. The last digits of a run also depend on the device, the number of
+threads and the instructions of the CPU, which the report records (`device.Arithmetic`). `segment --replay` uses as many threads;
+where the rest differs, the labels must agree with the recorded ones to a Dice of at least `TOLERANCE`. Otherwise an error states
+whether the image, the weights or the arithmetic differ.
 """
 
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +18,12 @@ import torch
 from jaxtyping import UInt8
 
 from medsegdiff.config import RunSettings
+from medsegdiff.device import Arithmetic
 from medsegdiff.records import Interventions, Switches
 
 __all__ = ["TOLERANCE", "Report", "agreement", "decode_runs", "encode_runs"]
 
+_THREADS = 256  # a report from a stranger cannot start more
 TOLERANCE = 0.995  # Dice that a mask of another runtime must reach; web/src/core/report.js holds the same number
 
 
@@ -62,6 +67,8 @@ class Report:
     mask: str  # sha256 of the labels, row by row
     runs: str = ""  # the labels themselves (see `encode_runs`), where the report holds them
     runtime: Literal["torch", "onnxruntime-web"] = "torch"  # that computed the mask
+    arithmetic: Arithmetic | None = None  # None: not recorded
+    torch_version: str = ""
 
     @classmethod
     def read(cls, path: Path | str) -> "Report":
@@ -90,6 +97,8 @@ class Report:
                 mask=str(facts["mask"]["sha256"]),
                 runs=str(facts["mask"].get("runs", "")),
                 runtime="onnxruntime-web" if "onnxruntime-web" in facts.get("versions", {}) else "torch",
+                arithmetic=_arithmetic(facts.get("arithmetic")),
+                torch_version=str(facts.get("versions", {}).get("torch", "")),
             )
         except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{path} is no report of a run that can be read here ({error}); give its .json") from error
@@ -107,23 +116,45 @@ class Report:
         if sha256 != self.weights:
             raise ValueError(f"these weights have the sha256 {sha256[:12]}..., the report's {self.weights[:12]}...")
 
-    def require_mask(self, sha256: str, labels: UInt8[np.ndarray, "h w"] | None = None) -> float:
+    def require_mask(
+        self, sha256: str, labels: UInt8[np.ndarray, "h w"] | None = None, arithmetic: Arithmetic | None = None
+    ) -> float:
         """Raise ValueError if the mask is not the one of the report; return the Dice with it, 1 if identical.
 
-        A mask that the browser computed differs in the last digits of its probabilities, and so in a few pixels of its edge:
-        its `labels` must agree with the report's to a Dice of at least `TOLERANCE`.
+        Where the arithmetic of the two runs differs, or the browser computed the report's, a few pixels at edges may differ: the
+        `labels` must agree with the report's to a Dice of at least `TOLERANCE`.
         """
         if sha256 == self.mask:
             return 1.0
-        if self.runtime != "torch" and self.runs and labels is not None:
+        reasons = self._differences(arithmetic)
+        if reasons and self.runs and labels is not None:
             dice = agreement(decode_runs(self.runs, (labels.shape[0], labels.shape[1])), labels)
             if dice >= TOLERANCE:
                 return dice
             raise ValueError(
-                f"the mask agrees with the report's to a Dice of {dice:.4f}; at least {TOLERANCE} is expected of a run in "
-                "the browser"
+                f"the mask agrees with the report's to a Dice of {dice:.4f}; at least {TOLERANCE} is expected where "
+                f"{reasons} differ"
             )
         raise ValueError(
             f"the mask has the sha256 {sha256[:12]}..., the report promises {self.mask[:12]}...; masks differ at their "
-            "edges between processors, numbers of threads and the versions that the report names"
+            f"edges between {reasons or 'processors, numbers of threads and the versions that the report names'}"
         )
+
+    def _differences(self, arithmetic: Arithmetic | None) -> str:
+        """Describe what makes last digits differ from the report's run; empty if nothing is known to."""
+        if self.runtime != "torch":
+            return "torch and a run in the browser"
+        here, there = version("torch"), self.torch_version
+        found = [f"torch {there} and {here}"] if there not in ("", here) else []
+        if self.arithmetic is not None and arithmetic not in (None, self.arithmetic):
+            found.append(f"({self.arithmetic}) and ({arithmetic})")
+        return ", ".join(found)
+
+
+def _arithmetic(facts: dict[str, Any] | None) -> Arithmetic | None:
+    if facts is None:
+        return None
+    threads = int(facts["threads"])
+    if not 1 <= threads <= _THREADS:
+        raise ValueError(f"{threads} threads")
+    return Arithmetic(str(facts["device"]), threads, str(facts["instructions"]))

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
+from medsegdiff.confidence import overlaps, summary
 from medsegdiff.config import Domain, RunSettings
+from medsegdiff.device import Arithmetic
 from medsegdiff.ensemble import Fusion, fuse_resized
 from medsegdiff.image_ref import Picture, Volume
 from medsegdiff.pipeline import Reproducible, Segmenter
@@ -41,6 +43,8 @@ class VolumeSegmentation(Reproducible):
     domain: Domain
     digest: str  # sha256 of the weights
     dtype: str
+    arithmetic: Arithmetic
+    overlaps: Int64[np.ndarray, "classes m m"]  # of the members (see `confidence`)
     voxel_mm3: float | None  # None where the file gives no spacing
     source_sha256: str  # of the volume's values, as read
     seconds: float
@@ -51,10 +55,18 @@ class VolumeSegmentation(Reproducible):
         voxel = self.voxel_mm3
         return {name: {"voxels": n} | ({} if voxel is None else {"mm3": n * voxel}) for name, n in counts.items()}
 
+    def confidence(self) -> dict[str, dict[str, Any]]:
+        """Return the members' pairwise Dice and the interval of their volumes, per class; empty for a single member.
+
+        Member i of every slice starts from the same noise.
+        """
+        return summary(self.overlaps, self.domain.labels, "voxels", self.voxel_mm3, "mm3")
+
     def extent(self) -> dict[str, Any]:
         """Describe the volume and the size of every class, for the report."""
         return {
             "volumes": self.volumes(),
+            "confidence": self.confidence(),
             "volume": {
                 "axis": self.axis,
                 "slices": self.labels.shape[2 - self.axis],
@@ -87,11 +99,13 @@ def segment_volume(
     settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0, trace=False)
     began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
     fused: list[Fusion] = []
+    counts = overlaps(np.zeros((settings.members, 1, 1), np.uint8), len(segmenter.domain.labels))
     for first in range(0, count, step):
         pictures = [volume.slice(axis, index, window) for index in range(first, min(first + step, count))]
         for event in _together(segmenter, pictures, settings):
-            if isinstance(event, Fusion):
-                fused.append(event)
+            if isinstance(event, tuple):
+                fused.append(event[0])
+                counts += event[1]
             else:
                 yield Progress(first + event * len(pictures), count)
     yield VolumeSegmentation(
@@ -104,14 +118,18 @@ def segment_volume(
         domain=segmenter.domain,
         digest=segmenter.checkpoint.digest,
         dtype=str(segmenter.model.dtype).removeprefix("torch."),
+        arithmetic=segmenter.arithmetic,
+        overlaps=counts,
         voxel_mm3=volume.voxel_mm3,
         source_sha256=volume.digest,
         seconds=time.perf_counter() - began,
     )
 
 
-def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettings) -> Iterator[float | Fusion]:
-    """Yield the share of steps done after each step, then the fused mask of every image."""
+def _together(
+    segmenter: Segmenter, pictures: list[Picture], settings: RunSettings
+) -> Iterator[float | tuple[Fusion, Int64[np.ndarray, "classes m m"]]]:
+    """Yield the share of steps done after each step, then the fused mask of every image with its members' overlaps."""
     diffusion = segmenter.diffusion
     channels = segmenter.checkpoint.model_config.image_channels
     field = segmenter.domain.field
@@ -129,6 +147,7 @@ def _together(segmenter: Segmenter, pictures: list[Picture], settings: RunSettin
         probability = diffusion.probability_of_logits(logits.float())
         yield 1.0
     for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
-        one = fuse_resized(mine.cpu(), geometry, settings.fuse)[0]
+        one, members = fuse_resized(mine.cpu(), geometry, settings.fuse)
         # Only background probabilities are kept: those of all classes, slices and members would not fit into memory.
-        yield Fusion(one.labels, one.probability[0][None], one.disagreement)
+        fusion = Fusion(one.labels, one.probability[0][None], one.disagreement)
+        yield fusion, overlaps(members, len(segmenter.domain.labels))

@@ -302,6 +302,7 @@ def _facts(name: str, image: InputImage, result: "Segmentation") -> dict[str, An
         "digest": result.digest,
         "settings": asdict(result.settings),
         "areas": result.areas(),
+        "confidence": result.confidence(),
         "spacing_mm": result.spacing_mm,
         "picture": {
             "height": picture.height,

@@ -218,11 +218,19 @@ def _results(
     page: PageState, controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words
 ) -> Update:
     """Show the slices as a film, list the size of each class, and offer the files."""
-    lines = []
+    lines, confidence = [], result.confidence()
     for label, size in result.volumes().items():
         named = {"label": w.known(f"class.{label}", label), "voxels": f"{size['voxels']:,}"}
         known = "mm3" in size
-        lines.append(w("volume.size_mm3" if known else "volume.size", ml=f"{size.get('mm3', 0) / 1000:.2f}", **named))
+        line = w("volume.size_mm3" if known else "volume.size", ml=f"{size.get('mm3', 0) / 1000:.2f}", **named)
+        if members := confidence.get(label):
+            low, high = (
+                f"{end / 1000:.2f} mL" if known else f"{end:,.0f}" for end in members["mm3" if known else "voxels"]
+            )
+            line += w("volume.members_size", low=low, high=high)
+            if members["pairwise_dice"] is not None:
+                line += w("result.members_dice", dice=f"{members['pairwise_dice']:.3f}")
+        lines.append(line)
     lines.append(w("volume.done", slices=slice_view.slices, seconds=f"{result.seconds:.1f}"))
     update: Update = {
         controls.film: volumes.watch(held, slice_view, result, w),

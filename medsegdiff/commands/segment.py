@@ -19,10 +19,12 @@ import argparse
 import errno
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from medsegdiff import outputs
@@ -44,6 +46,7 @@ from medsegdiff.imaging import (
 )
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
+from medsegdiff.records import Step
 from medsegdiff.replay import Report
 from medsegdiff.slices import VolumeSegmentation, segment_volume
 
@@ -102,7 +105,9 @@ def main(arguments: argparse.Namespace) -> None:
     failed: list[Path] = []
     for path in tqdm(mine, desc="segmenting", unit="file", disable=not share.first):
         try:
-            _segment(segmenter or _chosen(path, arguments), settings, path, arguments)
+            result = _segment(segmenter or _chosen(path, arguments), settings, path, arguments)
+            for line in _lines(stem(path), result):
+                tqdm.write(line)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise  # the next file would not find room either
@@ -115,6 +120,21 @@ def main(arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {len(mine)} files could not be segmented ({', '.join(map(str, failed))}); "
             f"the results of the others are in {arguments.out}"
         )
+
+
+def _lines(name: str, result: Segmentation | VolumeSegmentation) -> Iterator[str]:
+    """Describe the size of every class, and how far the members agree on it."""
+    flat = isinstance(result, Segmentation)
+    confidence = result.confidence()
+    for label, size in (result.areas() if flat else result.volumes()).items():
+        unit, physical, shown = ("pixels", "mm2", "mm²") if flat else ("voxels", "mm3", "mm³")
+        key, shown = (physical, shown) if physical in size else (unit, unit)
+        text = f"{name}: {label} {size[key]:,.0f} {shown}"
+        if known := confidence.get(label):
+            low, high = known[key]
+            dice = "none" if known["pairwise_dice"] is None else f"{known['pairwise_dice']:.3f}"
+            text += f" (95 % of the members {low:,.0f} to {high:,.0f}, their pairwise Dice {dice})"
+        yield text
 
 
 def _results(image: Path, out: Path) -> list[Path]:
@@ -156,7 +176,7 @@ def _segment(
     size = segmenter.checkpoint.model_config.image_size
     if isinstance(volume, Picture):
         facts = _warn(check_picture(volume, segmenter.domain, size), segmenter, out)
-        result = segmenter(volume, settings)
+        result = _picture(segmenter, settings, volume)
         outputs.write(result, f"{out}_", f"{out}.json", facts=facts)
         return result
     axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain.task)
@@ -166,7 +186,7 @@ def _segment(
     else:
         picture = volume.slice(axis, arguments.index, window)
         facts = _warn(check_picture(picture, segmenter.domain, size), segmenter, out)
-        result = segmenter(picture, settings)
+        result = _picture(segmenter, settings, picture)
     outputs.write(result, f"{out}_", f"{out}.json", volume=volume, facts=facts)
     if arguments.seg:
         if volume.source_kind != "dicom":
@@ -177,6 +197,17 @@ def _segment(
 
 def _limits(arguments: argparse.Namespace) -> Limits:
     return Limits(arguments.read_memory * 2**20, arguments.read_seconds, 2 * arguments.read_seconds)
+
+
+def _picture(segmenter: Segmenter, settings: RunSettings, picture: Picture) -> Segmentation:
+    """Segment an image, with a bar of its steps where they take more than a second."""
+    with tqdm(total=settings.steps, desc="steps", leave=False, delay=1) as bar:
+        for event in segmenter.run(picture, settings):
+            if isinstance(event, Segmentation):
+                return event
+            if isinstance(event, Step):
+                bar.update()
+    raise AssertionError("a run ends with its result")
 
 
 def _volume(
@@ -202,7 +233,11 @@ def _replay(arguments: argparse.Namespace) -> None:
     folder = resolve(named) if named else find(report.weights)
     if folder is None:
         raise ValueError(f"no checkpoint here has the sha256 {report.weights[:12]}...; name it with --checkpoint")
-    segmenter = Segmenter(load(folder), arguments.device, report.dtype)
+    device = arguments.device
+    if report.arithmetic is not None and device in ("auto", "cpu") and report.arithmetic.device == "cpu":
+        device = "cpu"
+        torch.set_num_threads(report.arithmetic.threads)
+    segmenter = Segmenter(load(folder), device, report.dtype)
     report.require_weights(segmenter.checkpoint.digest)
     arguments.axis, arguments.window = report.axis, report.window
     arguments.index = None if report.whole else report.index
@@ -215,9 +250,9 @@ def _replay(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = _segment(segmenter, report.settings, path, arguments)
     labels = result.labels if isinstance(result, Segmentation) else None
-    dice = report.require_mask(result.sidecar()["mask"]["sha256"], labels)
+    dice = report.require_mask(result.sidecar()["mask"]["sha256"], labels, segmenter.arithmetic)
     print(
         f"the same mask, sha256 {report.mask}"
         if dice == 1
-        else f"the same mask up to rounding: Dice {dice:.4f} with the one computed in the browser"
+        else f"the same mask up to rounding: Dice {dice:.4f} with the report's, which was computed elsewhere"
     )

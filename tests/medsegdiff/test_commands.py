@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from medsegdiff.checkpoint import load, save
 from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
 from medsegdiff.data.synthetic import draw
 from medsegdiff.nn.build import build
+from medsegdiff.replay import Report, encode_runs
 
 RUN = ["--members", "2", "--steps", "2", "--device", "cpu"]
 
@@ -105,6 +107,43 @@ def test_a_report_replays_to_the_same_mask(
     again[1] = str(changed)
     assert main([*again, "--replay", str(out / "brain.json")]) == 2
     assert "the very same file" in capsys.readouterr().err
+
+
+def test_a_replay_uses_the_threads_of_the_report_and_compares_by_dice_where_the_arithmetic_differs(
+    checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    image, report = str(folder / "val" / "images" / "case0_slice0.png"), tmp_path / "case0_slice0.json"
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert main(["segment", image, "--checkpoint", checkpoint, "--out", str(tmp_path), *RUN]) == 0
+        assert "case0_slice0: lesion" in capsys.readouterr().out
+        facts = json.loads(report.read_text())
+        assert facts["arithmetic"]["threads"] == 2
+        assert set(facts["confidence"]["lesion"]) == {"pairwise_dice", "pixels"}
+        torch.set_num_threads(1)
+        again = ["segment", image, "--checkpoint", checkpoint, "--replay", str(report), "--out"]
+        assert main([*again, str(tmp_path / "same")]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert "the same mask, sha256" in capsys.readouterr().out
+
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:32] = 1
+    kept, other = encode_runs(labels), "1" * 64
+    found = Report.read(report)
+    assert found.arithmetic is not None
+    here, elsewhere = found.arithmetic, replace(found.arithmetic, instructions="other")
+    labels[32, 0] = 1  # a pixel more
+    with pytest.raises(ValueError, match="the report promises"):  # nothing differs that explains it
+        replace(found, runs=kept).require_mask(other, labels, here)
+    assert 0.995 < replace(found, runs=kept).require_mask(other, labels, elsewhere) < 1
+    assert 0.995 < replace(found, runs=kept, torch_version="1.0").require_mask(other, labels, here) < 1
+    with pytest.raises(
+        ValueError, match=r"at least 0\.995 is expected where \(cpu, 2 threads, .*\) and \(cpu, 2 threads, oth"
+    ):
+        replace(found, runs=kept).require_mask(other, 1 - labels, elsewhere)
 
 
 def test_a_report_of_other_weights_or_of_nothing_is_refused(
@@ -257,6 +296,7 @@ def test_evaluate_names_pictures_and_masks_that_are_left_over(
         (["evaluate", "--data", "nowhere"], "holds no pictures"),
         (["evaluate", "--data", ".", "--cases", "("], "no regular expression"),
         (["evaluate", "--data", ".", "--members", "0"], "members is 0; choose 1 to 100"),
+        (["segment", "n" * 300 + ".png", "--out", "."], "shorter name"),
     ],
 )
 def test_a_bad_input_is_one_sentence_and_status_2(
