@@ -232,6 +232,8 @@ class Domain:
     std: tuple[float, ...] = ()
     # Share of the image's sides, about its centre, that the network sees; everything outside is background.
     field: float = dataclasses.field(default=1.0, metadata={"later": True})
+    # Pattern of the patient in file names, first group; intervals are then over patients.
+    patient: str = dataclasses.field(default="", metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std"):

@@ -31,11 +31,14 @@ from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
 from medsegdiff.nn.spectral import NBPFilter
+from medsegdiff.nn.transformer import SpectrumWeight
 from medsegdiff.nn.unet import PlainUNet
 from medsegdiff.nn.v2 import MedSegDiffV2
 from medsegdiff.schedule import Diffusion
 
 __all__ = ["Run", "TrainStep", "moments", "noise_of", "set_moments", "train"]
+
+_DECAYING = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, SpectrumWeight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +170,22 @@ class Run:
 
 
 def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return parameter groups: the NBP-Filters, without weight decay, and the other weights."""
+    """Return parameter groups: with weight decay, without, and the NBP-Filters with a learning rate of their own.
+
+    Only weights that multiply features decay: those of convolutions and linear layers, and V2's spectrum weights. Biases, norms,
+    the gains of FF-Parsers (which begin at 1) and the means and widths of Gaussians do not; nor do the NBP-Filters if they have
+    a learning rate of their own.
+    """
     bands = {id(p) for m in objective.modules() if isinstance(m, NBPFilter) for p in m.parameters()}
-    if config.band_rate == 1 or not bands:
-        return [{"params": [p for p in objective.parameters() if p.requires_grad]}]
-    parted: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for p in objective.parameters():
-        if p.requires_grad:
-            parted[id(p) in bands].append(p)
-    return [{"params": parted[0]}, {"params": parted[1], "times": config.band_rate, "weight_decay": 0.0}]
+    apart = bands if config.band_rate != 1 else set()
+    weights = {id(m.weight) for m in objective.modules() if isinstance(m, _DECAYING)}
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    groups = (
+        {"params": [p for p in trained if id(p) in weights - apart]},
+        {"params": [p for p in trained if id(p) not in weights | apart], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) in apart], "times": config.band_rate, "weight_decay": 0.0},
+    )
+    return [group for group in groups if group["params"]]
 
 
 def moments(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -192,6 +202,8 @@ def set_moments(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, i, name = key.split(".")
+            if name != "step" and value.shape != parameters[int(i)].shape:
+                raise ValueError(f"{key} has the shape {tuple(value.shape)}, its parameter another")
             # Moments need the memory layout of their parameter, as the fused AdamW assumes.
             value = value if name == "step" else torch.empty_like(parameters[int(i)]).copy_(value)
             state["state"].setdefault(int(i), {})[name] = value

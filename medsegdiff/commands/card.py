@@ -279,7 +279,9 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     if results:
         main = max(results, key=_standing)
         parts += [
-            f"## Results on the {main['settings']['split']} split",
+            "## Results on all images"
+            if (split := main["settings"]["split"]) == "all"
+            else f"## Results on the {split} split",
             _table(results),
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
             f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
@@ -325,7 +327,13 @@ def _use(checkpoint: Checkpoint) -> str:
 def _data(checkpoint: Checkpoint) -> str:
     domain, share = checkpoint.domain, checkpoint.training["recipe"]["phantoms"]
     drawn = f" {share:.0%} of the training images are synthetic (`medsegdiff/data/synthetic.py`)." if share else ""
-    return f"{domain.source}. Licence of the data: {domain.licence}.{drawn}"
+    facts = checkpoint.training.get("split")
+    split = (
+        f" Split: {facts['train']} images for training, {facts['val']} for validation; {facts['rule']}."
+        if facts
+        else ""
+    )
+    return f"Source: {domain.source}. Licence of the data: {domain.licence}.{drawn}{split}"
 
 
 def _curve(curve: list[dict[str, Any]], held: int = 0) -> str:

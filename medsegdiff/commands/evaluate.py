@@ -17,8 +17,9 @@ from medsegdiff.commands import options
 from medsegdiff.commands.figure import reliability_plot
 from medsegdiff.config import RunSettings
 from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
+from medsegdiff.data.dataset import Split
 from medsegdiff.data.experts import experts
-from medsegdiff.data.folders import SLICES, Case, Sample
+from medsegdiff.data.folders import SLICES, Case, Sample, is_flat
 from medsegdiff.data.tasks import axis_of, cases_of, patients_of
 from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
 from medsegdiff.pipeline import Segmenter
@@ -39,7 +40,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--data", type=Path, required=True, help="folder with images/ and masks/, or with splits that have them"
     )
     verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="layout of the data folder")
-    verb.add_argument("--split", default="val", help="split to evaluate, if the folder has several")
+    verb.add_argument(
+        "--split",
+        help="split to evaluate (default: val; of a folder without splits the images that training held out, by the rule in "
+        "the checkpoint, or all)",
+    )
     verb.add_argument(
         "--cases",
         metavar="REGEX",
@@ -75,7 +80,9 @@ def main(arguments: argparse.Namespace) -> None:
     settings = segmenter.resolve_settings(options.settings(arguments))
     options.require_new((arguments.json, arguments.plot), arguments.overwrite)
     share = Share.here()
-    found = _paired(arguments, share)
+    rule = Split.recorded(segmenter.checkpoint.training) if is_flat(arguments.data) else None
+    arguments.split = arguments.split or ("all" if is_flat(arguments.data) and rule is None else "val")
+    found = _paired(arguments, share, rule)
     volumes = any(case.is_volume for case in found)
     group = re.compile(SLICES) if volumes and group is None else group
     axis = axis_of(segmenter.domain.task) if arguments.axis is None else arguments.axis
@@ -103,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
         unit="volume" if volumes else "picture",
         disable=not share.first,
     )
-    patient = arguments.patient or patients_of(segmenter.domain.task)
+    patient = arguments.patient or segmenter.domain.patient or patients_of(segmenter.domain.task)
     _pattern("--patient", patient, groups=1)
     failed: list[str] = []
     scored = _scored(segmenter, settings, bar, axis, arguments.anchor, failed)
@@ -129,8 +136,8 @@ def main(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{len(failed)} of {len(found)} files could not be evaluated: {', '.join(failed)}")
 
 
-def _paired(arguments: argparse.Namespace, share: Share) -> list[Case]:
-    """List the cases to evaluate.
+def _paired(arguments: argparse.Namespace, share: Share, rule: Split | None) -> list[Case]:
+    """List the cases to evaluate; a rule splits a flat folder.
 
     Raises:
         ValueError: there are none, or images without a mask or masks without an image, and --skip-unpaired is not given.
@@ -147,7 +154,16 @@ def _paired(arguments: argparse.Namespace, share: Share) -> list[Case]:
         raise ValueError(f"{arguments.data}: {left}; rename or add them, or leave them out with --skip-unpaired")
     if left and share.first:
         print(f"left out: {left}", file=sys.stderr)
-    return paired
+    if rule is None:
+        return paired
+    chosen = rule.of(paired, arguments.split)
+    if share.first and len(chosen) < len(paired):
+        print(
+            f"{arguments.data}: {len(chosen)} of {len(paired)} images, the {arguments.split} split of training ({rule}); "
+            "--split all evaluates every image",
+            file=sys.stderr,
+        )
+    return chosen
 
 
 def _pattern(option: str, text: str | None, groups: int = 0) -> re.Pattern[str] | None:

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,13 @@ from tqdm import tqdm
 
 from medsegdiff.atomic import replacing
 from medsegdiff.checkpoint import load, save
-from medsegdiff.commands import options
-from medsegdiff.config import PRESETS, Domain, Preset, TrainConfig, UNetConfig, V2Config
-from medsegdiff.data.adaptors import LAYOUTS, cases, task_of, unpaired
+from medsegdiff.commands import options, recipe
+from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
+from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.batches import Draws, Pool
-from medsegdiff.data.folders import Case
+from medsegdiff.data.dataset import Dataset, describe
+from medsegdiff.data.folders import Case, is_flat
 from medsegdiff.data.synthetic import TASKS as PAINTED
-from medsegdiff.data.tasks import TASKS, patients_of
 from medsegdiff.device import precision
 from medsegdiff.hub import resolve
 from medsegdiff.losses import Objective
@@ -58,107 +58,36 @@ def add(verbs: argparse._SubParsersAction) -> None:
         formatter_class=options.Help,
     )
     verb.add_argument(
-        "--preset", choices=sorted(PRESETS), default="v2-tiny", help="network, diffusion and training recipe"
-    )
-    verb.add_argument(
-        "--data", type=Path, required=True, help="folder with train/ and val/, each with images/ and masks/"
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with images/ and masks/, or with train/ and val/ that have them",
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for state, curve, previews and checkpoint")
     verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="layout of the data folder")
-    verb.add_argument(
-        "--task",
-        help="a task of medsegdiff/data/tasks.py; by default that of the layout, or the name of the data folder",
-    )
-    verb.add_argument("--size", type=int, help="training resolution in pixels (default: of the preset)")
-    verb.add_argument("--iterations", type=int, help="number of iterations (default: of the preset)")
-    verb.add_argument("--batch", type=int, help="images per iteration, over all processes (default: of the preset)")
-    verb.add_argument(
-        "--accumulate", type=int, default=1, help="gradient accumulation: parts of a process's share of a batch"
-    )
-    verb.add_argument("--draws", type=int, help="samples of t and noise per image (default: of the preset)")
-    verb.add_argument("--learning-rate", type=float, help="peak learning rate (default: of the preset)")
-    verb.add_argument(
-        "--phantoms", type=float, help="share of synthetic images among the training images (default: of the preset)"
-    )
-    verb.add_argument(
-        "--empty",
-        type=float,
-        help="volumes: share of slices without a label among the training slices (default: of the task)",
-    )
-    verb.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and noise")
-    verb.add_argument(
-        "--unroll",
-        type=float,
-        help="share of samples whose x_t comes from the network's own predictions (default: of the preset)",
-    )
-    verb.add_argument("--dice", type=float, help="weight of soft Dice on the predicted x_0 (default: of the preset)")
-    verb.add_argument(
-        "--init",
-        help="start from the weights of this checkpoint (name, folder or Hub id) of the same network; V2 also of another size",
-    )
-    verb.add_argument(
-        "--anchor-first",
-        type=int,
-        help="V2: train the condition network alone for the first so many iterations (default: of the preset)",
-    )
-    verb.add_argument(
-        "--frozen",
-        action="store_true",
-        default=None,
-        help="V2 with --init: keep the condition network fixed and train the denoiser only, at half the cost",
-    )
-    verb.add_argument("--anchor-dice", type=float, help="V2: weight of the anchor's soft Dice (default: of the preset)")
-    verb.add_argument(
-        "--balance", type=float, help="weight images by (marked area)^-BALANCE in the loss (default: of the preset)"
-    )
-    verb.add_argument("--beta", type=float, help="weight of the anchor's cross-entropy (default: of the preset)")
-    verb.add_argument(
-        "--alpha", type=int, help="V2: supervise the anchor where t is a multiple of this (default: of the preset)"
-    )
-    verb.add_argument("--ema", type=float, help="decay of the moving average of the weights (default: of the preset)")
-    verb.add_argument("--weight-decay", type=float, help="weight decay of AdamW (default: of the preset)")
-    verb.add_argument(
-        "--warmup", type=int, help="iterations of linear warm-up of the learning rate (default: of the preset)"
-    )
-    verb.add_argument("--stem", type=int, help="pixels folded into channels on each side (default: of the preset)")
-    verb.add_argument("--schedule", choices=("linear", "cosine"), help="noise schedule (default: of the preset)")
-    verb.add_argument("--scale", type=float, help="signal scale of masks (default: of the preset)")
-    verb.add_argument(
-        "--nbp-octaves",
-        type=int,
-        help="V2: octaves of Fourier features in the NBP-Filter; 0 for raw coordinates (default: of the preset)",
-    )
-    verb.add_argument(
-        "--band-rate",
-        type=float,
-        help="V2: learning rate of the NBP-Filters relative to the rest (default: of the preset)",
-    )
-    verb.add_argument(
-        "--field",
-        type=float,
-        help="share of an image's sides, about its centre, that the network sees (default: of the preset)",
-    )
-    verb.add_argument(
-        "--held",
-        type=int,
-        help="number of training images (whole patients) to hold out for selecting the best state (default: of the preset)",
-    )
+    verb.add_argument("--recipe", type=Path, metavar="FILE", help="TOML file with options of the three groups below")
     verb.add_argument("--resume", action="store_true", help="continue the run in --out, with bit-identical results")
     verb.add_argument(
         "--every", type=float, default=4.0, help="minutes between saves, each with a preview of validation images"
     )
     verb.add_argument("--workers", type=int, default=1, help="processes that load and augment images")
+    recipe.add_options(verb)
     verb.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, saving every few minutes, and write a checkpoint."""
-    preset, domain = _recipe(arguments)
+    arguments.split = None
+    arguments.recipe_content = recipe.completed(arguments, arguments.recipe)
+    data = describe(
+        arguments.data, arguments.layout, arguments.task, **{name: getattr(arguments, name) for name in recipe.DATA}
+    )
+    preset, domain = _described(arguments, data)
     with _claimed(arguments.out) if Share.here().first else nullcontext():
-        _train(arguments, preset, domain)
+        _train(arguments, preset, domain, data)
 
 
-def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> None:
+def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: Dataset) -> None:
     accelerator = Accelerator(
         mixed_precision=_mixed_precision(),
         gradient_accumulation_steps=arguments.accumulate,
@@ -168,37 +97,38 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> Non
     torch.manual_seed(arguments.seed)
     model = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
-    recipe, side = preset.training, preset.model.image_size
-    size = round(side / recipe.field)  # of the whole image
+    config, side = preset.training, preset.model.image_size
+    size = round(side / config.field)  # of the whole image
     objective = Objective(
         model,
         diffusion,
-        alpha=recipe.alpha,
-        beta=recipe.beta,
-        dice=recipe.dice,
-        anchor_dice=recipe.anchor_dice,
-        balance=recipe.balance,
+        alpha=config.alpha,
+        beta=config.beta,
+        dice=config.dice,
+        anchor_dice=config.anchor_dice,
+        balance=config.balance,
     )
-    found = tqdm(_paired(arguments, "train"), desc="reading", disable=not accelerator.is_local_main_process)
+    found = tqdm(_paired(arguments, data, "train"), desc="reading", disable=not accelerator.is_local_main_process)
     pool = Pool.of(
         found,
         preset.model.classes,
         size,
-        task=domain.task,
+        task=data.task,
         empty=arguments.empty,
-        phantoms=recipe.phantoms,
-        seed=recipe.seed,
+        phantoms=config.phantoms,
+        drawn=data.name,
+        seed=config.seed,
     )
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
-    if recipe.held:
-        pool, held = pool.set_aside(recipe.held, patients_of(domain.task), recipe.seed)
+    if config.held:
+        pool, held = pool.set_aside(config.held, data.task.patient, config.seed)
     else:
-        held = _paired(arguments, "val")
-        held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=domain.task).few(24)
+        held = _paired(arguments, data, "val")
+        held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=data.task).few(24)
     held = held.middle(side)
-    draws = Draws(pool, task=domain.task, seed=recipe.seed, augment=recipe.augment, crop=side)
-    run = Run(objective, draws, recipe, accelerator)
+    draws = Draws(pool, task=data.task, seed=config.seed, augment=config.augment, crop=side)
+    run = Run(objective, draws, config, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
     elif (arguments.out / "state.safetensors").exists():
@@ -206,8 +136,8 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain) -> Non
     _loop(run, held, preset, domain, arguments)
 
 
-def _paired(arguments: argparse.Namespace, split: str) -> list[Case]:
-    """List the cases of a split.
+def _paired(arguments: argparse.Namespace, data: Dataset, split: str) -> list[Case]:
+    """List the cases of a split; a flat folder is split by the rule of the data set.
 
     Raises:
         ValueError: there are images without a mask or masks without an image.
@@ -215,7 +145,13 @@ def _paired(arguments: argparse.Namespace, split: str) -> list[Case]:
     found = cases(arguments.data, split, arguments.layout)
     if left := unpaired(arguments.data, split, arguments.layout, found):
         raise ValueError(f"{arguments.data}: {left}; rename, add or remove them")
-    return found
+    if not is_flat(arguments.data):
+        return found
+    parts = {name: data.split.of(found, name) for name in ("train", "val")}
+    arguments.split = {**asdict(data.split), "rule": str(data.split)} | {
+        name: len(part) for name, part in parts.items()
+    }
+    return parts[split]
 
 
 @contextmanager
@@ -304,37 +240,32 @@ def _previews(out: Path) -> list[dict]:
     return [row for row in _rows(out) if "cpu_minutes" in row]
 
 
-def _recipe(arguments: argparse.Namespace) -> tuple[Preset, Domain]:
-    preset = PRESETS[arguments.preset]
-    if isinstance(preset.model, UNetConfig) and any((arguments.draws, arguments.unroll, arguments.dice)):
+def _described(arguments: argparse.Namespace, data: Dataset) -> tuple[Preset, Domain]:
+    """Return the configuration, and what the checkpoint says of its data."""
+    plain = isinstance(PRESETS[arguments.preset].model, UNetConfig)
+    if plain and any((arguments.draws, arguments.unroll, arguments.dice)):
         raise ValueError(f"{arguments.preset} is a plain U-Net without noise; leave out --draws, --unroll and --dice")
     if arguments.frozen and not arguments.init:
         raise ValueError("--frozen keeps the condition network as --init gives it; name a checkpoint with --init")
-    task = arguments.task or task_of(arguments.data, arguments.layout) or arguments.data.resolve().name
-    if task not in TASKS:
-        raise ValueError(f"{task!r} is no known task; name one with --task: {', '.join(TASKS)}")
-    known = TASKS[task]
-    recipe = [field.name for field in fields(TrainConfig) if hasattr(arguments, field.name) and field.name != "seed"]
-    wishes = {k: getattr(arguments, k) for k in recipe}
-    if task not in PAINTED and arguments.phantoms is None:
-        wishes["phantoms"] = 0.0
-    training = replace(preset.training, seed=arguments.seed, **{k: v for k, v in wishes.items() if v is not None})
-    parts = {k: v for k in ("stem", "nbp_octaves") if (v := getattr(arguments, k)) is not None}
-    if arguments.nbp_octaves is not None and not isinstance(preset.model, V2Config):
-        raise ValueError(f"{arguments.preset} has no NBP-Filter; leave out --nbp-octaves")
-    noise = {k: v for k in ("schedule", "scale") if (v := getattr(arguments, k)) is not None}
-    preset = replace(preset, diffusion=replace(preset.diffusion, **noise))
-    size = arguments.size or preset.model.image_size
-    model = replace(preset.model, classes=len(known.labels), image_size=size, **parts)
+    if data.own and arguments.phantoms:
+        raise ValueError("--phantoms adds synthetic images of a known task; leave it out for classes of one's own")
+    preset = recipe.preset_of(arguments, len(data.task.labels))
+    if arguments.phantoms is None and (data.own or data.name not in PAINTED):
+        preset = replace(preset, training=replace(preset.training, phantoms=0.0))
     domain = Domain(
-        task=task,
-        modality=known.modality,
-        labels=known.labels,
-        source=known.source,
-        licence=known.licence,
-        field=training.field,
+        task=data.name,
+        modality=data.task.modality,
+        labels=data.task.labels,
+        source=data.task.source,
+        licence=data.task.licence,
+        field=preset.training.field,
+        patient=data.task.patient,
     )
-    return Preset(model=model, diffusion=preset.diffusion, training=training), domain
+    if Share.here().first:
+        print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")
+        if is_flat(arguments.data):
+            print(f"{arguments.data} has no train/ and val/, so it is split: {data.split}.")
+    return preset, domain
 
 
 def _network(preset: Preset, init: str | None) -> Network:
@@ -425,7 +356,7 @@ def _checkpoint(
     run: Run, preset: Preset, domain: Domain, folder: Path, arguments: argparse.Namespace, minutes: float
 ) -> None:
     facts = {
-        "command": _command(arguments, domain.task),
+        "command": recipe.command(arguments, domain.task),
         "preset": arguments.preset,
         "recipe": asdict(run.config),
         "iterations_done": run.done,
@@ -433,6 +364,10 @@ def _checkpoint(
         "pictures": len(run.draws.pool.pictures),
         "torch": torch.__version__,
     }
+    if arguments.recipe:
+        facts["recipe_file"] = {"name": arguments.recipe.name, "content": arguments.recipe_content}
+    if arguments.split:
+        facts["split"] = arguments.split
     save(
         folder,
         run.ema,
@@ -442,19 +377,3 @@ def _checkpoint(
         training=facts,
         dtype=torch.float16,
     )
-
-
-def _command(arguments: argparse.Namespace, task: str) -> str:
-    """Return the command that reproduces this checkpoint, with placeholders for folders."""
-    words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
-    names = (
-        "task size stem schedule scale nbp_octaves iterations batch draws learning_rate warmup weight_decay ema alpha beta "
-        "phantoms unroll dice anchor_dice balance anchor_first band_rate field held empty seed init"
-    )
-    for name in names.split():
-        value = getattr(arguments, name)
-        if value is not None:
-            words.append(f"--{name.replace('_', '-')} {Path(value).name if name == 'init' else value}")
-    if arguments.frozen:
-        words.append("--frozen")
-    return " ".join(words)

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medsegdiff.data.folders import Case, majority, thinned
 from medsegdiff.data.synthetic import draw
-from medsegdiff.data.tasks import TASKS, axis_of
+from medsegdiff.data.tasks import TASKS, Task
 
 __all__ = ["Draws", "Pool", "batches", "transforms"]
 
@@ -63,19 +63,21 @@ class Pool:
         classes: int,
         size: int,
         *,
-        task: str = "",
+        task: str | Task = "",
         empty: float | None = None,
         phantoms: float = 0.0,
+        drawn: str = "",
         seed: int = 0,
     ) -> "Pool":
         """Read cases, resized to size x size, and add synthetic images until they are the given share of the pool.
 
         Volumes are sliced along the task's axis; `empty` is the share of slices without a label among those that are kept, by
-        default the task's.
+        default the task's. Synthetic images are those of the task `drawn`, by default of `task`.
         """
-        axis = axis_of(task)
+        known = TASKS.get(task) if isinstance(task, str) else task
+        axis = 2 if known is None else known.axis
         if empty is None:
-            empty = TASKS[task].empty if task in TASKS else 0.0
+            empty = 0.0 if known is None else known.empty
         pictures, labels, readers, names = [], [], [], []
         for case in cases:
             samples = case.samples(classes, axis)
@@ -89,7 +91,9 @@ class Pool:
         if readers:
             _check_readers(readers, names)
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
-            phantom = draw(task, 1_000_000 + 10_000 * seed + i, size, raters=len(readers[0]) if readers else 0)
+            phantom = draw(
+                drawn or str(task), 1_000_000 + 10_000 * seed + i, size, raters=len(readers[0]) if readers else 0
+            )
             if readers and not phantom.disputed:
                 raise ValueError("phantoms bring one mask each, these pictures several readers'; leave phantoms at 0")
             pictures.append(phantom.image)
@@ -159,9 +163,9 @@ def _check_readers(readers: Sequence[np.ndarray], names: Sequence[str]) -> None:
         )
 
 
-def transforms(task: str, size: int) -> Compose:
+def transforms(task: str | Task, size: int) -> Compose:
     """Return the augmentation of a task: geometric for image and mask, intensity for the image."""
-    known = TASKS[task]
+    known = TASKS[task] if isinstance(task, str) else task
     turn = np.pi if known.mirror == (0, 1) else 0.26
     affine = RandAffined(
         keys=["image", "labels"],
@@ -189,7 +193,7 @@ def transforms(task: str, size: int) -> Compose:
 class Draws(Dataset):
     """An infinite data set; item n is sample n."""
 
-    def __init__(self, pool: Pool, *, task: str, seed: int, augment: bool, crop: int = 0) -> None:
+    def __init__(self, pool: Pool, *, task: str | Task, seed: int, augment: bool, crop: int = 0) -> None:
         self.pool, self.seed, self.crop = pool, seed, crop
         self.transform = transforms(task, pool.pictures.shape[1]) if augment else None
 

@@ -1,9 +1,11 @@
 """Training: learning, reproducibility, resuming, data and the command line."""
 
+import argparse
 import json
 import re
+import shlex
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from torch.testing import assert_close
 
 from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load
-from medsegdiff.config import PRESETS, DiffusionConfig, TrainConfig, V1Config, V2Config
+from medsegdiff.commands import recipe as options
+from medsegdiff.config import PRESETS, DiffusionConfig, TrainConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.data.batches import Draws, Pool, batches
+from medsegdiff.data.dataset import Split, describe
 from medsegdiff.data.folders import cases
 from medsegdiff.data.synthetic import draw
 from medsegdiff.losses import Objective
@@ -386,3 +390,114 @@ def test_a_folder_that_cannot_be_read_is_one_sentence_and_status_2(tmp_path, cap
     assert "1 picture without a mask: images/1.png" in told
     assert "nowhere holds no pictures" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_decay_but_norms_gains_and_gaussians_do_not(begun, v1_config, v2_config):
+    for config in (v1_config, replace(v2_config, nbp_octaves=2)):
+        run = begun(config, replace(RECIPE, band_rate=3.0))
+        names = {id(p): name for name, p in run.model.named_parameters()}
+        decay, *rest = [{names[id(p)] for p in group["params"]} for group in run.optimizer.param_groups]
+        assert [group["weight_decay"] > 0 for group in run.optimizer.param_groups] == [True, *(False for _ in rest)]
+        assert set.union(decay, *rest) == set(names.values())
+        assert all(name.endswith("weight") and p.ndim > 1 for name, p in run.model.named_parameters() if name in decay)
+        spared = ("bias", "norm", "gain", "mean", "log_sigma", "centre", "log_width")
+        assert not [name for name in decay if any(word in name for word in spared)]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_describe_a_network_that_can_be_built(path):
+    arguments = recipe_arguments(recipe=path)
+    assert build(options.preset_of(arguments, 1).model)
+
+
+def recipe_arguments(*words: str, recipe: Path | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    options.add_options(parser)
+    arguments = parser.parse_args(words)
+    options.completed(arguments, recipe)
+    return arguments
+
+
+def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and_preset(tmp_path):
+    kinds = (V1Config, V2Config, UNetConfig, DiffusionConfig, TrainConfig)
+    given = {"image_channels", "classes", "switches", "image_size", "seed"}  # by the data, --without, --size and --seed
+    assert {f.name for kind in kinds for f in fields(kind)} - given == set(options._OPTIONS)
+    (path := tmp_path / "mine.toml").write_text(
+        'preset = "v2-tiny"\nparametrization = "v"\nlearned-variance = true\nscale = 0.5\nschedule = "cosine"\nalpha = 3\n'
+        'beta = 2\nband = "sine"\nanchors = 2\nss-blocks = 1\nnbp-blocks = 2\nwidths = [8, 16, 32, 64]\nblocks = [2]\n'
+        'constant = true\nwithout = ["nbp"]\nlabels = ["disc rim", "cup"]\n'
+    )
+    arguments = recipe_arguments("--alpha", "4", "--no-constant", recipe=path)
+    preset = options.preset_of(arguments, 2)
+    assert preset.diffusion == DiffusionConfig(parametrization="v", learned_variance=True, scale=0.5, schedule="cosine")
+    model = preset.model
+    assert isinstance(model, V2Config)
+    assert (model.band, model.anchors, model.ss_blocks, model.nbp_blocks, model.blocks) == ("sine", 2, 1, 2, 2)
+    assert (model.widths, model.condition_widths) == ((8, 16, 32, 64), (8, 16, 32, 64))
+    assert (model.learned_variance, model.switches.nbp) == (True, False)
+    assert (preset.training.alpha, preset.training.beta, preset.training.constant) == (4, 2.0, False)
+    words = shlex.split(options.command(arguments, "eyes"))[7:]  # without the folders
+    again = recipe_arguments(*words[words.index("RUN") + 1 :], "--preset", "v2-tiny")
+    assert options.preset_of(again, 2) == preset
+    assert again.labels == ["disc rim", "cup"]
+    for text, sentence in (
+        ("alfa = 3", "unknown option 'alfa'"),
+        ('alpha = "three"', "invalid int value: 'three'"),
+        ("alpha = ", "cannot be read as TOML"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"mine.toml.*{sentence}"):
+            recipe_arguments(recipe=path)
+    with pytest.raises(ValueError, match="--anchors is an option of V2; v1-tiny has none"):
+        options.preset_of(recipe_arguments("--preset", "v1-tiny", "--anchors", "2"), 1)
+
+
+def test_ones_own_folder_is_split_by_patient_and_the_checkpoint_says_whose_it_is(tmp_path, capsys):
+    data, out = folder_of_phantoms(tmp_path / "all", {"": 6}), tmp_path / "run"
+    for kind in ("images", "masks"):
+        for path in (data / kind).iterdir():
+            path.rename(path.with_name(f"p{int(path.stem) // 2}_{path.stem}.png"))
+    words = ["--data", str(data), "--size", "64", "--batch", "2", "--workers", "0", "--iterations", "1"]
+    assert main(["train", *words, "--out", str(out)]) == 2
+    assert "name them, as in --labels polyp" in capsys.readouterr().err
+    (data / "dataset.toml").write_text(
+        'labels = ["mole"]\nlicence = "CC BY 4.0"\npatient = "^(p\\\\d+)_"\nval-share = 0.3\n'
+    )
+    assert main(["train", *words, "--out", str(out), "--source", "Clinic X", "--val-share", "0.25"]) == 0
+    found = load(out / "checkpoint")
+    assert (found.domain.task, found.domain.labels, found.domain.source) == ("all", ("mole",), "Clinic X")
+    assert (found.domain.licence, found.domain.modality) == ("CC BY 4.0", "not stated")
+    assert (found.training["pictures"], found.training["recipe"]["phantoms"]) == (4, 0.0)
+    scored = tmp_path / "scores.json"
+    evaluate = [
+        "evaluate",
+        "--checkpoint",
+        str(out / "checkpoint"),
+        "--data",
+        str(data),
+        "--members",
+        "1",
+        "--steps",
+        "1",
+    ]
+    assert main([*evaluate, "--json", str(scored)]) == 0
+    result = json.loads(scored.read_text())
+    assert len(result["cases"]) == 2
+    assert len({case["name"].partition("_")[0] for case in result["cases"]}) == 1  # one patient, none of training
+    assert "2 of 6 images" in capsys.readouterr().err
+    assert main([*evaluate, "--split", "all"]) == 0
+    seen = Split(0.25, 0, r"^(p\d+)_")
+    assert [case.name for case in seen.of(cases(data), "val")] == sorted(case["name"] for case in result["cases"])
+    assert main(["card", str(out / "checkpoint"), "--results", str(tmp_path)]) == 0
+    card = (out / "checkpoint" / "README.md").read_text()
+    assert "Clinic X" in card
+    assert "ISIC" not in card
+
+    borrowed = describe(data.with_name("elsewhere"), "plain", "skin-lesion")  # lends labels and flips, not its licence
+    assert (borrowed.task.labels, borrowed.task.source, borrowed.task.licence) == (
+        ("lesion",),
+        "not stated",
+        "not stated",
+    )
+    assert describe(tmp_path / "skin-lesion", "plain").task.licence.startswith("CC0")
+    assert describe(tmp_path, "plain", labels=["left kidney"]).task.mirror == ()
