@@ -64,6 +64,12 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
         return _refused(error), None
     except MemoryError:
         raise
+    except OSError as error:
+        if error.filename is None or error.strerror is None:  # of a decoder, not of the system
+            return _refused(broken()), None
+        reason = error.strerror[:1].lower() + error.strerror[1:]
+        text = "the file cannot be opened ({reason}); check its name and permissions"
+        return _refused(PictureError("image.unopened", text, reason=reason)), None
     except Exception:  # decoders raise any kind of error on malformed files
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array

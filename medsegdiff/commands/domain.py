@@ -8,6 +8,7 @@ Of a volume, slices of the middle half are scored and the median counts.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--checkpoint", help="shipped name, folder, or Hub id owner/name[@revision]; default the best")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the scores here")
+    options.add_overwrite(verb)
     verb.set_defaults(main=main)
 
 
@@ -44,6 +46,7 @@ def shipped_configs() -> dict[str, dict[str, Any]]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Score every image, and write what was found."""
+    options.require_new((arguments.json,), arguments.overwrite)
     check, configs = DomainCheck.load(), shipped_configs()
     if arguments.checkpoint and arguments.checkpoint not in configs:
         configs[arguments.checkpoint] = read_config(resolve(arguments.checkpoint))
@@ -53,12 +56,16 @@ def main(arguments: argparse.Namespace) -> None:
             f"{arguments.checkpoint} is for the task {tasks[arguments.checkpoint]!r}, whose images have no statistics; "
             f"tasks with statistics: {', '.join(check.kinds)}"
         )
-    rows = []
+    rows, failed = [], []
     for path in arguments.images:
         try:
             examined = examine(check, path)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            if len(arguments.images) == 1:
+                raise ValueError(f"{path}: {error}") from error
+            failed.append(str(path))
+            print(f"{path}: {error}", file=sys.stderr)
+            continue
         ranking = rank(examined.scores, tasks)
         name = arguments.checkpoint or ranking[0][0]
         judged = examined.verdict(configs[name]["domain"], configs[name]["model"].image_size)
@@ -69,6 +76,8 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"    ranking: {best}, ...")
     if arguments.json:
         write_text(arguments.json, json.dumps(rows, indent=1) + "\n")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(arguments.images)} files could not be scored: {', '.join(failed)}")
 
 
 def _because(judged: Verdict) -> str:

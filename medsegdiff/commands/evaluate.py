@@ -203,6 +203,8 @@ def _scored(
                 break
             if sample is None:
                 break
+            if case.is_volume and isinstance(found, tqdm):
+                found.set_postfix_str(sample.name)
             result = segmenter.anchor(sample.picture, settings) if anchor else segmenter(sample.picture, settings)
             yield Scored(
                 name=sample.name,
