@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -195,9 +196,18 @@ def test_no_file_contains_machine_specific_paths():
 
 def test_the_two_lists_of_requirements_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["app"], "pytest"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["app"]]
+    listed += [r for r in project["optional-dependencies"]["dev"] if Requirement(r).name == "pytest"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert {Requirement(r) for r in lines if r and not r.startswith("#")} == {Requirement(r) for r in listed}
+
+
+def test_every_requirement_is_bound_to_versions_that_include_the_installed_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for group in (project["dependencies"], *project["optional-dependencies"].values()):
+        for requirement in map(Requirement, group):
+            assert {bound.operator for bound in requirement.specifier} == {">=", "<"}, requirement
+            assert version(requirement.name) in requirement.specifier
 
 
 def test_the_demo_starts_with_what_requirements_list():
