@@ -14,7 +14,7 @@ const icon = (button, name) => {
   button.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${icons[name]}"/></svg>`;
 };
 const name = (button, words) => { button.title = words; button.setAttribute('aria-label', words); };
-let film = null, at = 0, shape = '', timer = null, announcement = null, parts = {}, sheet = null, stopped = false;
+let film = null, at = 0, shape = '', timer = null, announcement = null, parts = {}, sheet = null, stopped = false, opacity = 1;
 
 const pause = () => {
   clearInterval(timer); timer = null;
@@ -23,9 +23,17 @@ const pause = () => {
 const draw = () => {
   if (!film) return;
   const [w, h] = film.tile;
+  const last = film.views.length - 1;
+  const tile = (context, row) =>
+    context.drawImage(sheet, Math.min(at, film.views[row].tiles - 1) * w, row * h, w, h, 0, 0, w, h);
   parts.canvases.forEach((canvas, row) => {
-    canvas.setAttribute('aria-label', film.views[row].alts[at] || film.views[row].title);
-    if (sheet) canvas.getContext('2d').drawImage(sheet, at * w, row * h, w, h, 0, 0, w, h);
+    const view = film.views[row], context = canvas.getContext('2d');
+    parts.captions[row].textContent = view.titles[at] || view.title;
+    canvas.setAttribute('aria-label', view.alts[at] || view.alts[0] || view.title);
+    if (!sheet) return;
+    context.globalAlpha = 1;
+    if (film.overlay && row === last) { tile(context, 0); context.globalAlpha = opacity; }
+    tile(context, row);
   });
 };
 const go = (to, notify = true) => {
@@ -35,7 +43,7 @@ const go = (to, notify = true) => {
   parts.now.textContent = film.progress === null ? p.label : film.status;
   if (parts.range) { parts.range.value = at; parts.range.setAttribute('aria-valuetext', p.spoken); }
   clearTimeout(announcement);
-  announcement = setTimeout(() => { parts.announcement.textContent = film.progress === null ? p.spoken : film.status; }, 350);
+  if (!timer) announcement = setTimeout(() => { parts.announcement.textContent = film.progress === null ? p.spoken : film.status; }, 350);
   if (notify && film.run) {
     window.__film = { run: film.run, at };
     window.dispatchEvent(new CustomEvent('film', { detail: { run: film.run, at, from: root } }));
@@ -48,8 +56,8 @@ const play = () => {
   const reducedMotion = matchMedia('(prefers-reduced-motion: reduce)').matches;
   timer = setInterval(() => {
     if (!root.isConnected) return pause();
-    if (at >= film.positions.length - 1) return pause();
     go(at + 1);
+    if (at >= film.positions.length - 1) { window.__opened = true; pause(); go(at); }
   }, reducedMotion ? 1500 : Math.max(120, Math.min(450, 6000 / film.positions.length)));
 };
 const build = () => {
@@ -58,9 +66,11 @@ const build = () => {
   const count = film.views.length;
   tiles.style.setProperty('--columns', count <= 3 ? Math.max(2, count) : 4);
   tiles.classList.toggle('triple', count === 3 && film.lead);
-  parts = { canvases: film.views.map((view) => {
+  tiles.classList.toggle('overlaid', film.overlay);
+  parts = { captions: [] };
+  parts.canvases = film.views.map((view) => {
     const figure = make('figure', tiles);
-    make('figcaption', figure, '', view.title);
+    parts.captions.push(make('figcaption', figure, '', view.title));
     const canvas = make('canvas', figure, film.smooth ? '' : 'cells');
     [canvas.width, canvas.height] = film.tile;
     canvas.setAttribute('role', 'img');
@@ -71,7 +81,14 @@ const build = () => {
       make('span', bar, '', view.bar.high);
     }
     return canvas;
-  }) };
+  });
+  if (film.overlay && film.progress === null) {
+    const label = make('label', tiles.lastChild, 'opacity', film.words.opacity);
+    const range = make('input', label);
+    Object.assign(range, { type: 'range', min: 0, max: 100, value: 100 * opacity });
+    range.oninput = () => { opacity = range.value / 100; draw(); };
+    range.onkeydown = (event) => event.stopPropagation();  // arrow keys move this slider, not the timeline
+  }
   if (film.legend.length) {
     const legend = make('div', root, 'legend');
     film.legend.forEach((entry) => {
@@ -125,9 +142,14 @@ const show = () => {
   if (parts.progress) parts.progress.value = film.progress;
   const shared = window.__film;
   const start = film.run && shared && shared.run === film.run ? shared.at : film.at;
-  go(start, false);
+  // The film of the opening page plays once, until the visitor does anything.
+  const opening = film.autoplay && !window.__opened && !matchMedia('(prefers-reduced-motion: reduce)').matches;
+  go(opening && start === film.at ? 0 : start, false);
   const image = new Image();
-  image.onload = () => { sheet = image; draw(); root.dataset.shown = film.progress === null ? 'run' : 'live'; };
+  image.onload = () => {
+    sheet = image; draw(); root.dataset.shown = film.progress === null ? 'run' : 'live';
+    if (opening && !window.__opened && !timer) play();
+  };
   image.src = film.sprite;
 };
 window.addEventListener('film', (event) => {
@@ -141,5 +163,6 @@ window.addEventListener('film-stop', () => {
   parts.now.textContent = film.status;
   parts.progress.hidden = true;
 });
+for (const kind of ['pointerdown', 'keydown']) addEventListener(kind, () => { window.__opened = true; }, { capture: true });
 watch('value', show);
 show();

@@ -31,12 +31,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view of the film, with a tile for every position."""
+    """One view of the film, with a tile for every position, or one tile for all of them."""
 
     title: str
     tiles: Sequence[paint.RGB]
     alts: Sequence[str]
     bar: Bar | None = None
+    titles: Sequence[str] = ()  # one for every position, where they differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def film(
     progress: float | None = None,
     smooth: bool = True,
     lead: bool = True,
+    overlay: bool = False,
+    autoplay: bool = False,
 ) -> dict[str, Any]:
     """Build the value of a film.
 
@@ -72,6 +75,8 @@ def film(
         status: text below the film of a run in progress.
         progress: completed share of a run in progress; None shows the timeline.
         lead: on narrow screens, show the last of three views first and larger.
+        overlay: the first view is the image alone and the last one the same image with the mask, so a slider fades between them.
+        autoplay: play once when the page opens, unless the visitor prefers reduced motion.
         smooth: interpolate tiles when enlarging them; off for the cells of feature maps.
     """
     if not views:
@@ -83,6 +88,8 @@ def film(
         "views": [
             {
                 "title": view.title,
+                "titles": list(view.titles),
+                "tiles": len(view.tiles),
                 "alts": list(view.alts),
                 "bar": {"colours": list(view.bar.colours), "low": view.bar.low, "high": view.bar.high}
                 if view.bar
@@ -98,7 +105,9 @@ def film(
         "progress": progress,
         "smooth": smooth,
         "lead": lead,
-        "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys")}
+        "overlay": overlay,
+        "autoplay": autoplay,
+        "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys", "opacity")}
         | {"stopped": words("run.stopped")},
     }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float16, Shaped, UInt8
+from jaxtyping import Float, Float16, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
@@ -50,9 +50,9 @@ SIDE = 256  # longest side of a stored image or mask, in pixels
 MEMBERS_KEPT = 12  # members whose masks are stored; means and areas include all members
 _PLANE_SIDE = 64  # longest side of a stored map of a network component
 _CHANNELS_KEPT = 3  # channels of an FF-Parser's gain: those farthest from the identity
-_NOISE_SIDE = 128  # longest side of the stored noisy mask
+_NOISE_SIDE = 64  # longest side of the stored noisy mask, whose cells are means: a mask stands out of the noise earlier
 _COARSE = 5  # a map whose range is more than so many times that of its middle 99 % is stored as float16
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ class Frame:
     index: int  # 0 ... total - 1
     total: int
     t: int
-    x_t: UInt8[ndarray, "s s"]  # the noisy mask: -3 ... 3 as 0 ... 248, in 32 levels
+    x_t: UInt8[ndarray, "n n"]  # the noisy mask, averaged to cells, over its root mean square: -2 ... 2 as 0 ... 248
     x_0: UInt8[ndarray, "s s"]  # foreground probability
     mean: UInt8[ndarray, "s s"]  # mean of the foreground probability over the members
     spread: UInt8[ndarray, "s s"]  # its standard deviation over the members, 0 ... 0.5 as 0 ... 255
@@ -153,13 +153,14 @@ class Recording:
         head = json.loads(arrays["json"].tobytes())
         if head["format"] == 1:
             head = _converted(head)
-            arrays |= {name: _thin(a, _NOISE_SIDE) for name, a in arrays.items() if name.endswith("/x_t")}
-        elif head["format"] == _FORMAT:
+        elif head["format"] in (2, _FORMAT):
             arrays |= {name: _unpacked(name, a) for name, a in arrays.items() if _smooth(name)}
         else:
             raise ValueError(
-                f"the recording has format {head['format']}, this version reads {_FORMAT} and 1; record it again"
+                f"the recording has format {head['format']}, this version reads 1 to {_FORMAT}; record it again"
             )
+        if head["format"] < _FORMAT:  # there x_t is -3 ... 3 as 0 ... 248
+            arrays |= {name: _noisy(a / np.float32(124) * 3 - 3) for name, a in arrays.items() if name.endswith("/x_t")}
         return cls(
             Opening(arrays["picture"], _several(arrays, "truth"), _several(arrays, "anchor")),
             tuple(_frame(arrays, i, entry) for i, entry in enumerate(head["frames"])),
@@ -179,6 +180,15 @@ def _range(values: ndarray) -> tuple[float, float] | tuple[()]:
         return ()
     low, below, above, high = np.percentile(values.astype(np.float64), (0, 0.5, 99.5, 100)).tolist()
     return (low, high) if high - low <= _COARSE * (above - below) else ()
+
+
+def _noisy(values: Float[ndarray, "s s"]) -> UInt8[ndarray, "n n"]:
+    """Average a noisy mask to cells in 32 levels, relative to their root mean square: the mask emerges whatever its scale."""
+    cell = max(1, values.shape[0] // _NOISE_SIDE)
+    side = values.shape[0] // cell
+    values = values[: side * cell, : side * cell].reshape(side, cell, side, cell).mean((1, 3))
+    spread = float(np.sqrt(np.square(values).mean())) or 1.0
+    return (np.rint((values / spread).clip(-2, 2) * 15.5 + 15.5) * 8).astype(np.uint8)
 
 
 def _plane(kind: str, stage: str, values: ndarray, low: float = 0.0, high: float = 0.0) -> Plane:
@@ -271,8 +281,7 @@ def from_step(step: "Step", probability: "Tensor", field: float = 1.0) -> Frame:
     foreground = 1 - probability[:, 0]
     labels = probability.argmax(1)
     noisy = step.x_t[0, 0] if step.x_t.shape[1] == 1 else -step.x_t[0, 0]  # several classes: everything but background
-
-    noise = ((noisy.float().clamp(-3, 3) + 3) / 6 * 31).round().mul(8).byte().cpu().numpy()
+    noise = _noisy(noisy.float().cpu().numpy())
 
     def seen(maps: UInt8[ndarray, "*m s s"]) -> UInt8[ndarray, "*m s2 s2"]:
         return _thin(_centred(maps, field))
@@ -281,7 +290,7 @@ def from_step(step: "Step", probability: "Tensor", field: float = 1.0) -> Frame:
         index=step.index,
         total=step.total,
         t=step.t,
-        x_t=_thin(_centred(noise, field, fill=128), _NOISE_SIDE),
+        x_t=_centred(noise, field, fill=128),
         x_0=seen(_byte(foreground[0])),
         mean=seen(_byte(foreground.mean(0))),
         spread=seen(_byte(2 * foreground.std(0, correction=0))),

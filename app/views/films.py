@@ -5,6 +5,7 @@ without a tile of its own at either end repeats the neighbouring one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
     "per_position",
     "plane",
     "positions",
+    "run_views",
     "share",
     "stage_words",
     "step_views",
@@ -42,6 +44,7 @@ _VIRIDIS, _CIVIDIS = Bar(paint.VIRIDIS, "0", "1"), paint.CIVIDIS
 CELLS = (64, 64)  # tile of a feature map; the browser enlarges its cells
 _AFFINITY = (128, 128)  # tile of an affinity map and of the image beside it
 MEMBERS_SHOWN = 6
+_NOISY = 62, 186  # bytes of x_t between -1 and 1 root mean square, which the colours span
 _LIVE = 192  # longest side of a tile during a run, in pixels
 
 
@@ -64,10 +67,17 @@ def live(opening: Opening, frame: Frame | None, words: Words, status: str, progr
         views = _triple(opening, empty, prediction, _threshold(prediction, size), (), size)
     else:
         views = _triple(opening, frame.x_t, frame.x_0, consensus_tile(frame, size), frame.members, size)
-    titles = _titles(words)
+    keys = ("x_t_member", "x_0_member") if frame else ("start", "anchor" if opening.anchor else "x_0_member")
+    titles = zip((*(words(f"film.{key}") for key in keys), words("film.on_picture")), _bars(words), strict=True)
     named = [View(title, [tile], [f"{title}. {status}"], bar) for (title, bar), tile in zip(titles, views, strict=True)]
     return film(
-        named, [Position(status, status)], words, status=status, progress=progress, legend=_lines(opening, words, True)
+        [_picture(opening, words, size), *named],
+        [Position(status, status)],
+        words,
+        status=status,
+        progress=progress,
+        legend=_lines(opening, words, True),
+        overlay=True,
     )
 
 
@@ -140,18 +150,20 @@ def _triple(
     thin = [paint.fit(m, size, smooth=False) for m in members] if len(members) > 1 else []
     reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
     return [
-        paint.grey(paint.fit(x_t, size, smooth=False)),
+        paint.mapped(paint.fit(x_t, size, smooth=False), *_NOISY, "diverging"),
         paint.mapped(paint.fit(x_0, size), 0, 255, "viridis"),
         paint.on_picture(paint.fit(opening.picture, size), labels, reference, thin),
     ]
 
 
-def _titles(words: Words) -> list[tuple[str, Bar | None]]:
-    return [
-        (words("film.x_t"), Bar(("#000000", "#ffffff"), "−3", "3")),
-        (words("film.x_0"), _VIRIDIS),
-        (words("film.on_picture"), None),
-    ]
+def _bars(words: Words) -> tuple[Bar | None, ...]:
+    return Bar(paint.DIVERGING, words("film.background"), words("film.foreground")), _VIRIDIS, None
+
+
+def _picture(opening: Opening, words: Words, size: tuple[int, int]) -> View:
+    height, width = opening.picture.shape[:2]
+    alt = words("film.picture_alt", height=height, width=width)
+    return View(words("film.picture"), [paint.fit(opening.picture, size)], [alt])
 
 
 def _lines(opening: Opening, words: Words, members: bool) -> list[tuple[str, str, str]]:
@@ -190,12 +202,38 @@ def step_views(recording: Recording, words: Words) -> list[View]:
     columns = [_triple(opening, kept[0].x_t, anchor, _threshold(anchor, size), (), size) for anchor in opening.anchor]
     columns += [_triple(opening, f.x_t, f.x_0, consensus_tile(f, size), f.members, size) for f in kept]
     fused = paint.fit(outcome.labels, size, smooth=False)
-    columns.append(_triple(opening, kept[-1].x_t, outcome.probability, fused, (), size))
+    after = (_NOISY[0] + kept[-1].x_0 / 255 * (_NOISY[1] - _NOISY[0])).astype(np.uint8)  # the last step ends at x_0
+    columns.append(_triple(opening, after, outcome.probability, fused, (), size))
     texts = [p.spoken for p in positions(recording, words)]
+    members = recording.facts["settings"]["members"]
+    mean = words("film.mean_of" if members > 1 else "film.one_probability", members=members)
+    noisy = per_position(recording, [words("film.x_t_member")] * len(kept), words("film.start"), words("film.end"))
+    clean = per_position(recording, [words("film.x_0_member")] * len(kept), words("film.anchor"), mean)
+    masks = [words("film.on_picture")] * len(texts)
     return [
-        View(title, [column[i] for column in columns], [f"{title}. {text}" for text in texts], bar)
-        for i, (title, bar) in enumerate(_titles(words))
+        View(
+            words(key),
+            [column[i] for column in columns],
+            [f"{title}. {text}" for title, text in zip(titles, texts, strict=True)],
+            bar,
+            titles,
+        )
+        for i, (key, titles, bar) in enumerate(
+            zip(
+                ("film.x_t_member", "film.x_0_member", "film.on_picture"),
+                (noisy, clean, masks),
+                _bars(words),
+                strict=True,
+            )
+        )
     ]
+
+
+def run_views(recording: Recording, words: Words) -> list[View]:
+    """Show the image alone, then `step_views`."""
+    opening, steps = recording.opening, step_views(recording, words)
+    image = _picture(opening, words, tile_size(opening.picture, len(recording.frames) + 2))
+    return [replace(image, alts=[*image.alts] * len(steps[0].alts)), *steps]
 
 
 def _plane_views(

@@ -131,8 +131,12 @@ def _rim(mask: Bool[ndarray, "h w"], reach: int) -> Bool[ndarray, "h w"]:
 
 
 def sheet(rows: Sequence[Sequence[RGB]]) -> RGB:
-    """Join tiles of one size to a sprite sheet: one row per view, one column per step."""
-    return np.concatenate([np.concatenate(row, 1) for row in rows])
+    """Join tiles of one size to a sprite sheet: one row per view, one column per step; shorter rows are filled with black."""
+    height, width = rows[0][0].shape[:2]
+    canvas = np.zeros((height * len(rows), width * max(map(len, rows)), 3), np.uint8)
+    for i, row in enumerate(rows):
+        canvas[i * height : (i + 1) * height, : width * len(row)] = np.concatenate(row, 1)
+    return canvas
 
 
 def data_uri(image: RGB, quality: int = 82) -> str:

@@ -26,8 +26,8 @@ from app.views.films import (
     parser_views,
     plane,
     positions,
+    run_views,
     stage_words,
-    step_views,
     transformer_views,
 )
 from medsegdiff.metrics import binary_dice
@@ -51,7 +51,17 @@ def film_of(panel: Panel, recording: Recording, words: Words, run: str) -> dict[
     views = panel.views(recording, words)
     cells = bool(views) and views[0].tiles[0].shape[:2] == CELLS
     lines = legend(recording, words, members=panel.key == "steps") if panel.key in ("steps", "members") else ()
-    return film(views, positions(recording, words), words, run=run, legend=lines, smooth=not cells)
+    steps = panel.key == "steps"
+    return film(
+        views,
+        positions(recording, words),
+        words,
+        run=run,
+        legend=lines,
+        smooth=not cells,
+        overlay=steps,
+        autoplay=steps,
+    )
 
 
 def charts_of(panel: Panel, recording: Recording, words: Words) -> list[Figure]:
@@ -187,7 +197,7 @@ def _none(recording: Recording, words: Words) -> list[Any]:
 
 
 PANELS: tuple[Panel, ...] = (
-    Panel("steps", lambda r: True, step_views, _step_charts, "run"),
+    Panel("steps", lambda r: True, run_views, _step_charts, "run"),
     Panel("parser", lambda r: r.planes("spectrum before"), parser_views, _parser_charts),
     Panel("encoding", lambda r: r.planes("affinity"), encoding_views, _none),
     Panel("anchor", lambda r: r.planes("anchor gate"), _none, _anchor_charts),

@@ -74,20 +74,44 @@ def test_scrubbing_makes_no_requests(page):
     page.wait_for_timeout(1000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    line = page.locator("#film-steps input[type=range]")
+    line = page.locator("#film-steps .time input")
     expect(page.locator("#film-steps .now")).to_contain_text("Result")
     line.focus()
     pictures = set()
-    for key in ["Home", *["ArrowRight"] * 3, "ArrowLeft"]:
+    for key in ["End", "Home", *["ArrowRight"] * 3, "ArrowLeft"]:
         page.keyboard.press(key)
-        pictures.add(hash(page.locator("#film-steps canvas").first.evaluate("canvas => canvas.toDataURL()")))
+        pictures.add(
+            hash(page.locator("#film-steps canvas").evaluate_all("all => all.map((c) => c.toDataURL()).join()"))
+        )
     assert now(page).startswith("Step 2 of 10")
     assert line.get_attribute("aria-valuetext").startswith("step 2 of 10, t = 899, mask ")
-    assert len(pictures) > 1  # the opening and the first step show the same noise
+    assert len(pictures) > 1
     page.locator("#film-steps button.play").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
     page.wait_for_function("document.querySelector('#film-steps output').textContent.includes('Result')")
     assert not asked
+
+
+def test_the_film_plays_once_on_opening_unless_the_visitor_prefers_reduced_motion(visit, address):
+    seen = "window.seen = new Set(); setInterval(() => seen.add(document.querySelector('#film-steps .now')?.textContent), 20)"
+    for motion in ("no-preference", "reduce"):
+        page = visit(address, reduced_motion=motion)
+        page.add_init_script(seen)
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        expect(page.locator("#film-steps .now")).to_contain_text("Result")
+        page.wait_for_function(f"{str(motion == 'reduce').lower()} || window.__opened")  # it has played to the end
+        texts = page.evaluate("[...window.seen].filter(Boolean)")
+        assert any(text.startswith("Step 5") for text in texts) == (motion == "no-preference")
+
+
+def test_the_opacity_slider_fades_the_mask_over_the_image(page):
+    expect(page.locator("#film-steps .now")).to_contain_text("Result")
+    image, _, _, mask = page.locator("#film-steps canvas").all()
+    drawn = "canvas => canvas.toDataURL()"
+    assert mask.evaluate(drawn) != image.evaluate(drawn)
+    page.locator("#film-steps .opacity input").fill("0")
+    assert mask.evaluate(drawn) == image.evaluate(drawn)
 
 
 def test_uploads_are_segmented_and_bad_files_give_errors(page, lesion, tmp_path):
