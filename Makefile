@@ -1,7 +1,8 @@
 # make demo    open the page in a browser; the first run creates .venv and installs what it needs
 # make course  open the course in a browser: ten chapters on diffusion segmentation
 # make web     build the page that runs in the browser into web/dist and serve it; needs Node.js 20
-# make test    run all tests; ARGS="-m 'not slow'" or ARGS=tests/test_structure.py runs some
+# make test-fast    run the tests that are neither slow nor need a browser; the default while developing
+# make test    run all tests; ARGS=tests/test_structure.py runs some
 # make fuzz     read mutated files of every format; COUNT=50000 MINUTES_OF_FUZZ=60: more of them
 # make check   run the linters; make fix repairs what ruff can repair
 # make results CHECKPOINT=NAME DATA=FOLDER      evaluate a checkpoint, write its model card and the tables of docs/results.md;
@@ -24,7 +25,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course web test check fix browser fuzz results bench compare ablations domain
+.PHONY: help demo course web test test-fast check fix browser fuzz results bench compare ablations domain
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -40,6 +41,9 @@ web: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp browser
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-fast: $(VENV)/dev.stamp
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser" $(ARGS)
 
 # Mutated files of every format, read as a server does; nothing may end the process that reads them.
 COUNT ?= 2000

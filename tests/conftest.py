@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  
 hypothesis.settings.load_profile("house")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a browser."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def v1_config() -> V1Config:
     """A V1 with every component that runs in milliseconds: 32 x 32 pixels, stride 16."""

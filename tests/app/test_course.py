@@ -95,6 +95,7 @@ def choose(at: AppTest, field: str, value: object) -> AppTest:
     raise AssertionError(f"no control {key}")
 
 
+@pytest.mark.slow
 def test_raters_members_split_and_the_minority_survives(visit):
     at = scrub(visit(chapter="raters"), 8)
     assert ticks(at) == {"both"}
@@ -104,6 +105,7 @@ def test_raters_members_split_and_the_minority_survives(visit):
     assert state(at).finished(ROWS["raters"])
 
 
+@pytest.mark.slow
 def test_forward_a_smaller_scale_hides_the_mask_sooner(visit):
     at = scrub(visit(chapter="forward"), 25)
     assert ticks(at) == {"sink"}
@@ -112,6 +114,7 @@ def test_forward_a_smaller_scale_hides_the_mask_sooner(visit):
     assert state(at).finished(ROWS["forward"])
 
 
+@pytest.mark.slow
 def test_reverse_samplers_steps_and_wrong_timesteps(visit):
     at = choose(visit(chapter="reverse"), "reverse_steps", 1)
     choose(at, "sampler", "ddpm")
@@ -121,6 +124,7 @@ def test_reverse_samplers_steps_and_wrong_timesteps(visit):
     assert state(at).notebook["reverse"][0]["times"] == "wrong"
 
 
+@pytest.mark.slow
 def test_a_wrong_t_ruins_a_mask_of_the_shipped_v1():
     drawn, segmenter = draw("skin-lesion", seed=11), Segmenter.from_pretrained("skin-lesion-v1")
     picture = Picture(drawn.image)
@@ -132,6 +136,7 @@ def test_a_wrong_t_ruins_a_mask_of_the_shipped_v1():
     assert wrong < 0.5 < 0.9 < right  # 0.26 and 0.96 with the shipped weights
 
 
+@pytest.mark.slow
 def test_conditioning_off_on_two_pictures(visit):
     at = scrub(visit(chapter="conditioning"), 0)
     choose(at, "dynamic", "off")
@@ -139,6 +144,7 @@ def test_conditioning_off_on_two_pictures(visit):
     assert state(at).finished(ROWS["conditioning"])
 
 
+@pytest.mark.slow
 def test_parser_other_filters_and_another_size(visit):
     at = choose(visit(chapter="parser"), "filter", "closed")
     state(at).values["parser"]["gains"] = (1.0, *(0.0,) * 8)  # as the equaliser does
@@ -147,6 +153,7 @@ def test_parser_other_filters_and_another_size(visit):
     assert state(at).finished(ROWS["parser"])
 
 
+@pytest.mark.slow
 def test_anchor_before_the_first_step_wider_and_off(visit):
     at = scrub(visit(chapter="anchor"), 0)
     choose(at, "sigma", 2.5)
@@ -154,6 +161,7 @@ def test_anchor_before_the_first_step_wider_and_off(visit):
     assert state(at).finished(ROWS["anchor"])
 
 
+@pytest.mark.slow
 def test_transformer_both_ends_of_t_and_without(visit):
     at = choose(visit(chapter="transformer"), "t", 999)
     choose(at, "t", 0)
@@ -161,6 +169,7 @@ def test_transformer_both_ends_of_t_and_without(visit):
     assert state(at).finished(ROWS["transformer"])
 
 
+@pytest.mark.slow
 def test_ensembles_rounds_a_poor_rater_and_few_members(visit):
     at = scrub(visit(chapter="ensembles"), 5)
     choose(at, "stranger", "on")
@@ -173,6 +182,7 @@ def test_ensembles_rounds_a_poor_rater_and_few_members(visit):
     assert {"five", "stranger"} <= ticks(at)
 
 
+@pytest.mark.slow
 def test_training_can_be_paused_resumed_and_sampled(visit):
     at = visit(chapter="training")
     state = at.session_state["training"]
@@ -192,6 +202,7 @@ def test_training_can_be_paused_resumed_and_sampled(visit):
     assert len(state["trainer"].history.noise) > held
 
 
+@pytest.mark.slow
 def test_an_upload_is_run_and_removed(visit):
     from io import BytesIO
 
@@ -214,6 +225,7 @@ def test_an_upload_is_run_and_removed(visit):
     assert at.session_state["own"]["result"] is None
 
 
+@pytest.mark.slow
 def test_uploads_are_not_in_the_shared_cache(visit, server):
     at = visit(chapter="own")
     at.button(key="own.run").click()
@@ -222,6 +234,7 @@ def test_uploads_are_not_in_the_shared_cache(visit, server):
     assert all(recording is not at.session_state["own"]["result"]["recording"] for recording in shared)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
     at = visit(chapter="own")
     monkeypatch.setattr("app.core.session.Session.task", lambda self, name: "hippocampus")
@@ -303,7 +316,7 @@ def test_every_control_round_trips_through_a_link():
                     pass
 
 
-@pytest.mark.parametrize("key", [c.key for c in CHAPTERS])
+@pytest.mark.parametrize("key", [CHAPTERS[0].key, *(pytest.param(c.key, marks=pytest.mark.slow) for c in CHAPTERS[1:])])
 def test_every_chapter_replays_without_loading_a_model(visit, server, key, monkeypatch):
     monkeypatch.setattr(server.session, "_load", lambda folder: pytest.fail("a network was loaded"))
     at = visit(chapter=key, mode="recordings", lang="zh")
@@ -311,6 +324,7 @@ def test_every_chapter_replays_without_loading_a_model(visit, server, key, monke
     assert not any(b.key in ("toggle", "own.run") for b in at.button)
 
 
+@pytest.mark.slow
 def test_scrubbing_two_recordings_completes_a_replayed_chapter(visit):
     at = scrub(visit(chapter="anchor", mode="recordings"), 1)
     choice = at.selectbox(key="replay.anchor")
