@@ -1,12 +1,12 @@
-"""Decode files of unknown origin: a path in, arrays and a few facts of the header out.
+"""Decode untrusted image files to arrays and a few attributes of their headers.
 
 A file is recognised by its content, not by its name, and decoded by Pillow (PNG, JPEG, TIFF, WebP, BMP), pydicom, nibabel
 (NIfTI) or SimpleITK (NRRD, MHA). These are pure functions without state. A crafted file can crash such a decoder or make it
 take any amount of memory and time, so they run in a process of their own with limits: `medsegdiff.reader` calls them,
 nothing else does.
 
-Of a DICOM header only the sampling, the grey scale, the modality and the word on burnt-in text are read, and for a
-segmentation what `dicom_seg` lists.
+Of a DICOM header only spacing and position, grey scale, modality and Burned In Annotation are read, and for a segmentation the
+attributes that `dicom_seg` lists.
 
 References:
     DICOM PS3.3 C.7.6.3 and C.11.2, https://dicom.nema.org/medical/dicom/current/output/chtml/part03/PS3.3.html

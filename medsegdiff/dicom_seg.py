@@ -1,7 +1,7 @@
-"""A mask as DICOM Segmentation, beside the DICOM picture it was drawn on, by highdicom.
+"""Write a mask as a DICOM Segmentation (SEG) that refers to the DICOM image it belongs to, with highdicom.
 
-Of the picture only its identity, geometry and frame of reference are taken over; who it shows is left out unless asked
-for. highdicom is imported when a segmentation is written, and belongs to the demo's requirements.
+Identifiers, geometry and frame of reference are copied from the image; the patient's data only on request. highdicom is
+imported when a segmentation is written; the demo's requirements include it.
 
 References:
     DICOM PS3.3 A.51 (Segmentation), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_A.51.html
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_source", "write_seg"]
 
-# Keywords in SNOMED CT's part of pydicom's dictionary: what a class is, where its name is not the keyword itself.
+# SNOMED CT keywords in pydicom's dictionary, for classes whose name is not the keyword itself.
 _TYPES = {
     "FLAIR abnormality": "Lesion",
     "disc": "OpticNerveHead",
@@ -71,7 +71,7 @@ _KEPT = (
 
 
 def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limits = VISITOR) -> "Dataset":
-    """Read of a DICOM header what a segmentation must repeat; with `names` also whom it shows.
+    """Read the attributes of a DICOM header that a segmentation repeats; with `names`, the patient's data too.
 
     Raises:
         ValueError: pydicom cannot read the header.
@@ -90,8 +90,8 @@ def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limit
     for keyword in ("StudyDate", "StudyTime", "StudyID"):
         if keyword not in source:
             setattr(source, keyword, "")
-    if not source.get("SliceThickness"):  # may be absent or empty in a picture, but readers want it of a segmentation
-        source.SliceThickness = source.get("SpacingBetweenSlices") or 1.0  # what ITK takes for it, in the NIfTI too
+    if not source.get("SliceThickness"):  # optional in an image, but viewers need it in a segmentation
+        source.SliceThickness = source.get("SpacingBetweenSlices") or 1.0  # as ITK does
     return source
 
 
@@ -133,7 +133,7 @@ def write_seg(
             content_description="Research and teaching only",
             omit_empty_frames=False,
         )
-    except Exception as error:  # highdicom asks many things of a source, each with an error of its own
+    except Exception as error:  # highdicom validates the source with many kinds of errors
         raise ValueError(f"this picture cannot carry a DICOM SEG ({error}); take the mask as PNG or NIfTI") from error
     with replacing(path) as draft:
         segmentation.save_as(draft)

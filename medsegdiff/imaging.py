@@ -1,8 +1,8 @@
-"""Files <-> pictures, safely and without loss.
+"""Read images and volumes from files, and write masks and maps.
 
-Files are decoded in a process of their own, which a crafted file may end but not this one (`medsegdiff.reader`). Whatever
-is wrong with a file becomes one sentence, a PictureError that never repeats the file's name. No tag of a header travels
-on, and nothing written carries text.
+Files are decoded in a separate process (`medsegdiff.reader`), so a malicious file can crash that process but not this one. A
+file that cannot be read raises a PictureError of one sentence, without the file's name. Text of a file's header is not kept,
+and the files written contain no text.
 """
 
 from os import PathLike
@@ -50,7 +50,7 @@ def open(
     most: int = MAX_BYTES,
     limits: Limits = GENEROUS,
 ) -> Picture | Volume:
-    """Open a file, whatever it is: a flat picture, or a volume to choose slices and windows of.
+    """Open a file of any supported format as a 2-D picture, or as a volume of which slices and windows can be chosen.
 
     DICOM, NIfTI, NRRD and MHA are volumes. They are turned to LPS, right to left, front to back, feet to head, by
     permuting and flipping axes only; a DICOM file keeps its frames.

@@ -26,7 +26,7 @@ from medsegdiff.orientation import axes_of, place_of, turn, turn_affine
 __all__ = ["READERS", "decoding", "read_itk"]
 
 READERS = {"nrrd": "NrrdImageIO", "mha": "MetaImageIO"}
-# Nothing but `key = value` lines up to the first ElementDataFile, and that LOCAL: no reader finds another file in it.
+# Only `key = value` lines up to the first ElementDataFile, which is LOCAL: the header cannot name another file.
 _MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
 _MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
 _SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
@@ -34,7 +34,7 @@ _SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
 
 @contextmanager
 def decoding(kind: str) -> Iterator[None]:
-    """Turn whatever decoders raise on damaged or hostile bytes into one sentence; MemoryError where they get too little."""
+    """Convert any error of a decoder to a PictureError of one sentence, or to MemoryError if memory is short."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -53,7 +53,7 @@ def decoding(kind: str) -> Iterator[None]:
 
 
 def read_itk(path: Path, kind: str, head: bytes, most: int) -> Volume:
-    """Read a file of a known kind, given its first bytes; `most` bytes is what its voxels may take as float32."""
+    """Read a file of a known format, given its first bytes; its voxels may take `most` bytes as float32."""
     _check_self_contained(kind, head)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -86,7 +86,7 @@ def read_itk(path: Path, kind: str, head: bytes, most: int) -> Volume:
 
 
 def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
-    """Refuse what is too large or no picture before any pixel is decoded; True for grey, False for 8-bit colour."""
+    """Raise PictureError before decoding if the image is too large or of another kind; return whether it is grey."""
     size, channels, kind = reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID()
     if len(size) not in (2, 3):
         raise PictureError(
@@ -102,7 +102,7 @@ def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
 
 
 def _check_self_contained(kind: str, head: bytes) -> None:
-    """Refuse a header that names another file, which SimpleITK would open, whatever it is."""
+    """Raise PictureError if the header names another file, because SimpleITK would open any file."""
     header, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
     elsewhere = {
         "nrrd": not blank or re.search(rb"(?i)data ?file|(line|byte) ?skip", header) is not None,
@@ -117,7 +117,7 @@ def _check_self_contained(kind: str, head: bytes) -> None:
 
 
 def _check_complete(path: Path, head: bytes, reader: sitk.ImageFileReader) -> None:
-    """Refuse an MHA file with fewer bytes than its voxels need; SimpleITK would return memory as it finds it."""
+    """Raise PictureError if an MHA file is too short for its voxels; SimpleITK would return uninitialised memory."""
     header, channels = _MHA_HEADER.match(head), reader.GetNumberOfComponents()
     assert header is not None
     voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), channels)
