@@ -261,6 +261,14 @@ def test_nothing_is_published_without_a_card_or_with_damage(hub, folder):
     assert not hub.requests
 
 
+def test_an_upload_without_a_name_or_network_is_one_sentence(folder):
+    for name in ("mine", "me/mine@main"):
+        with pytest.raises(CheckpointError, match="give owner/name"):
+            push(folder, name)
+    with pytest.raises(CheckpointError, match=r"me/mine was not uploaded: http://127\.0\.0\.1:9 did not answer"):
+        push(folder, "me/mine", endpoint="http://127.0.0.1:9")  # the discard port, which is closed
+
+
 def test_a_branch_follows_the_hub_when_asked_to_and_fetches_only_what_changed(hub, cache):
     assert resolve(NAME, cache=cache, endpoint=hub.url).name == FIRST
     hub.commits[NAME][SECOND] = hub.commits[NAME][FIRST] | {CARD: b"a better card"}
