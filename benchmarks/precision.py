@@ -18,7 +18,7 @@ from medsegdiff import Segmenter
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
 from medsegdiff.data.adaptors import cases
-from medsegdiff.data.tasks import axis_of
+from medsegdiff.data.tasks import axis_of, intensity_of
 from medsegdiff.hub import resolve
 from medsegdiff.metrics import dice, mean
 
@@ -61,7 +61,7 @@ def _agreement(arguments: argparse.Namespace) -> list[float]:
     found = found[:: max(len(found) // arguments.limit, 1)][: arguments.limit] if arguments.limit else found
     scores = []
     for case in tqdm(found, unit="picture"):
-        for sample in case.samples(classes, axis_of(exact.domain.task)):
+        for sample in case.samples(classes, axis_of(exact.domain), intensity_of(exact.domain)):
             truth, labels = (segmenter(sample.picture, settings).labels for segmenter in (exact, fast))
             scores.append(mean(dice(labels, truth, classes)))
     return [score for score in scores if not np.isnan(score)]

@@ -23,7 +23,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -52,6 +53,11 @@ __all__ = [
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 _FORMAT = 1
+_OPTIONAL = (
+    "channels",
+    "axis",
+    "intensity",
+)  # of the domain: left out where empty, so that older versions read the file
 CONFIG_BYTES = 2**20
 _KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -112,7 +118,9 @@ def save(
         "kind": kind,
         "model": asdict(model_config),
         **({} if kind == "unet" else {"diffusion": asdict(diffusion)}),
-        "domain": asdict(domain),
+        "domain": {
+            key: value for key, value in asdict(domain).items() if key not in _OPTIONAL or value not in (None, ())
+        },
         "training": training,
         "weights": {"sha256": digest, "dtype": precision, "parameters": _count(model)},
     }
@@ -354,14 +362,17 @@ def _members(hints: dict[str, Any], value: object, where: str) -> dict[str, Any]
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Check a JSON value against a type annotation; only lists become tuples and integers become floats."""
     if is_dataclass(hint):
-        later = {f.name: f.default for f in fields(hint) if f.metadata.get("later")}
-        value = later | value if isinstance(value, dict) else value
-        members = _members(get_type_hints(hint), value, where + ".")
+        later = {f.name for f in fields(hint) if f.metadata.get("later")}  # may be absent
+        given = value if isinstance(value, dict) else {}
+        hints = {name: one for name, one in get_type_hints(hint).items() if name in given or name not in later}
+        members = _members(hints, value, where + ".")
         try:
             return hint(**members)  # type: ignore[operator]
         except (ValueError, ArithmeticError) as error:
             raise _damaged(f"{CONFIG}: {where}: {error}") from error
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):  # with None alone
+        return None if value is None else _typed(arguments[0], value, where)
     if origin is Literal and isinstance(value, str) and value in arguments:
         return value
     if origin is tuple and isinstance(value, list):

@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from medsegdiff.image_ref import Intensity
 from medsegdiff.switches import Switches
 
 __all__ = [
@@ -234,14 +235,20 @@ class Domain:
     field: float = dataclasses.field(default=1.0, metadata={"later": True})
     # Pattern of the patient in file names, first group; intervals are then over patients.
     patient: str = dataclasses.field(default="", metadata={"later": True})
+    channels: tuple[str, ...] = dataclasses.field(default=(), metadata={"later": True})  # what red, green and blue are
+    # Across which volumes are sliced (0 sagittal, 1 coronal, 2 axial), and how their grey values are windowed; None is as
+    # `data.tasks` has it for the task.
+    axis: int | None = dataclasses.field(default=None, metadata={"later": True})
+    intensity: Intensity | None = dataclasses.field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        for name in ("labels", "mean", "std"):
+        for name in ("labels", "mean", "std", "channels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _require_limits(self)
         _require(
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
         )
+        _require(self.axis in (None, 0, 1, 2), f"axis is {self.axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

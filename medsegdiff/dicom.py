@@ -15,7 +15,8 @@ References:
 import math
 import mmap
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medsegdiff.image_ref import PictureError, Volume, check_sides, check_voxels, robust_window
-from medsegdiff.orientation import axes_of
+from medsegdiff.orientation import axes_of, place_of, turn, turn_affine
 
-__all__ = ["read_dicom"]
+__all__ = ["find_series", "read_dicom", "read_series"]
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -47,6 +48,18 @@ _NAMES = {
     "RTSTRUCT": "a set of contours (RTSTRUCT)",
     "RTPLAN": "a treatment plan (RTPLAN)",
 }
+_SERIES = (
+    "SOPClassUID",
+    "Modality",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+)
 _EVEN = 0.02  # relative difference of distances between slices that rounding of positions explains
 
 
@@ -79,15 +92,133 @@ def read_dicom(path: Path, most: int) -> Volume:
     return _volume(data, array)
 
 
+def find_series(folder: Path) -> list[dict[str, Any]]:
+    """Find the series of single-frame images in a folder and the folders in it.
+
+    Returns:
+        For each series its number, its modality, and the paths of its files in the order of the slices.
+    """
+    found: defaultdict[tuple[Any, ...], list[tuple[float, str, Dataset]]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                continue
+            file.seek(0)
+            try:
+                data = dcmread(file, stop_before_pixels=True, specific_tags=list(_SERIES))
+            except Exception:  # a damaged file belongs to no series; pydicom's own errors share no base
+                continue
+        if not data.get("Rows") or int(data.get("NumberOfFrames") or 1) > 1 or _other_kind(data):
+            continue
+        cosines, position = (
+            _numbers(data, f"Image{what}Patient", n) for what, n in (("Orientation", 6), ("Position", 3))
+        )
+        place = (
+            float(np.cross(cosines[:3], cosines[3:]) @ position)
+            if cosines and position
+            else _number(data, "InstanceNumber", 0)
+        )
+        key = (str(data.get("SeriesInstanceUID")), data.Rows, data.Columns, tuple(np.round(cosines, 2)))
+        found[key].append((place, str(path), data))
+    series = []
+    for files in found.values():
+        files.sort(key=lambda file: file[:2])
+        first = files[0][2]
+        series.append(
+            {
+                "number": int(_number(first, "SeriesNumber", 0)),
+                "modality": _modality(first),
+                "files": [path for _, path, _ in files],
+            }
+        )
+    return sorted(series, key=lambda one: (one["number"], one["files"][0]))
+
+
+def read_series(paths: Sequence[Path], most: int) -> Volume:
+    """Read the files of a series as a volume in LPS, given in the order of its slices.
+
+    Raises:
+        PictureError: it is too large, in colour, or its files differ in size or do not follow each other in space.
+    """
+    if len(paths) == 1:
+        return read_dicom(paths[0], most)
+    array, parsed, positions = np.empty((0, 0, 0), np.float32), [], []
+    for index, path in enumerate(paths):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            data = _parsed(content)
+        shape = int(data.Rows), int(data.Columns)
+        if index == 0:
+            check_sides(*shape, least=1)
+            check_voxels((shape[1], shape[0], len(paths)), most=most)
+            array = np.empty((len(paths), *shape), np.float32)
+        if shape != array.shape[1:] or int(data.get("SamplesPerPixel") or 1) != 1:
+            raise PictureError(
+                "series.differ", "the files of this series differ in size, or are in colour; segment them one by one"
+            )
+        array[index] = next(_frames(data, False))
+        positions.append(_position(data, 0))
+        for keyword in _PIXELS:
+            if keyword in data:
+                del data[keyword]
+        parsed.append(data)
+    first = parsed[0]
+    direction, step, gaps, stacked = _place(_numbers(first, "ImageOrientationPatient", 6), positions, first)
+    if not stacked:
+        raise PictureError(
+            "series.positions",
+            "the {count} files of this series do not follow each other in space, so several acquisitions may share it; "
+            "segment them one by one",
+            count=len(paths),
+        )
+    spacing = _spacing(first)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * ((spacing[1], spacing[0], step) if spacing else (1.0, 1.0, step))
+    affine[:3, 3] = positions[0]
+    axes, windows = axes_of(affine), {_window(data, 0) for data in parsed}
+    volume_spacing, origin, turned = place_of(turn_affine(affine, array.shape[::-1], axes, "LPS"))
+    window = windows.pop() if len(windows) == 1 else None
+    burned = [_burned_in(data) for data in parsed]
+    return Volume(
+        array=turn(array, axes, "LPS"),
+        spacing=volume_spacing,
+        origin=origin,
+        direction=turned,
+        orientation=axes,
+        window=window or robust_window(array),
+        source_kind="series",
+        measured=bool(spacing),
+        gaps_mm=gaps,
+        inverted=first.PhotometricInterpretation == "MONOCHROME1",
+        modality=_modality(first),
+        burned_in=True if True in burned else None if None in burned else False,
+    )
+
+
+def _other_kind(data: Dataset) -> str:
+    """Return what a file holds if it is no image, by its SOP class or modality; else an empty string."""
+    kind = _NO_IMAGE.get(str(data.get("SOPClassUID", "")).removeprefix(_STORAGE)) or str(data.get("Modality", ""))
+    return _NAMES.get(kind, "")
+
+
+def _modality(data: Dataset) -> str | None:
+    modality = str(data.get("Modality") or "")
+    return modality if re.fullmatch("[A-Z0-9_]{1,16}", modality) else None
+
+
+def _burned_in(data: Dataset) -> bool | None:
+    return {"YES": True, "NO": False}.get(str(data.get("BurnedInAnnotation") or ""))
+
+
 def _parsed(file: Any) -> Dataset:
     """Read a file, and raise PictureError if it holds no image."""
     data = dcmread(file, force=True)  # without the preamble, some old files are DICOM nevertheless
-    kind = _NO_IMAGE.get(str(data.get("SOPClassUID", "")).removeprefix(_STORAGE)) or str(data.get("Modality", ""))
-    if kind in _NAMES:
+    if what := _other_kind(data):
         raise PictureError(
             "dicom.no_image_but",
             "this DICOM file is {what}, not an image; choose an image of the series that it belongs to",
-            what=_NAMES[kind],
+            what=what,
         )
     if not any(keyword in data for keyword in _PIXELS):
         raise PictureError("dicom.no_image", "this DICOM file holds no picture; choose an image of the series")
@@ -154,7 +285,6 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
     direction, step, gaps, stacked = _place(_numbers(rows, "ImageOrientationPatient", 6), positions, data)
     axes = axes_of(direction)
     windows = tuple(_window(data, index) for index in range(frames)) if grey else ()
-    modality = str(data.get("Modality") or "")
     return Volume(
         array=array,
         spacing=(spacing[1], spacing[0], step) if spacing else (1.0, 1.0, step),
@@ -169,8 +299,8 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
         gaps_mm=gaps,
         stacked=stacked,
         inverted=grey and data.PhotometricInterpretation == "MONOCHROME1",
-        modality=modality if re.fullmatch("[A-Z0-9_]{1,16}", modality) else None,
-        burned_in={"YES": True, "NO": False}.get(str(data.get("BurnedInAnnotation") or "")),
+        modality=_modality(data),
+        burned_in=_burned_in(data),
     )
 
 

@@ -96,14 +96,18 @@ def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limit
 
 
 def write_seg(
-    path: str | PathLike[str], labels: UInt8[np.ndarray, "f h w"], source: "Dataset", domain: Domain, digest: str
+    path: str | PathLike[str],
+    labels: UInt8[np.ndarray, "f h w"],
+    source: "Dataset | list[Dataset]",
+    domain: Domain,
+    digest: str,
 ) -> None:
     """Write labels as DICOM SEG, one segment for each class.
 
     Arguments:
         path: of the new file.
         labels: one map for each frame of the source, 0 background, 1..K.
-        source: what `read_source` returned.
+        source: what `read_source` returned for the file, or for each file of the series.
         domain: whose labels name the segments.
         digest: sha256 of the weights, which names the algorithm's version.
 
@@ -117,7 +121,7 @@ def write_seg(
         raise ValueError("DICOM SEG needs highdicom; install it with pip install highdicom") from error
     try:
         segmentation = Segmentation(
-            source_images=[source],
+            source_images=source if isinstance(source, list) else [source],
             pixel_array=labels,
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=[_segment(i, name, digest) for i, name in enumerate(domain.labels, 1)],

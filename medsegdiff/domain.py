@@ -34,9 +34,9 @@ from PIL import Image
 from medsegdiff import shipped
 from medsegdiff.atomic import replacing
 from medsegdiff.config import Domain
-from medsegdiff.data.tasks import TASKS, axis_of
+from medsegdiff.data.tasks import TASKS, axis_of, intensity_of
 from medsegdiff.device import channels_last
-from medsegdiff.image_ref import Picture, Volume
+from medsegdiff.image_ref import Intensity, Picture, Volume, Windowing
 from medsegdiff.imaging import GENEROUS, Limits, open
 from medsegdiff.nn.efficientnet import EfficientNetLite0
 
@@ -232,7 +232,7 @@ def _rules(picture: Picture, domain: Domain, size: int, planes: bool) -> Iterabl
         if not grey and spread == 0:
             yield Finding("grey")
     if planes and picture.slice_count > 1 and picture.source_kind not in ("dicom", "tiff"):
-        trained = axis_of(domain.task)
+        trained = axis_of(domain)
         if picture.axis != trained:
             yield Finding("plane", {"plane": _PLANES[picture.axis], "trained": _PLANES[trained]})
     sides = {"height": picture.height, "width": picture.width}
@@ -310,19 +310,18 @@ class DomainCheck:
         found = self.scores_of(features(self.encoder, [picture.pixels]))[0] + _UNIFORM_SCORE * _uniform(picture.pixels)
         return dict(zip(self.kinds, found.tolist(), strict=True))
 
-    def slice_scores(self, volume: Volume, axis: int, window: tuple[float, float] | None = None) -> dict[str, float]:
+    def slice_scores(self, volume: Volume, axis: int, window: Windowing = None) -> dict[str, float]:
         """Score a volume for every kind: the median over slices of its middle half along an axis."""
         pictures = [volume.slice(axis, index, window) for index in middle_slices(volume.count(axis))]
         rows = self.scores_of(features(self.encoder, [picture.pixels for picture in pictures]))
         rows += _UNIFORM_SCORE * np.array([[_uniform(picture.pixels)] for picture in pictures])
         return dict(zip(self.kinds, np.median(rows, 0).tolist(), strict=True))
 
-    def volume_scores(self, volume: Volume, window: tuple[float, float] | None = None) -> dict[str, float]:
-        """Score a volume for every kind, each along the axis that volumes of its task are sliced across."""
-        by_axis = {
-            axis: self.slice_scores(volume, axis, window) for axis in {_axis(volume, task) for task in self.kinds}
-        }
-        return {task: by_axis[_axis(volume, task)][task] for task in self.kinds}
+    def volume_scores(self, volume: Volume, window: Windowing = None) -> dict[str, float]:
+        """Score a volume for every kind, each sliced and windowed as volumes of its task are; a given window counts for all."""
+        views = {task: (_axis(volume, task), window or _intensity(volume, task)) for task in self.kinds}
+        scores = {view: self.slice_scores(volume, *view) for view in set(views.values())}
+        return {task: scores[view][task] for task, view in views.items()}
 
     def scores_of(self, vectors: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b k"]:
         """Score feature vectors for every kind, in the order of `kinds`."""
@@ -348,9 +347,7 @@ class Examined:
         return verdict(self.scores, self.volume.slice(_axis(self.volume, domain.task)), domain, size, planes=False)
 
 
-def examine(
-    check: DomainCheck, path: Path, window: tuple[float, float] | None = None, *, limits: Limits = GENEROUS
-) -> Examined:
+def examine(check: DomainCheck, path: Path, window: Windowing = None, *, limits: Limits = GENEROUS) -> Examined:
     """Read a file and score it; of several slices or frames, those of the middle half together.
 
     Raises:
@@ -371,13 +368,12 @@ def check_picture(picture: Picture, domain: Domain, size: int) -> Verdict | None
     return None if check is None else verdict(check.scores(picture), picture, domain, size)
 
 
-def check_volume(
-    volume: Volume, domain: Domain, size: int, axis: int = 2, window: tuple[float, float] | None = None
-) -> Verdict | None:
+def check_volume(volume: Volume, domain: Domain, size: int, axis: int = 2, window: Windowing = None) -> Verdict | None:
     """Judge a volume for a checkpoint, by slices of its middle half along an axis; None as for `check_picture`."""
     check = _installed()
     if check is None or domain.task not in check.kinds:
         return None
+    window = intensity_of(domain) if window is None else window
     middle = volume.slice(axis, None, window)
     return verdict(check.slice_scores(volume, axis, window), middle, domain, size)
 
@@ -403,6 +399,10 @@ def rank(scores: Mapping[str, float], tasks: Mapping[str, str]) -> list[tuple[st
 
 def _axis(volume: Volume, task: str) -> int:
     return 2 if volume.flat else axis_of(task)
+
+
+def _intensity(volume: Volume, task: str) -> Intensity | None:
+    return rule if volume.follows(rule := intensity_of(task)) else None
 
 
 def middle_slices(count: int) -> list[int]:

@@ -14,26 +14,29 @@ References:
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Num, UInt8
+from jaxtyping import Float, Float32, Num, Shaped, UInt8
 
 from medsegdiff.errors import InputError
 
 __all__ = [
+    "FILE_WINDOW",
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
     "ImageRef",
+    "Intensity",
     "NiftiSpace",
     "Picture",
     "PictureError",
     "Raster",
     "Volume",
+    "Windowing",
     "broken",
     "check_index",
     "check_sides",
@@ -69,6 +72,78 @@ def damaged(kind: str) -> PictureError:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """How grey values of more than 8 bits become pixels: as those of a checkpoint's training images did.
+
+    With neither a window nor percentiles the file's own window is used: DICOM's, else percentiles 0.5 and 99.5.
+    """
+
+    window: tuple[float, ...] = ()  # low, high: grey values shown as 0 and 255; of CT in HU
+    percentiles: tuple[float, ...] = ()  # low, high, in per cent: which values are shown as 0 and 255
+    per_slice: bool = False  # percentiles and stretch are of each slice, not of the whole volume
+    stretch: bool = False  # narrow the window to the values that occur
+
+    def __post_init__(self) -> None:
+        for name in ("window", "percentiles"):
+            low_high = tuple(map(float, getattr(self, name)))
+            object.__setattr__(self, name, low_high)
+            if low_high and not (
+                len(low_high) == 2 and low_high[0] < low_high[1] and all(map(math.isfinite, low_high))
+            ):
+                raise ValueError(f"{name} are {low_high}; give two numbers, the lower first")
+        if self.window and self.percentiles:
+            raise ValueError("both a window and percentiles are given; choose one")
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "Intensity":
+        """Read what `dataclasses.asdict` gave, from JSON, where tuples are lists."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+
+    def fits(self, least: float) -> bool:
+        """Whether it can be meant for a volume with this smallest value.
+
+        A window that begins below zero is of Hounsfield units, and no CT image is without a negative one.
+        """
+        return bool(self.percentiles) or (bool(self.window) and not (self.window[0] < 0 <= least))
+
+    def resolve(
+        self,
+        own: tuple[float, float],
+        values: Num[np.ndarray, "..."],
+        whole: Callable[[tuple[float, float]], tuple[float, float] | None],
+    ) -> tuple[float, float]:
+        """Return the window of a slice.
+
+        Arguments:
+            own: the file's own window.
+            values: of the slice.
+            whole: returns percentiles of the whole volume; None if it has no finite value.
+        """
+        extremes = whole((0, 100))
+        if extremes is None or not self.fits(extremes[0]):
+            return own
+
+        def of(percentiles: tuple[float, float]) -> tuple[float, float] | None:
+            return percentiles_of(values, percentiles) if self.per_slice else whole(percentiles)
+
+        if self.percentiles:
+            low, high = self.percentiles
+            return of((low, high)) or own
+        low, high = self.window
+        if self.stretch and (found := of((0, 100))):
+            least, most = max(low, found[0]), min(high, found[1])
+            return (least, most) if least < most else (low, high)
+        return low, high
+
+
+FILE_WINDOW = Intensity()
+"""The file's own window, whatever the checkpoint."""
+
+Windowing = tuple[float, float] | Intensity | None
+"""Grey values shown as 0 and 255, or how to find them; None is the file's own window."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """Which picture it was, without the picture: enough to cut the same one out of the same file again."""
@@ -83,9 +158,14 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One upright picture, with what is known of it and nothing of whom it shows."""
+    """One upright picture, with what is known of it and nothing of whom it shows.
 
-    pixels: UInt8[np.ndarray, "h w 3"]  # grey is repeated three times
+    Pixels may also be given as grey (h, w), as RGBA, which is shown over black, as floats in [0, 1], as integers of another
+    type in 0..255, as 16-bit values that use the upper half of their range, or as any numbers with a `window`. They become
+    8-bit RGB. Whatever else is given raises PictureError, because a guess would give a wrong mask.
+    """
+
+    pixels: np.ndarray  # 8-bit RGB, (h, w, 3), after the conversion; grey is repeated three times
     spacing_mm: tuple[float, float] | None = None  # between rows, between columns; None where unknown
     channels: Literal[1, 3] = 3  # grey or colour in the file
     modality: str | None = None  # DICOM's code: "CT", "MR", "US", ...
@@ -99,6 +179,31 @@ class Picture:
     source_kind: str = "array"  # "png", "jpeg", "tiff", "dicom", "nifti", "nrrd", "mha"
     notes: tuple[Literal["transparency over black", "inverted", "turned"], ...] = ()  # done to the file's pixels
 
+    def __post_init__(self) -> None:
+        given: Any = self.pixels
+        if not isinstance(given, np.ndarray):
+            raise PictureError(
+                "image.array", "pixels are a {what}; give a numpy array, rows x columns x 3", what=type(given).__name__
+            )
+        if given.ndim == 3 and given.shape[2] == 1:
+            given = given[..., 0]
+        if given.ndim not in (2, 3) or (given.ndim == 3 and given.shape[2] not in (3, 4)) or 0 in given.shape:
+            raise PictureError(
+                "image.array_shape",
+                "the array has the shape {shape}; give rows x columns, or rows x columns x 3 (RGB) or 4 (RGBA)",
+                shape=str(given.shape),
+            )
+        pixels = given if given.dtype == np.uint8 else _eight_bit(given, self.window)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, -1)
+            object.__setattr__(self, "channels", 1)
+        elif pixels.shape[2] == 4:
+            alpha = pixels[..., 3:].astype(np.float32) / 255
+            if (alpha < 1).any():
+                object.__setattr__(self, "notes", (*self.notes, "transparency over black"))
+            pixels = np.rint(pixels[..., :3] * alpha).astype(np.uint8)
+        object.__setattr__(self, "pixels", np.ascontiguousarray(pixels))
+
     @classmethod
     def open(
         cls,
@@ -106,7 +211,7 @@ class Picture:
         *,
         axis: int = 2,
         index: int | None = None,
-        window: tuple[float, float] | None = None,
+        window: Windowing = None,
     ) -> "Picture":
         """Read a picture from a file, or one slice of a volume; see `imaging.read` for arguments and errors."""
         from medsegdiff.imaging import read  # which builds on this module
@@ -141,17 +246,20 @@ class Raster:
     count: int
     notes: tuple[Literal["transparency over black", "inverted", "turned"], ...]
 
-    def picture(self, window: tuple[float, float] | None = None) -> Picture:
+    def picture(self, window: Windowing = None) -> Picture:
         """Show it through a window of grey values; None: 8 bits as they are, else percentiles 0.5 and 99.5."""
         grey = self.values.ndim == 2
-        if not grey and window is not None:
+        if not grey and isinstance(window, tuple):
             raise InputError(
                 "image.window_colour", "a window maps grey values, but this picture is in colour; leave the window out"
             )
         if self.deep:
-            window = window or robust_window(self.values)
+            own, rule = robust_window(self.values), window if isinstance(window, Intensity) else FILE_WINDOW
+            window = window if isinstance(window, tuple) else self._resolve(rule, own)
         elif self.halved and not grey:
             window = (0.0, 65535.0)
+        elif isinstance(window, Intensity):
+            window = None
         return Picture(
             grey_pixels(self.values, window or (0, 255)) if grey else self.values,
             channels=1 if grey else 3,
@@ -161,6 +269,9 @@ class Raster:
             source_kind=self.kind,
             notes=self.notes,
         )
+
+    def _resolve(self, rule: Intensity, own: tuple[float, float]) -> tuple[float, float]:
+        return rule.resolve(own, self.values, lambda percentiles: percentiles_of(self.values, percentiles))
 
     def volume(self) -> "Volume":
         """Make a stack of one slice, without a place in space, of deep grey values."""
@@ -203,6 +314,7 @@ class Volume:
     inverted: bool = False  # high values are dark (MONOCHROME1)
     modality: str | None = None
     burned_in: bool | None = None
+    _found: dict[tuple[float, float], tuple[float, float] | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def flat(self) -> bool:
@@ -258,7 +370,28 @@ class Volume:
         """Cut out the bare values of one slice, upright."""
         return plane_of(self.array, axis, index)
 
-    def slice(self, axis: int = 2, index: int | None = None, window: tuple[float, float] | None = None) -> Picture:
+    def percentiles(self, percentiles: tuple[float, float]) -> tuple[float, float] | None:
+        """Return percentiles of all values, computed once; None where no value is finite."""
+        if percentiles not in self._found:
+            self._found[percentiles] = percentiles_of(self.array, percentiles)
+        return self._found[percentiles]
+
+    def follows(self, window: Windowing) -> bool:
+        """Whether a rule of a checkpoint applies here; see `Intensity.fits`."""
+        extremes = self.percentiles((0, 100)) if isinstance(window, Intensity) and self.array.ndim == 3 else None
+        return extremes is not None and isinstance(window, Intensity) and window.fits(extremes[0])
+
+    def window_of(self, axis: int, index: int, window: Windowing = None) -> tuple[float, float] | None:
+        """Return the grey values that a slice shows as 0 and 255; None for colour."""
+        if self.array.ndim == 4:
+            return None
+        if isinstance(window, tuple):
+            return window
+        own = self.frame_windows[index] if self.frame_windows and axis == 2 else self.window
+        rule = window or FILE_WINDOW
+        return rule.resolve(own, self.plane(axis, index), self.percentiles)
+
+    def slice(self, axis: int = 2, index: int | None = None, window: Windowing = None) -> Picture:
         """Show one slice, head or front upwards; the middle one by default.
 
         Raises PictureError where the slice is smaller than 8 pixels or larger than 16.8 million.
@@ -269,11 +402,11 @@ class Volume:
         check_sides(*plane.shape[:2])
         row, column = (step for i, step in enumerate(self.spacing[::-1]) if i != 2 - axis)
         colour = plane.ndim == 3
-        if colour and window is not None:
+        if colour and isinstance(window, tuple):
             raise InputError(
                 "image.window_frames", "a window maps grey values, but these frames are in colour; leave the window out"
             )
-        shown = None if colour else window or self.window
+        shown = self.window_of(axis, index, window)
         pixels = plane if shown is None else grey_pixels(plane, shown)
         return Picture(
             np.ascontiguousarray(255 - pixels if self.inverted else pixels),
@@ -312,7 +445,7 @@ class Volume:
         return stacked
 
 
-def windowed(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w"]:
+def windowed(values: Shaped[np.ndarray, "*d"], window: tuple[float, float]) -> UInt8[np.ndarray, "*d"]:
     """Map [low, high] onto 0..255; what is no number becomes 0."""
     low, high = window
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -322,6 +455,34 @@ def windowed(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UIn
     with np.errstate(invalid="ignore"):  # not every NaN is a quiet one
         share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.nan_to_num(share, nan=0).clip(0, 1)).astype(np.uint8)
+
+
+def _eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> UInt8[np.ndarray, "*_"]:
+    """Convert an array of another type to 8 bits, if its range is certain."""
+    if values.dtype.kind not in "buif" or not np.isfinite(values).all():
+        raise PictureError(
+            "image.array_values",
+            "the array holds {dtype} values, not all of them finite numbers",
+            dtype=str(values.dtype),
+        )
+    least, most = float(values.min()), float(values.max())
+    if window is None:
+        if values.dtype.kind == "b" or (values.dtype.kind == "f" and least >= 0 and most <= 1):
+            window = (0.0, 1.0)
+        elif values.dtype.kind in "ui" and least >= 0 and most <= 255:
+            window = (0.0, 255.0)
+        elif values.dtype == np.uint16 and most >= 2**15:  # fewer bits could not reach this
+            window = (0.0, 65535.0)
+        else:
+            raise PictureError(
+                "image.array_range",
+                "the array is {dtype} from {least} to {most}, so its range is not certain; give uint8, floats in [0, 1], or "
+                "window=(black, white)",
+                dtype=str(values.dtype),
+                least=f"{least:g}",
+                most=f"{most:g}",
+            )
+    return windowed(values, window)
 
 
 def grey_pixels(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w 3"]:
@@ -334,13 +495,21 @@ def robust_window(values: Num[np.ndarray, "..."]) -> tuple[float, float]:
 
     Raises PictureError where no value is finite.
     """
+    if found := percentiles_of(values, (0.5, 99.5)):
+        return found
+    raise PictureError("image.no_finite_value", "none of the file's values is a finite number; export it again")
+
+
+def percentiles_of(values: Num[np.ndarray, "..."], percentiles: tuple[float, float]) -> tuple[float, float] | None:
+    """Return percentiles of the finite values, or their extremes where those coincide; None where no value is finite."""
     sample = values.ravel()[:: -(-values.size // _SAMPLE)]
     finite = sample[np.isfinite(sample)]
     if finite.size == 0:
-        raise PictureError("image.no_finite_value", "none of the file's values is a finite number; export it again")
-    low, high = np.percentile(finite, (0.5, 99.5)).tolist()
+        return None
+    extremes = float(finite.min()), float(finite.max())
+    low, high = extremes if percentiles == (0, 100) else np.percentile(finite, percentiles).tolist()
     if low == high:
-        low, high = float(finite.min()), float(finite.max())
+        low, high = extremes
     return low, high if low < high else low + max(1.0, abs(low))
 
 

@@ -5,6 +5,7 @@ file that cannot be read raises a PictureError of one sentence, without the file
 and the files written contain no text.
 """
 
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -15,21 +16,25 @@ from PIL import Image
 from medsegdiff import reader
 from medsegdiff.atomic import replacing
 from medsegdiff.errors import InputError
-from medsegdiff.image_ref import MAX_BYTES, Picture, PictureError, Volume
+from medsegdiff.image_ref import MAX_BYTES, Intensity, Picture, PictureError, Volume, Windowing
 from medsegdiff.nifti import write_map, write_volume
 from medsegdiff.reader import GENEROUS, VISITOR, Limits
 
 __all__ = [
     "GENEROUS",
     "VISITOR",
+    "Intensity",
     "Limits",
     "Picture",
     "PictureError",
+    "Series",
     "Volume",
     "is_volume",
     "open",
     "read",
+    "read_series",
     "read_volume",
+    "series_in",
     "stem",
     "write_labels",
     "write_map",
@@ -45,7 +50,7 @@ def open(
     path: str | PathLike[str],
     *,
     page: int | None = None,
-    window: tuple[float, float] | None = None,
+    window: Windowing = None,
     stack: bool = True,
     most: int = MAX_BYTES,
     limits: Limits = GENEROUS,
@@ -56,15 +61,19 @@ def open(
     permuting and flipping axes only; a DICOM file keeps its frames.
 
     Arguments:
-        path: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice.
+        path: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA, at most 512 MiB and 4096 x 4096 pixels a slice, or the
+            folder of one DICOM series.
         page: of a TIFF; None is the middle.
-        window: of a flat picture, grey values shown as 0 and 255; None takes 8-bit pictures as they are.
+        window: of a flat picture, grey values shown as 0 and 255, or how a checkpoint finds them; None takes 8-bit pictures as
+            they are, others from percentile 0.5 to 99.5.
         stack: return a flat picture of more than 8 bits as a volume of one slice, to window it later.
         most: bytes that a volume may take in memory, four a voxel.
         limits: memory and time that decoding may take.
 
     Raises PictureError for a file that cannot be shown, ValueError for a window that it does not have.
     """
+    if Path(path).is_dir():
+        return read_series(_only_series(Path(path), limits), most=most, limits=limits)
     found = reader.decode(Path(path), page=page, most=most, limits=limits)
     if isinstance(found, Volume):
         return found
@@ -76,7 +85,7 @@ def read(
     *,
     axis: int = 2,
     index: int | None = None,
-    window: tuple[float, float] | None = None,
+    window: Windowing = None,
     most: int = MAX_BYTES,
     limits: Limits = GENEROUS,
 ) -> Picture:
@@ -86,13 +95,15 @@ def read(
         path: as of `open`.
         axis: 0 sagittal, 1 coronal, 2 axial; only volumes have more than the last.
         index: from the patient's right, front or feet, or of the page or frame; None is the middle.
-        window: grey values shown as 0 and 255. None takes 8-bit pictures as they are, a DICOM's own window, else
-            percentiles 0.5 and 99.5 (of the page or volume).
+        window: grey values shown as 0 and 255, or how a checkpoint finds them. None takes 8-bit pictures as they are, a
+            DICOM's own window, else percentiles 0.5 and 99.5 (of the page or volume).
         most: as of `open`.
         limits: as of `open`.
 
     Raises PictureError for a file that cannot be shown, ValueError for a window or axis that the file does not have.
     """
+    if Path(path).is_dir():
+        return read_series(_only_series(Path(path), limits), most=most, limits=limits).slice(axis, index, window)
     found = reader.decode(Path(path), page=index, most=most, limits=limits)
     if isinstance(found, Volume):
         return found.slice(axis, index, window)
@@ -101,8 +112,63 @@ def read(
     return found.picture(window)
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The files of a DICOM series, one slice each, in the order of their positions."""
+
+    folder: Path
+    number: int  # Series Number of DICOM
+    modality: str | None
+    files: tuple[Path, ...]
+    name: str  # of its results: that of the folder, and the number if the folder holds several
+
+    def __str__(self) -> str:
+        return f"{self.folder} (series {self.number}, {len(self.files)} files)"
+
+
+def series_in(folder: str | PathLike[str], *, limits: Limits = GENEROUS) -> list[Series]:
+    """List the DICOM series in a folder, including the folders in it.
+
+    Raises:
+        PictureError: there is none.
+    """
+    folder = Path(folder)
+    found = reader.find_series(folder, limits=limits)
+    if not found:
+        raise PictureError("series.none", "this folder holds no DICOM series; give its files, or another folder")
+    numbers = [int(one["number"]) for one in found]
+    series = []
+    for index, (one, number) in enumerate(zip(found, numbers, strict=True)):
+        label = number if numbers.count(number) == 1 else f"{number}-{numbers[:index].count(number) + 1}"
+        name = folder.resolve().name if len(found) == 1 else f"{folder.resolve().name}_{label}"
+        modality = None if one["modality"] is None else str(one["modality"])[:16]
+        series.append(Series(folder, number, modality, tuple(map(Path, one["files"])), name))
+    return series
+
+
+def read_series(series: Series, *, most: int = MAX_BYTES, limits: Limits = GENEROUS) -> Volume:
+    """Read a DICOM series as a volume in LPS; otherwise as `open`.
+
+    Uneven distances between slices and a gantry tilt are in `Volume.remarks`.
+    """
+    return reader.decode_series(series.files, most=most, limits=limits)
+
+
+def _only_series(folder: Path, limits: Limits) -> Series:
+    found = series_in(folder, limits=limits)
+    if len(found) > 1:
+        raise PictureError(
+            "series.several",
+            "this folder holds {count} DICOM series; choose one with series_in and read_series",
+            count=len(found),
+        )
+    return found[0]
+
+
 def read_volume(path: str | PathLike[str], *, most: int = MAX_BYTES, limits: Limits = GENEROUS) -> Volume:
     """Read DICOM, NIfTI, NRRD or MHA as a stack of slices; otherwise as `open`."""
+    if Path(path).is_dir():
+        return read_series(_only_series(Path(path), limits), most=most, limits=limits)
     found = reader.decode(Path(path), most=most, limits=limits)
     if isinstance(found, Volume):
         return found

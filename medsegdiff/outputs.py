@@ -22,6 +22,7 @@ from medsegdiff.dicom_seg import write_seg
 from medsegdiff.evaluation import plain
 from medsegdiff.image_ref import Volume
 from medsegdiff.imaging import write_labels, write_map, write_probability, write_volume
+from medsegdiff.orientation import turn
 from medsegdiff.pipeline import Segmentation
 from medsegdiff.slices import VolumeSegmentation
 
@@ -71,14 +72,15 @@ def write_dicom_seg(
 
     Arguments:
         result: of the volume, or of one of its slices.
-        volume: read from a DICOM file.
-        source: of the same file, by `dicom_seg.read_source`.
+        volume: read from a DICOM file or series.
+        source: of the same file, or a list of those of the series, by `dicom_seg.read_source`.
         path: of the file to write.
 
     Raises:
         ValueError: frames of the file have no place that a segmentation could refer to.
     """
-    write_seg(path, _on_voxels(result, volume), source, result.domain, result.digest)
+    labels = turn(_on_voxels(result, volume), volume.axes, volume.orientation)
+    write_seg(path, labels, source, result.domain, result.digest)
 
 
 def _on_voxels(result: Segmentation | VolumeSegmentation, volume: Volume) -> UInt8[np.ndarray, "z y x"]:

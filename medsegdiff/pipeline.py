@@ -22,6 +22,7 @@ from torch import Tensor
 from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.confidence import overlaps, summary
 from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
+from medsegdiff.data.tasks import intensity_of
 from medsegdiff.device import Arithmetic, best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
 from medsegdiff.errors import InputError
@@ -324,8 +325,9 @@ class Segmenter:
         )
 
     def __call__(self, picture: Picture | str | Path, settings: RunSettings | None = None) -> Segmentation:
-        """Segment a picture, or the image in a file."""
-        picture = picture if isinstance(picture, Picture) else read(picture)
+        """Segment a picture, or the image in a file, whose grey values are windowed as the checkpoint was trained."""
+        if not isinstance(picture, Picture):
+            picture = read(picture, window=intensity_of(self.domain))
         *_, last = self.run(picture, settings)
         assert isinstance(last, Segmentation)
         return last

@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,18 @@ from jaxtyping import UInt8
 from medsegdiff.errors import restore
 from medsegdiff.image_ref import MAX_BYTES, MAX_PIXELS, NiftiSpace, PictureError, Raster, Volume, broken
 
-__all__ = ["GENEROUS", "VISITOR", "Limits", "Pool", "decode", "decode_layer", "dicom_header", "warm"]
+__all__ = [
+    "GENEROUS",
+    "VISITOR",
+    "Limits",
+    "Pool",
+    "decode",
+    "decode_layer",
+    "decode_series",
+    "dicom_header",
+    "find_series",
+    "warm",
+]
 
 _T = TypeVar("_T")
 _Answer = tuple[dict[str, Any], np.ndarray | None]
@@ -314,6 +325,23 @@ def decode(
     bound = max(most, 8 * MAX_PIXELS)  # grey values have at most 64 bits before a window is applied
     facts, array = (pool or _POOL).ask(request, limits, bound)
     return _checked(lambda: _raster(facts, array) if facts["what"] == "raster" else _volume(facts, array))
+
+
+def find_series(folder: Path, *, limits: Limits = GENEROUS) -> list[dict[str, Any]]:
+    """Find the DICOM series in a folder, as `medsegdiff.dicom.find_series` does, in a child."""
+    facts, _ = _POOL.ask({"do": "find series", "path": os.path.abspath(folder)}, limits, 0)
+    return _checked(lambda: [dict(one) for one in facts["series"]])
+
+
+def decode_series(files: Sequence[Path], *, most: int = MAX_BYTES, limits: Limits = GENEROUS) -> Volume:
+    """Decode the files of a DICOM series as a volume, in a child.
+
+    Raises:
+        PictureError: they are no volume, or break a limit or their decoder.
+    """
+    paths = [os.path.abspath(file) for file in files]
+    facts, array = _POOL.ask({"do": "series", "path": paths[0], "files": paths, "most": most}, limits, most)
+    return _checked(lambda: _volume(facts, array))
 
 
 def decode_layer(path: Path, *, limits: Limits = VISITOR) -> UInt8[np.ndarray, "h w 4"]:

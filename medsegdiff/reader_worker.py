@@ -59,7 +59,16 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
             return {}, decode_layer(path)
         if request["do"] == "dicom":
             return {"header": _header(path, request["keywords"])}, None
-        found = decode(path, request["page"], request["most"])
+        if request["do"] == "find series":
+            from medsegdiff.dicom import find_series
+
+            return {"series": find_series(path)}, None
+        if request["do"] == "series":
+            from medsegdiff.dicom import read_series
+
+            found = read_series([Path(file) for file in request["files"]], request["most"])
+        else:
+            found = decode(path, request["page"], request["most"])
     except PictureError as error:
         return _refused(error), None
     except MemoryError:
@@ -73,7 +82,11 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
     except Exception:  # decoders raise any kind of error on malformed files
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
-    kept = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("values", "array")}
+    kept = {
+        field.name: getattr(found, field.name)
+        for field in fields(found)
+        if field.init and field.name not in ("values", "array")
+    }
     if isinstance(found, Volume) and found.nifti is not None:
         kept["nifti"] = asdict(found.nifti)
     what = "volume" if isinstance(found, Volume) else "raster"

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from medsegdiff.config import RunSettings
 from medsegdiff.device import Arithmetic
+from medsegdiff.image_ref import Intensity, Windowing
 from medsegdiff.records import Interventions, Switches
 
 __all__ = ["TOLERANCE", "Report", "agreement", "decode_runs", "encode_runs"]
@@ -63,7 +64,7 @@ class Report:
     whole: bool  # a whole volume, not one image or slice
     axis: int
     index: int  # of the slice
-    window: tuple[float, float] | None
+    window: Windowing
     mask: str  # sha256 of the labels, row by row
     runs: str = ""  # the labels themselves (see `encode_runs`), where the report holds them
     runtime: Literal["torch", "onnxruntime-web"] = "torch"  # that computed the mask
@@ -81,7 +82,9 @@ class Report:
             facts: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             whole = "volume" in facts
             seen = facts["volume"] if whole else facts["picture"]
-            window = None if seen["window"] is None else (float(seen["window"][0]), float(seen["window"][1]))
+            window: Windowing = None if seen["window"] is None else (float(seen["window"][0]), float(seen["window"][1]))
+            if whole and (seen.get("intensity") or window is None):
+                window = Intensity.from_json(seen.get("intensity") or {})
             settings: dict[str, Any] = dict(facts["settings"])
             parts: dict[str, Any] = settings["switches"]
             settings["switches"] = Interventions(**parts) if "profile" in parts else Switches(**parts)

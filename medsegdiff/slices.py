@@ -9,7 +9,7 @@ grey values have the same meaning in each.
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from jaxtyping import Float32, Int64, UInt8
 
 from medsegdiff.confidence import overlaps, summary
 from medsegdiff.config import Domain, RunSettings
+from medsegdiff.data.tasks import intensity_of
 from medsegdiff.device import Arithmetic
 from medsegdiff.ensemble import Fusion, fuse_resized
-from medsegdiff.image_ref import Picture, Volume
+from medsegdiff.image_ref import Intensity, Picture, Volume, Windowing
 from medsegdiff.pipeline import Reproducible, Segmenter
 from medsegdiff.progress import Progress
 from medsegdiff.resize import to_network
@@ -38,7 +39,8 @@ class VolumeSegmentation(Reproducible):
     probability: Float32[np.ndarray, "z y x"]  # of any foreground, the members' mean
     disagreement: Float32[np.ndarray, "z y x"]
     axis: int  # along which it was sliced
-    window: tuple[float, float] | None  # None: frames in colour
+    windows: tuple[tuple[float, float] | None, ...]  # of each slice; None: frames in colour
+    intensity: Intensity | None  # that they follow, as the checkpoint's training images did; None: one was given
     settings: RunSettings
     domain: Domain
     digest: str  # sha256 of the weights
@@ -48,6 +50,11 @@ class VolumeSegmentation(Reproducible):
     voxel_mm3: float | None  # None where the file gives no spacing
     source_sha256: str  # of the volume's values, as read
     seconds: float
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The window of every slice; None for colour, and where slices differ."""
+        return self.windows[0] if len(set(self.windows)) == 1 else None
 
     def volumes(self) -> dict[str, dict[str, float]]:
         """Return the size of each class in voxels and, if the spacing is known, in mm^3."""
@@ -71,6 +78,7 @@ class VolumeSegmentation(Reproducible):
                 "axis": self.axis,
                 "slices": self.labels.shape[2 - self.axis],
                 "window": self.window,
+                "intensity": None if self.intensity is None else asdict(self.intensity),
                 "sha256": self.source_sha256,
             },
         }
@@ -82,7 +90,7 @@ def segment_volume(
     settings: RunSettings | None = None,
     *,
     axis: int = 2,
-    window: tuple[float, float] | None = None,
+    window: Windowing = None,
 ) -> Generator[Progress | VolumeSegmentation, None, None]:
     """Segment every slice along an axis, yielding after every step of every batch.
 
@@ -91,12 +99,13 @@ def segment_volume(
         volume: what `read_volume` returns.
         settings: as for one image; every slice uses the same seed and takes all steps, `tolerance` is ignored.
         axis: 0 sagittal, 1 coronal, 2 axial or frames.
-        window: grey values shown as 0 and 255; by default the volume's own.
+        window: grey values shown as 0 and 255; by default as the checkpoint was trained.
 
     Raises:
         ValueError: the settings or the axis are invalid.
     """
     settings = replace(segmenter.resolve_settings(settings or RunSettings()), tolerance=0.0, trace=False)
+    window = intensity_of(segmenter.domain) if window is None else window
     began, count, step = time.perf_counter(), volume.count(axis), max(1, _SAMPLES // settings.members)
     fused: list[Fusion] = []
     counts = overlaps(np.zeros((settings.members, 1, 1), np.uint8), len(segmenter.domain.labels))
@@ -113,7 +122,8 @@ def segment_volume(
         probability=1 - volume.stack(axis, [one.probability[0] for one in fused]),
         disagreement=volume.stack(axis, [one.disagreement for one in fused]),
         axis=axis,
-        window=None if volume.array.ndim == 4 else window or volume.window,
+        windows=tuple(volume.window_of(axis, index, window) for index in range(count)),
+        intensity=window if isinstance(window, Intensity) and volume.follows(window) else None,
         settings=settings,
         domain=segmenter.domain,
         digest=segmenter.checkpoint.digest,

@@ -15,6 +15,8 @@ from app.core.frames import Recording
 from app.inputs import sample_images
 from app.views import paint
 from medsegdiff.data.synthetic import draw
+from medsegdiff.data.tasks import axis_of, intensity_of
+from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.shipped import FOLDER, lfs_pointers, names
 
 __all__ = [
@@ -55,6 +57,8 @@ class Card:
     mean: tuple[float, ...] = ()  # of the training images, per channel in [-1, 1]
     std: tuple[float, ...] = ()
     name: str = ""  # of the checkpoint folder
+    axis: int = 2  # across which volumes are sliced
+    intensity: Intensity = FILE_WINDOW  # how grey values of more than 8 bits are windowed
 
     def facts(self) -> dict[str, Any]:
         """Return the metadata as JSON types."""
@@ -106,6 +110,8 @@ def card(folder: str) -> Card:
         tuple(domain["mean"]),
         tuple(domain["std"]),
         Path(folder).name,
+        axis_of(domain["task"]) if domain.get("axis") is None else domain["axis"],
+        Intensity.from_json(domain["intensity"]) if domain.get("intensity") else intensity_of(domain["task"]),
     )
 
 

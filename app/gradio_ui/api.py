@@ -44,7 +44,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
             # Read the image before anything else can fail, because reading it also schedules its deletion.
             with temporary_upload(picture):
                 name = session.best(picture) if checkpoint == "auto" else checkpoint or next(iter(session.sources), "")
-                image = open_image(picture, session.task(name) if name in session.sources else "")
+                image = open_image(picture, session.card(name) if name in session.sources else None)
             settings = read([given.get(c.field, c.default) for c in CONTROLS], trace=False)
             with session.turns.place() as ahead, closing(session.run(name, image, settings)) as events:
                 while waiting := ahead(0.5):

@@ -156,8 +156,8 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         latest.checkpoint, before = name, latest.pictures
         if name == shown:  # selected by a link, which has shown it already
             return {sidebar.domain: gr.skip()}
-        w, tasks = words(language), (page.session.task(shown), page.session.task(name))
-        turned = volumes.turn(page.volume_cache, image, *tasks)
+        w, cards = words(language), (page.session.card_of(shown), page.session.card_of(name))
+        turned = volumes.turn(page.volume_cache, image, *cards)
         update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
         if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
             return {sidebar.domain: gr.skip()}
@@ -171,8 +171,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         if path is None:
             return {sidebar.upload: None}
         with refusing(w, "errors.picture"):
-            card = page.session.card_of(name)
-            image = volumes.take(path, page.volume_cache, card.task if card else "")
+            image = volumes.take(path, page.volume_cache, page.session.card_of(name))
         # Reset the upload widget, so that the page does not keep the file name.
         return show_new("run", image, name, w, latest) | {sidebar.upload: None}
 

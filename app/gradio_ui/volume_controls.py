@@ -23,6 +23,7 @@ from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
 from app.inputs.volumes import PRESETS
+from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.progress import Progress
 
 __all__ = ["VolumeControls", "build", "connect"]
@@ -64,18 +65,19 @@ class VolumeControls:
     def shown(self, image: object) -> Update:
         """Show the controls that apply to an image; hide all of them if it is not a volume."""
         slice_view = image.slice_view if isinstance(image, InputImage) else None
-        if slice_view is None or not (slice_view.slices > 1 or slice_view.window):
+        if slice_view is None or not (slice_view.slices > 1 or slice_view.shown):
             return self.cleared() | {self.group: gr.update(visible=False)}
         low, high = _ends(slice_view)
+        trained, grey = slice_view.trained != FILE_WINDOW, slice_view.shown is not None
         return self.cleared() | {
             self.group: gr.update(visible=True),
             self.axis: gr.update(value=slice_view.axis, visible=len(slice_view.axes) > 1),
             self.index: gr.update(
                 value=slice_view.index + 1, minimum=1, maximum=max(slice_view.slices, 2), visible=slice_view.slices > 1
             ),
-            self.preset: gr.update(value="own", visible=slice_view.hounsfield),
-            self.low: gr.update(value=low, visible=slice_view.window is not None),
-            self.high: gr.update(value=high, visible=slice_view.window is not None),
+            self.preset: gr.update(value=_preset(slice_view), visible=grey and (trained or slice_view.hounsfield)),
+            self.low: gr.update(value=low, visible=grey),
+            self.high: gr.update(value=high, visible=grey),
             self.whole: gr.update(visible=slice_view.slices > 1),
         }
 
@@ -97,7 +99,7 @@ def build(page: PageState) -> VolumeControls:
             gr.Dropdown,
             lambda w: {
                 "label": w("volume.preset"),
-                "choices": [(w(f"volume.{name}"), name) for name in ("own", *PRESETS)],
+                "choices": [(w(f"volume.{name}"), name) for name in ("trained", "own", *PRESETS)],
             },
             value="own",
             filterable=False,
@@ -144,7 +146,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
             with refusing(w, "errors.picture"):
                 fresh = volumes.look(page.volume_cache, wanted)
             latest.slices += 1
-            return show(fresh, name, w) | _changed(controls, slice_view, wanted)
+            return show(fresh, name, w) | _changed(controls, slice_view, fresh.slice_view or wanted)
 
         return choose
 
@@ -152,7 +154,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
     for widget, change in (
         (controls.axis, lambda slice_view, axis: slice_view.along(axis) if axis in slice_view.axes else slice_view),
         (controls.index, lambda slice_view, number: replace(slice_view, index=int(number) - 1)),
-        (controls.preset, lambda slice_view, name: replace(slice_view, window=PRESETS.get(name, slice_view.own))),
+        (controls.preset, _with_preset),
         (controls.low, lambda slice_view, low: _window(slice_view, low, None)),
         (controls.high, lambda slice_view, high: _window(slice_view, None, high)),
     ):
@@ -186,17 +188,29 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
 
 def _ends(slice_view: SliceView) -> tuple[float, float]:
     """Round a window for display to four significant digits; the exact window is applied."""
-    low, high = slice_view.window or (0.0, 0.0)
+    low, high = slice_view.shown or (0.0, 0.0)
     return float(f"{low:.4g}"), float(f"{high:.4g}")
+
+
+def _preset(slice_view: SliceView) -> str | None:
+    """Return the window preset of a view; None if its ends were typed."""
+    if isinstance(slice_view.window, Intensity):
+        return "own" if slice_view.window == FILE_WINDOW else "trained"
+    return next((name for name, window in PRESETS.items() if window == slice_view.window), None)
+
+
+def _with_preset(slice_view: SliceView, name: str | None) -> SliceView:
+    own = slice_view.trained if name == "trained" else FILE_WINDOW
+    return replace(slice_view, window=PRESETS.get(name or "", own))
 
 
 def _window(slice_view: SliceView, low: float | None, high: float | None) -> SliceView:
     """Set one end of the window; ignore it if the window would be empty."""
-    if slice_view.window is None:
+    if slice_view.shown is None:
         return slice_view
     window = (
-        slice_view.window[0] if low is None else float(low),
-        slice_view.window[1] if high is None else float(high),
+        slice_view.shown[0] if low is None else float(low),
+        slice_view.shown[1] if high is None else float(high),
     )
     return replace(slice_view, window=window) if window[0] < window[1] else slice_view
 
@@ -209,8 +223,11 @@ def _changed(controls: VolumeControls, before: SliceView | None, after: SliceVie
             value=after.index + 1, maximum=max(after.slices, 2), visible=after.slices > 1
         )
         update[controls.whole] = gr.update(visible=after.slices > 1)
-    if before is not None and before.window != after.window and after.window in (*PRESETS.values(), after.own):
-        update[controls.low], update[controls.high] = _ends(after)
+    if before is not None and before.shown != after.shown:
+        if _preset(after) is None:
+            update[controls.preset] = gr.update(value=None)
+        else:
+            update[controls.low], update[controls.high] = _ends(after)
     return update
 
 

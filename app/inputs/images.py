@@ -7,13 +7,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app.core import catalogue, frames
+from app.core.catalogue import Card
 from app.core.frames import Opening
 from app.inputs.sample_images import pixels, sample_images
 from app.inputs.uploads import MOST, temporary_upload
 from medsegdiff import imaging
 from medsegdiff.data.synthetic import TASKS, draw
-from medsegdiff.data.tasks import axis_of
-from medsegdiff.image_ref import Picture
+from medsegdiff.image_ref import Intensity, Picture
 
 __all__ = ["InputImage", "SliceView", "open_image", "phantom", "upload"]
 
@@ -27,8 +27,9 @@ class SliceView:
     axis: int
     index: int
     counts: tuple[int, int, int]
-    window: tuple[float, float] | None  # None for colour frames
-    own: tuple[float, float] | None  # the initial window
+    window: tuple[float, float] | Intensity  # grey values shown as black and white, or how to find them
+    shown: tuple[float, float] | None  # the grey values that this slice shows so; None for colour frames
+    trained: Intensity  # how the checkpoint windows this volume; empty if that is the file's own window
     ends: tuple[float, float]  # smallest and largest value
     hounsfield: bool
 
@@ -71,23 +72,24 @@ def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
     return InputImage(Picture(drawn.image), drawn.references, seed)
 
 
-def upload(path: str, task: str = "") -> InputImage:
-    """Read an uploaded image, or the middle slice of a volume along the axis of the task; the copy on disk is deleted.
+def upload(path: str, card: Card | None = None) -> InputImage:
+    """Read an uploaded image, or the middle slice of a volume as a checkpoint takes it; the copy on disk is deleted.
 
     Raises:
         ValueError: The file cannot be read as an image.
     """
     with temporary_upload(path):
-        return open_image(path, task)
+        return open_image(path, card)
 
 
-def open_image(path: str, task: str = "") -> InputImage:
-    """Read an image, or the middle slice of a volume along the axis of the task, within a visitor's limits.
+def open_image(path: str, card: Card | None = None) -> InputImage:
+    """Read an image, or the middle slice of a volume as a checkpoint takes it, within a visitor's limits.
 
     Raises:
         ValueError: The file cannot be read as an image.
     """
-    found = imaging.open(path, stack=False, most=MOST, limits=imaging.VISITOR)
+    window = card.intensity if card else None
+    found = imaging.open(path, window=window, stack=False, most=MOST, limits=imaging.VISITOR)
     if isinstance(found, Picture):
         return InputImage(found)
-    return InputImage(found.slice(2 if found.flat else axis_of(task)))
+    return InputImage(found.slice(2 if found.flat or card is None else card.axis, None, window))

@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from app.components.scrubber import Position, View, film
+from app.core.catalogue import Card
 from app.core.session import Session
 from app.i18n import Words
 from app.inputs.images import InputImage, SliceView
@@ -24,10 +23,9 @@ from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 from medsegdiff import imaging
 from medsegdiff.config import RunSettings
-from medsegdiff.data.tasks import axis_of
 from medsegdiff.dicom_seg import read_source
 from medsegdiff.errors import InputError
-from medsegdiff.image_ref import MIN_SIDE, Picture, Volume, plane_of
+from medsegdiff.image_ref import FILE_WINDOW, MIN_SIDE, Intensity, Picture, Volume, plane_of
 from medsegdiff.progress import Progress
 
 if TYPE_CHECKING:
@@ -123,7 +121,7 @@ class VolumeCache:
             del self._held[next(iter(self._held))]
 
 
-def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
+def take(path: str, volume_cache: VolumeCache, card: Card | None) -> InputImage:
     """Read an uploaded file; volumes and images of more than 8 bits are cached and open with their middle slice.
 
     The copy on disk is deleted, even after an error.
@@ -136,22 +134,29 @@ def take(path: str, volume_cache: VolumeCache, task: str) -> InputImage:
         if isinstance(volume, Picture):
             return InputImage(volume)
         source = _source(path) if volume.source_kind == "dicom" else None
-    slice_view = _first(volume, task)
+    slice_view = _first(volume, card)
     picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)  # raises before the volume is cached
     return InputImage(picture, slice_view=replace(slice_view, key=volume_cache.put(CachedVolume(volume, source))))
 
 
-def _first(volume: Volume, task: str) -> SliceView:
+def _first(volume: Volume, card: Card | None) -> SliceView:
+    """Return the view that a volume opens with: sliced and windowed as the checkpoint was trained."""
     x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
     sides = {0: (y, z), 1: (x, z), 2: (x, y)}
     axes = (2,) if volume.flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
-    axis = axis_of(task) if axis_of(task) in axes else axes[-1]
+    axis = card.axis if card and card.axis in axes else axes[-1]
     if volume.array.ndim == 4:
-        return SliceView("", axes, axis, counts[axis] // 2, counts, None, None, (0.0, 255.0), False)
-    finite = volume.array[np.isfinite(volume.array)]
-    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    ct = volume.modality == "CT"
-    return SliceView("", axes, axis, counts[axis] // 2, counts, volume.window, volume.window, ends, ct)
+        own = FILE_WINDOW
+        return SliceView("", axes, axis, counts[axis] // 2, counts, own, None, own, (0.0, 255.0), False)
+    ends, ct = volume.percentiles((0, 100)) or (0.0, 1.0), volume.modality == "CT"
+    index, trained = counts[axis] // 2, _trained(volume, card)
+    shown = volume.window_of(axis, index, trained)
+    return SliceView("", axes, axis, index, counts, trained, shown, trained, ends, ct)
+
+
+def _trained(volume: "Volume", card: Card | None) -> Intensity:
+    """Return how a checkpoint windows a volume: by the file's own window, if its rule cannot be meant for these values."""
+    return card.intensity if card and volume.follows(card.intensity) else FILE_WINDOW
 
 
 def _source(path: str) -> Any:
@@ -166,25 +171,30 @@ def look(volume_cache: VolumeCache, slice_view: SliceView) -> InputImage:
     Raises:
         ValueError: The volume is no longer cached, or there is no such slice.
     """
-    return InputImage(
-        volume_cache.get(slice_view.key).volume.slice(slice_view.axis, slice_view.index, slice_view.window),
-        slice_view=slice_view,
-    )
+    volume = volume_cache.get(slice_view.key).volume
+    picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)
+    return InputImage(picture, slice_view=replace(slice_view, shown=picture.window))
 
 
-def turn(volume_cache: VolumeCache, image: object, before: str, after: str) -> object:
-    """Switch a volume to the slicing axis of a new task, if it differs from that of the previous task.
+def turn(volume_cache: VolumeCache, image: object, before: Card | None, after: Card | None) -> object:
+    """Switch a volume to the slicing axis and the window of a new checkpoint.
 
-    Otherwise an axis that the visitor has chosen is kept.
+    An axis or a window that the visitor has chosen is kept.
 
     Returns:
-        The view along the new axis, or `image` itself if nothing changes or the volume is no longer cached.
+        The new view, or `image` itself if nothing changes or the volume is no longer cached.
     """
-    slice_view, axis = image.slice_view if isinstance(image, InputImage) else None, axis_of(after)
-    if slice_view is None or axis in (axis_of(before), slice_view.axis) or axis not in slice_view.axes:
+    slice_view = image.slice_view if isinstance(image, InputImage) else None
+    if slice_view is None or after is None:
         return image
     with suppress(ValueError):
-        return look(volume_cache, slice_view.along(axis))
+        wanted = slice_view
+        if after.axis in slice_view.axes and after.axis not in (before.axis if before else None, slice_view.axis):
+            wanted = slice_view.along(after.axis)
+        trained = _trained(volume_cache.get(slice_view.key).volume, after)
+        window = trained if slice_view.window == slice_view.trained else slice_view.window
+        wanted = replace(wanted, window=window, trained=trained)
+        return image if wanted == slice_view else look(volume_cache, wanted)
     return image
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from app.core.catalogue import Card
 from app.core.frames import Frame
 from app.core.session import RunOutput
 from app.core.settings import CONTROLS, read
@@ -137,8 +138,8 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     if warning:
         st.html(warning)
     if go:
-        task = bench.session.task(name)
-        image = _read(file, task) if file is not None else phantom(case, task)
+        card = bench.session.card(name)
+        image = _read(file, card) if file is not None else phantom(case, card.task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
         state["result"] = _run(bench, name, image, values, w)
         visit.facts[chapter.key] = own_chapter.facts_of(state["result"]["recording"], file is not None)
@@ -148,12 +149,12 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     return _shown(state["result"], chapter, visit, w)
 
 
-def _read(file: Any, task: str) -> InputImage:
+def _read(file: Any, card: Card) -> InputImage:
     """Read an upload through a temporary file, which is deleted immediately."""
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(file.getvalue())
         copy.flush()
-        return upload(copy.name, task)
+        return upload(copy.name, card)
 
 
 def _run(bench: Bench, name: str, image: InputImage, values: list[Any], w: Words) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case
-from medsegdiff.data.tasks import TASKS, axis_of, cases_of, patients_of
+from medsegdiff.data.tasks import TASKS, axis_of, cases_of, intensity_of, patients_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
 from medsegdiff.metrics import dice, mean
@@ -77,7 +77,7 @@ def _scored(
     members, steps = int(str(facts["members"])), int(str(facts["steps"]))
     field, fuse_by = float(str(facts["field"])), str(facts["fuse"])
     for case in found:
-        for sample in case.samples(len(TASKS[task].labels), axis_of(task)):
+        for sample in case.samples(len(TASKS[task].labels), axis_of(task), intensity_of(task)):
             began = time.perf_counter()
             image, geometry = to_network(sample.picture, size, field=field)
             with torch.no_grad():

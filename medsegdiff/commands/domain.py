@@ -19,6 +19,7 @@ from medsegdiff.config import Domain
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.domain import DomainCheck, Examined, Verdict, examine, rank
 from medsegdiff.hub import resolve, shipped
+from medsegdiff.image_ref import Windowing
 
 __all__ = ["add", "choose", "main", "shipped_configs"]
 
@@ -84,7 +85,7 @@ def _because(judged: Verdict) -> str:
     return f" ({'; '.join(map(str, judged.findings))})" if judged.findings else ""
 
 
-def choose(path: Path, window: tuple[float, float] | None = None) -> tuple[str, Examined]:
+def choose(path: Path, window: Windowing = None) -> tuple[str, Examined]:
     """Choose the shipped checkpoint that fits an image best.
 
     Raises:

@@ -20,8 +20,9 @@ from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.dataset import Split
 from medsegdiff.data.experts import experts
 from medsegdiff.data.folders import SLICES, Case, Sample, is_flat
-from medsegdiff.data.tasks import axis_of, cases_of, patients_of
+from medsegdiff.data.tasks import axis_of, cases_of, intensity_of, patients_of
 from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
+from medsegdiff.image_ref import Windowing
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.processes import Share
 
@@ -59,6 +60,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--axis", type=int, choices=(0, 1, 2), help="slice volumes along this axis (default: of the task)"
     )
+    options.add_window(verb)
     verb.add_argument(
         "--skip-unpaired",
         action="store_true",
@@ -85,7 +87,7 @@ def main(arguments: argparse.Namespace) -> None:
     found = _paired(arguments, share, rule)
     volumes = any(case.is_volume for case in found)
     group = re.compile(SLICES) if volumes and group is None else group
-    axis = axis_of(segmenter.domain.task) if arguments.axis is None else arguments.axis
+    axis = axis_of(segmenter.domain) if arguments.axis is None else arguments.axis
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))
     if arguments.limit:
@@ -113,7 +115,7 @@ def main(arguments: argparse.Namespace) -> None:
     patient = arguments.patient or segmenter.domain.patient or patients_of(segmenter.domain.task)
     _pattern("--patient", patient, groups=1)
     failed: list[str] = []
-    scored = _scored(segmenter, settings, bar, axis, arguments.anchor, failed)
+    scored = _scored(segmenter, settings, bar, axis, options.window(arguments), arguments.anchor, failed)
     result = joined(
         share.gathered(evaluate(scored, segmenter.domain.labels, group=group, settings=facts, patient=patient))
     )
@@ -189,11 +191,17 @@ def _mine(found: list[Case], group: re.Pattern[str] | None, share: Share) -> lis
 
 
 def _scored(
-    segmenter: Segmenter, settings: RunSettings, found: Iterable[Case], axis: int, anchor: bool, failed: list[str]
+    segmenter: Segmenter,
+    settings: RunSettings,
+    found: Iterable[Case],
+    axis: int,
+    window: Windowing,
+    anchor: bool,
+    failed: list[str],
 ) -> Iterator[Scored]:
     """Segment all samples; a file that cannot be read is named, added to `failed` and left out."""
     for case in found:
-        samples = case.samples(len(segmenter.domain.labels), axis)
+        samples = case.samples(len(segmenter.domain.labels), axis, window or intensity_of(segmenter.domain))
         while True:
             try:
                 sample = next(samples, None)

@@ -8,11 +8,12 @@ from pathlib import Path
 from medsegdiff.config import RunSettings
 from medsegdiff.ensemble import FUSIONS
 from medsegdiff.hub import shipped
+from medsegdiff.image_ref import FILE_WINDOW, Intensity, Windowing
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.records import Interventions, Switches
 from medsegdiff.sampling import SAMPLERS, SPACINGS
 
-__all__ = ["Help", "add_overwrite", "add_run_options", "require_new", "segmenter", "settings"]
+__all__ = ["Help", "add_overwrite", "add_run_options", "add_window", "require_new", "segmenter", "settings", "window"]
 
 _DEFAULT = RunSettings()
 
@@ -76,6 +77,29 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         "--size", type=int, default=_DEFAULT.size, help="network resolution in pixels; 0 is the training size"
     )
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... or mps")
+
+
+def add_window(verb: argparse.ArgumentParser) -> None:
+    """Add the options that replace the intensity window of the checkpoint."""
+    verb.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="grey values that become black and white (default: as the checkpoint was trained)",
+    )
+    verb.add_argument(
+        "--file-window",
+        action="store_true",
+        help="use the file's own window instead of the checkpoint's: DICOM's, else percentiles 0.5 and 99.5",
+    )
+
+
+def window(arguments: argparse.Namespace) -> Windowing:
+    """Return the window that was asked for; None is the checkpoint's."""
+    if arguments.file_window:
+        return FILE_WINDOW
+    return arguments.window if isinstance(arguments.window, Intensity) else tuple(arguments.window or ()) or None
 
 
 def settings(arguments: argparse.Namespace) -> RunSettings:

@@ -32,18 +32,12 @@ from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
 from medsegdiff.commands.domain import choose
 from medsegdiff.config import RunSettings
-from medsegdiff.data.tasks import axis_of
+from medsegdiff.data.tasks import axis_of, intensity_of
 from medsegdiff.dicom_seg import read_source
 from medsegdiff.domain import Verdict, check_picture, check_volume
 from medsegdiff.hub import find, resolve
-from medsegdiff.image_ref import Picture, Volume
-from medsegdiff.imaging import (
-    Limits,
-    open,
-    read,
-    read_volume,
-    stem,
-)
+from medsegdiff.image_ref import Intensity, Picture, Volume, Windowing
+from medsegdiff.imaging import Limits, Series, open, read, read_series, read_volume, series_in, stem
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
 from medsegdiff.records import Step
@@ -61,7 +55,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
         description="Segment PNG, JPEG, TIFF and DICOM images, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
         formatter_class=options.Help,
     )
-    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image or volume file")
+    verb.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="image or volume file, or folder of DICOM series"
+    )
     verb.add_argument("--out", type=Path, required=True, help="folder for the results")
     verb.add_argument(
         "--axis",
@@ -70,9 +66,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         help="volumes: 0 sagittal, 1 coronal, 2 axial slices (default: of the task; for DICOM 2, its frames)",
     )
     verb.add_argument("--index", type=int, help="volumes: segment only this slice, counted from 0 (default: all)")
-    verb.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="grey values that become black and white"
-    )
+    options.add_window(verb)
     verb.add_argument("--seg", action="store_true", help="for DICOM inputs, also write the mask as DICOM SEG")
     verb.add_argument(
         "--read-memory", type=int, default=8192, metavar="MIB", help="memory that reading a file may take"
@@ -93,25 +87,26 @@ def main(arguments: argparse.Namespace) -> None:
         return
     if arguments.checkpoint is None:
         raise ValueError("no checkpoint is named; add --checkpoint NAME or auto, or --replay with the report of a run")
-    twice = [name for name, n in Counter(map(stem, arguments.images)).items() if n > 1]
+    images = [one for path in arguments.images for one in (series_in(path) if path.is_dir() else [path])]
+    twice = [name for name, n in Counter(map(_name, images)).items() if n > 1]
     if twice:
         raise ValueError(f"two inputs are called {twice[0]!r} and would overwrite each other's results; rename one")
     settings = options.settings(arguments)
     share = Share.here()
-    mine = share.of(arguments.images)
+    mine = share.of(images)
     options.require_new((path for image in mine for path in _results(image, arguments.out)), arguments.overwrite)
     segmenter = None if arguments.checkpoint == "auto" else options.segmenter(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    failed: list[Path] = []
+    failed: list[Path | Series] = []
     for path in tqdm(mine, desc="segmenting", unit="file", disable=not share.first):
         try:
             result = _segment(segmenter or _chosen(path, arguments), settings, path, arguments)
-            for line in _lines(stem(path), result):
+            for line in _lines(_name(path), result):
                 tqdm.write(line)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise  # the next file would not find room either
-            if len(arguments.images) == 1:
+            if len(images) == 1:
                 raise error if isinstance(error, OSError) else ValueError(f"{path}: {error}") from error
             failed.append(path)
             tqdm.write(f"{path}: {error}", file=sys.stderr)
@@ -137,17 +132,22 @@ def _lines(name: str, result: Segmentation | VolumeSegmentation) -> Iterator[str
         yield text
 
 
-def _results(image: Path, out: Path) -> list[Path]:
+def _name(image: Path | Series) -> str:
+    """Return the name that the results of a file or series begin with."""
+    return image.name if isinstance(image, Series) else stem(image)
+
+
+def _results(image: Path | Series, out: Path) -> list[Path]:
     """Return every path that the results of a file may have."""
-    name = stem(image)
+    name = _name(image)
     kinds = ("mask.png", "mask.nii.gz", "mask.dcm")
     maps = (f"{kind}.{ending}" for kind in ("probability", "disagreement") for ending in ("png", "nii.gz"))
     return [out / f"{name}.json", *(out / f"{name}_{end}" for end in (*kinds, *maps))]
 
 
-def _chosen(path: Path, arguments: argparse.Namespace) -> Segmenter:
+def _chosen(path: Path | Series, arguments: argparse.Namespace) -> Segmenter:
     """Load the shipped checkpoint that fits a file best."""
-    name, _ = choose(path, tuple(arguments.window) if arguments.window else None)
+    name, _ = choose(path.files[len(path.files) // 2] if isinstance(path, Series) else path, options.window(arguments))
     tqdm.write(f"{path}: {name}", file=sys.stderr)
     return _loaded(name, arguments.device)
 
@@ -167,19 +167,23 @@ def _warn(judged: Verdict | None, segmenter: Segmenter, out: Path) -> dict[str, 
 
 
 def _segment(
-    segmenter: Segmenter, settings: RunSettings, path: Path, arguments: argparse.Namespace
+    segmenter: Segmenter, settings: RunSettings, path: Path | Series, arguments: argparse.Namespace
 ) -> Segmentation | VolumeSegmentation:
     """Segment one slice of a file, or all, and write the results."""
-    out = arguments.out / stem(path)
-    window = tuple(arguments.window) if arguments.window else None
-    volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
+    out = arguments.out / _name(path)
+    window = options.window(arguments) or intensity_of(segmenter.domain)
+    if isinstance(path, Series):
+        volume = read_series(path, limits=_limits(arguments))
+    else:
+        volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
     size = segmenter.checkpoint.model_config.image_size
     if isinstance(volume, Picture):
         facts = _warn(check_picture(volume, segmenter.domain, size), segmenter, out)
         result = _picture(segmenter, settings, volume)
         outputs.write(result, f"{out}_", f"{out}.json", facts=facts)
         return result
-    axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain.task)
+    axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain)
+    _remark(volume, window, out)
     if arguments.index is None and volume.count(axis) > 1:
         facts = _warn(check_volume(volume, segmenter.domain, size, axis, window), segmenter, out)
         result = _volume(segmenter, settings, volume, axis, window)
@@ -187,12 +191,27 @@ def _segment(
         picture = volume.slice(axis, arguments.index, window)
         facts = _warn(check_picture(picture, segmenter.domain, size), segmenter, out)
         result = _picture(segmenter, settings, picture)
+    facts |= {"remarks": list(volume.remarks)}
     outputs.write(result, f"{out}_", f"{out}.json", volume=volume, facts=facts)
     if arguments.seg:
-        if volume.source_kind != "dicom":
+        if volume.source_kind not in ("dicom", "series"):
             raise ValueError("a DICOM SEG lies beside a DICOM picture; leave out --seg for other files")
-        outputs.write_dicom_seg(result, volume, read_source(path, names=True), f"{out}_mask.dcm")
+        files = path.files if isinstance(path, Series) else (path,)
+        source = [read_source(file, names=True) for file in files]
+        outputs.write_dicom_seg(result, volume, source, f"{out}_mask.dcm")
     return result
+
+
+def _remark(volume: Volume, window: Windowing, out: Path) -> None:
+    """Print what is unusual about the geometry, and if a checkpoint's window cannot be meant for these values."""
+    remarks = list(volume.remarks)
+    if isinstance(window, Intensity) and window.window and not volume.follows(window) and volume.array.ndim == 3:
+        low, high = window.window
+        remarks.append(
+            f"no value is below 0, so these are not Hounsfield units; the checkpoint's window of {low:g} to {high:g} is not used"
+        )
+    for remark in remarks:
+        tqdm.write(f"{out.name}: {remark}", file=sys.stderr)
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -211,7 +230,7 @@ def _picture(segmenter: Segmenter, settings: RunSettings, picture: Picture) -> S
 
 
 def _volume(
-    segmenter: Segmenter, settings: RunSettings, volume: Volume, axis: int, window: tuple[float, float] | None
+    segmenter: Segmenter, settings: RunSettings, volume: Volume, axis: int, window: Windowing
 ) -> VolumeSegmentation:
     with tqdm(total=volume.count(axis), unit="slice", leave=False) as bar:
         for event in segment_volume(segmenter, volume, settings, axis=axis, window=window):
@@ -239,7 +258,7 @@ def _replay(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(report.arithmetic.threads)
     segmenter = Segmenter(load(folder), device, report.dtype)
     report.require_weights(segmenter.checkpoint.digest)
-    arguments.axis, arguments.window = report.axis, report.window
+    arguments.axis, arguments.window, arguments.file_window = report.axis, report.window, False
     arguments.index = None if report.whole else report.index
     if report.whole:
         report.require_source(read_volume(path, limits=_limits(arguments)).digest)

@@ -260,6 +260,9 @@ def _described(arguments: argparse.Namespace, data: Dataset) -> tuple[Preset, Do
         licence=data.task.licence,
         field=preset.training.field,
         patient=data.task.patient,
+        channels=data.task.channels,
+        axis=data.task.axis,
+        intensity=data.task.intensity,
     )
     if Share.here().first:
         print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from medsegdiff.data.folders import Case, majority, thinned
 from medsegdiff.data.synthetic import draw
 from medsegdiff.data.tasks import TASKS, Task
+from medsegdiff.image_ref import FILE_WINDOW
 
 __all__ = ["Draws", "Pool", "batches", "transforms"]
 
@@ -80,7 +81,7 @@ class Pool:
             empty = 0.0 if known is None else known.empty
         pictures, labels, readers, names = [], [], [], []
         for case in cases:
-            samples = case.samples(classes, axis)
+            samples = case.samples(classes, axis, FILE_WINDOW if known is None else known.intensity)
             for sample in thinned(list(samples), empty) if case.is_volume else samples:
                 image = Image.fromarray(sample.picture.pixels)
                 pictures.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)))

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from medsegdiff.image_ref import Picture, PictureError, Volume, check_sides
+from medsegdiff.image_ref import Picture, PictureError, Volume, Windowing, check_sides
 from medsegdiff.imaging import is_volume, read, read_volume, stem
 from medsegdiff.multi_reader import majority
 
@@ -76,8 +76,13 @@ class Case:
         """Whether the file is a volume."""
         return is_volume(self.image)
 
-    def samples(self, classes: int, axis: int = 2) -> Iterator[Sample]:
+    def samples(self, classes: int, axis: int = 2, intensity: Windowing = None) -> Iterator[Sample]:
         """Read image and mask; a volume yields all its slices along an axis.
+
+        Arguments:
+            classes: labels 1 to this are allowed.
+            axis: across which volumes are sliced.
+            intensity: how grey values of more than 8 bits are windowed; None is the file's own window.
 
         Raises:
             ValueError: there is no mask, a file is unreadable, the two do not match, or a label lies outside 0..classes; the
@@ -92,9 +97,9 @@ class Case:
             )
         files = self.readers or (self.mask,)
         if self.is_volume:
-            yield from self._slices(files, classes, axis)
+            yield from self._slices(files, classes, axis, intensity)
             return
-        picture = self._picture()
+        picture = self._picture(intensity)
         masks = [self._labels(file, classes) for file in files]
         for i, file in enumerate(files):
             labels = masks[i] = self._upright(file, masks[i], picture)
@@ -121,7 +126,7 @@ class Case:
             return labels
         return np.asarray(_exif_turned(Image.fromarray(labels), turn))
 
-    def _slices(self, files: Sequence[Path], classes: int, axis: int) -> Iterator[Sample]:
+    def _slices(self, files: Sequence[Path], classes: int, axis: int, intensity: Windowing) -> Iterator[Sample]:
         volume = self._volume()
         truths = [self._truth(file, classes) for file in files]
         for file, truth in zip(files, truths, strict=True):
@@ -129,15 +134,15 @@ class Case:
         step = volume.spacing[axis] if volume.measured else None
         for index in range(volume.count(axis)):
             masks = [truth.plane(axis, index).astype(np.uint8) for truth in truths]
-            yield _sample(f"{self.name}_slice{index:03}", volume.slice(axis, index), masks, step)
+            yield _sample(f"{self.name}_slice{index:03}", volume.slice(axis, index, intensity), masks, step)
 
     # Overridden for other layouts (`adaptors`).
 
     def _wanted(self) -> str:
         return f"of the same name in {self.image.parent.parent / 'masks'}"
 
-    def _picture(self) -> Picture:
-        return self._named(read)
+    def _picture(self, intensity: Windowing) -> Picture:
+        return self._named(lambda path: read(path, window=intensity))
 
     def _labels(self, mask: Path, classes: int) -> UInt8[np.ndarray, "h w"]:
         return read_labels(mask, classes)

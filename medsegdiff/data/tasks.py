@@ -5,7 +5,10 @@ Training copies them into the checkpoint, where the page and the model card find
 
 from dataclasses import dataclass
 
-__all__ = ["TASKS", "Task", "axis_of", "cases_of", "patients_of"]
+from medsegdiff.config import Domain
+from medsegdiff.image_ref import FILE_WINDOW, Intensity
+
+__all__ = ["TASKS", "Task", "axis_of", "cases_of", "intensity_of", "patients_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,8 @@ class Task:
     mirror: tuple[int, ...] = (0, 1)  # allowed flips: 0 vertical, 1 horizontal; with both, also any rotation
     tint: bool = True  # colour channels are augmented independently
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
+    intensity: Intensity = FILE_WINDOW  # how grey values of more than 8 bits are windowed
+    channels: tuple[str, ...] = ()  # what red, green and blue are, if not colours
     case: str = ""  # pattern of the subject in the names of slices; Dice is then per subject
     patient: str = (
         ""  # pattern of the patient in the names of images; intervals are over patients, and splits by patient
@@ -28,6 +33,9 @@ class Task:
     bend: float = 0.9  # share of training images that are rotated by any angle, scaled and sheared
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
+
+_CT = Intensity(window=(-125.0, 275.0))  # HU, as is common for BTCV
+_BRAIN = ("T1", "FLAIR", "T1 post-contrast")
 
 TASKS: dict[str, Task] = {
     "skin-lesion": Task(
@@ -61,6 +69,7 @@ TASKS: dict[str, Task] = {
         codes=("MR",),
         source="LGG segmentation data set (Buda et al., 2019) from TCGA-LGG",
         licence="CC BY-NC-SA 4.0: weights non-commercial, attribute, share alike",
+        channels=_BRAIN,
         mirror=(1,),
         tint=False,
         patient=r"^(TCGA_[A-Z0-9]+_[A-Z0-9]+)",
@@ -95,6 +104,7 @@ TASKS: dict[str, Task] = {
         licence="CC BY-SA 4.0: attribute, share alike",
         mirror=(),
         tint=False,
+        intensity=Intensity(percentiles=(0.5, 99.5)),
         axis=0,
     ),
     "abdomen-ct": Task(
@@ -120,6 +130,7 @@ TASKS: dict[str, Task] = {
         licence="Synapse terms: research use with citation",
         mirror=(),
         tint=False,
+        intensity=Intensity(window=(-125.0, 275.0), per_slice=True, stretch=True),
         case=r"(case\d+)",
         patient=r"(case\d+)",
     ),
@@ -132,6 +143,7 @@ TASKS: dict[str, Task] = {
         licence="CC BY-SA 4.0 as believed: attribute, share alike",
         mirror=(),
         tint=False,
+        intensity=Intensity(percentiles=(0.0, 99.8)),
         case=r"(chaos\d+)",
         patient=r"(chaos\d+)",
     ),
@@ -142,6 +154,7 @@ TASKS: dict[str, Task] = {
         codes=("CT",),
         source="LIDC-IDRI (Armato et al., 2011, doi 10.7937/K9/TCIA.2015.LO9QL9SX), four readers, crops of the PNG layout",
         licence="CC BY 3.0: attribute",
+        intensity=Intensity(percentiles=(0.0, 100.0), per_slice=True),
         tint=False,
         patient=r"^(.+?)_n\d+",
         bend=0.3,  # targets of a few pixels: interpolation changes their borders, quarter turns do not
@@ -206,12 +219,23 @@ for _name, (_modality, _labels) in _SCANS.items():
         licence=_licence,
         mirror=(),
         tint=False,
+        intensity=_CT if "CT" in _modality else FILE_WINDOW,
+        channels=_BRAIN if _name == "brain-tumour" else (),
     )
 
 
-def axis_of(task: str) -> int:
-    """Return the axis along which a task's volumes are sliced; axial for an unknown task."""
-    return TASKS[task].axis if task in TASKS else 2
+def axis_of(domain: Domain | str) -> int:
+    """Return the axis across which volumes are sliced for a checkpoint or a task; axial where neither states it."""
+    if isinstance(domain, Domain):
+        return domain.axis if domain.axis is not None else axis_of(domain.task)
+    return TASKS[domain].axis if domain in TASKS else 2
+
+
+def intensity_of(domain: Domain | str) -> Intensity:
+    """Return how grey values are windowed for a checkpoint or a task; by the file's own window where neither states it."""
+    if isinstance(domain, Domain):
+        return domain.intensity or intensity_of(domain.task)
+    return TASKS[domain].intensity if domain in TASKS else FILE_WINDOW
 
 
 def patients_of(task: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image, ImageSequence
 
+from app.core import catalogue
 from app.core.session import Session
 from app.core.settings import CONTROLS, read
 from app.export.files import FILES, write, write_volume
@@ -88,7 +89,7 @@ def nifti(path: Path) -> Path:
 def test_masks_have_the_voxel_grid_of_the_input(session, tmp_path):
     volume_cache, path = VolumeCache(), nifti(tmp_path / "a.nii.gz")
     before = sitk.ReadImage(str(path))
-    image = take(str(path), volume_cache, "hippocampus")
+    image = take(str(path), volume_cache, catalogue.card(catalogue.shipped()["hippocampus-v2"]))
     *_, finished = session.run("tiny", image, settings(steps=2, members=2))
     one = write(tmp_path, finished, volume_cache.get(image.slice_view.key), words("en"))
     *_, result = segment(
@@ -127,7 +128,7 @@ def test_a_dicom_seg_refers_to_its_input_without_patient_data(session, tmp_path,
     before.update(place)
     before.save_as(path)
     volume_cache = VolumeCache()
-    image = take(str(path), volume_cache, "skin-lesion")
+    image = take(str(path), volume_cache, None)
     *_, finished = session.run("tiny", image, settings(steps=2, members=2))
     paths = write(tmp_path, finished, volume_cache.get(image.slice_view.key), words("en"))
     seg = highdicom.seg.segread(paths["seg"])

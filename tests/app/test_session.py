@@ -56,9 +56,9 @@ def test_a_run_that_is_closed_ends_there(session):
 
 
 def test_a_volume_opens_along_the_axis_of_the_task(tmp_path):
-    for task, sides in (("hippocampus", (14, 12)), ("", (12, 10))):
+    for card, sides in ((catalogue.card(catalogue.shipped()["hippocampus-v2"]), (14, 12)), (None, (12, 10))):
         sitk.WriteImage(sitk.GetImageFromArray(np.zeros((14, 12, 10), np.float32)), str(tmp_path / "a.nii.gz"))
-        picture = upload(str(tmp_path / "a.nii.gz"), task).picture
+        picture = upload(str(tmp_path / "a.nii.gz"), card).picture
         assert (picture.height, picture.width) == sides
 
 

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from app.core import catalogue
 from app.core.settings import CONTROLS, read
 from app.i18n import words
 from app.inputs.volumes import CachedVolume, VolumeCache, look, segment, take, turn, watch
@@ -29,6 +30,13 @@ def nifti(path: Path) -> str:
     return str(path)
 
 
+def card(name: str) -> catalogue.Card:
+    return catalogue.card(catalogue.shipped()[name])
+
+
+HIPPOCAMPUS, ABDOMEN, SKIN = map(card, ("hippocampus-v2", "abdomen-ct-v2", "skin-lesion-v2"))
+
+
 def cached_volume(count: int) -> CachedVolume:
     place = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
     values = np.zeros((count, 16, 16), np.float32)
@@ -36,9 +44,9 @@ def cached_volume(count: int) -> CachedVolume:
 
 
 def test_a_volume_opens_at_the_middle_slice_of_the_axis_of_its_task(tmp_path):
-    for task, axis, count, height, width in (("hippocampus", 0, 10, 14, 12), ("abdomen-ct", 2, 14, 12, 10)):
+    for model, axis, count, height, width in ((HIPPOCAMPUS, 0, 10, 14, 12), (ABDOMEN, 2, 14, 12, 10)):
         volume_cache = VolumeCache()
-        image = take(nifti(tmp_path / "a.nii.gz"), volume_cache, task)
+        image = take(nifti(tmp_path / "a.nii.gz"), volume_cache, model)
         slice_view, picture = image.slice_view, image.picture
         assert (slice_view.axis, slice_view.slices, slice_view.index, slice_view.axes) == (
             axis,
@@ -50,22 +58,40 @@ def test_a_volume_opens_at_the_middle_slice_of_the_axis_of_its_task(tmp_path):
         assert len(volume_cache) == 1
 
 
+def test_a_ct_volume_opens_with_the_window_of_its_checkpoint_until_another_is_chosen(tmp_path):
+    values = np.full((3, 16, 16), -1000, np.float32)
+    values[:, 4:12, 4:12] = np.linspace(-100, 900, 64).reshape(8, 8)
+    values[2, 4:12, 4:12] = 50  # nothing above in this slice: it is stretched to its own values
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "ct.nii.gz"))
+    cache = VolumeCache()
+    image = take(str(tmp_path / "ct.nii.gz"), cache, ABDOMEN)
+    assert (image.slice_view.window, image.slice_view.shown) == (ABDOMEN.intensity, (-125, 275))
+    assert look(cache, replace(image.slice_view, index=2)).slice_view.shown == (-125, 50)
+    typed = look(cache, replace(image.slice_view, window=(0.0, 80.0)))
+    assert turn(cache, typed, ABDOMEN, SKIN).slice_view.window == (0, 80)  # kept
+    elsewhere = turn(cache, image, ABDOMEN, SKIN)
+    assert elsewhere.slice_view.shown == elsewhere.picture.window == pytest.approx(np.percentile(values, (0.5, 99.5)))
+    values -= values.min()  # no longer Hounsfield units
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "no.nii.gz"))
+    assert take(str(tmp_path / "no.nii.gz"), cache, ABDOMEN).slice_view.shown[1] > 1000
+
+
 def test_a_volume_switches_to_the_axis_of_another_task(tmp_path):
     volume_cache = VolumeCache()
-    sagittal = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus")
-    axial = turn(volume_cache, sagittal, "hippocampus", "abdomen-ct")
+    sagittal = take(nifti(tmp_path / "a.nii.gz"), volume_cache, HIPPOCAMPUS)
+    axial = turn(volume_cache, sagittal, HIPPOCAMPUS, ABDOMEN)
     assert (axial.slice_view.axis, axial.slice_view.index, axial.picture.slice_count) == (2, 7, 14)
     coronal = look(volume_cache, axial.slice_view.along(1))  # chosen by the visitor
-    assert turn(volume_cache, coronal, "abdomen-ct", "skin-lesion") is coronal
-    assert turn(volume_cache, coronal, "abdomen-ct", "hippocampus").slice_view.axis == 0
+    assert turn(volume_cache, coronal, ABDOMEN, SKIN).slice_view.axis == 1
+    assert turn(volume_cache, coronal, ABDOMEN, HIPPOCAMPUS).slice_view.axis == 0
     volume_cache.drop(axial.slice_view.key)
-    assert turn(volume_cache, axial, "abdomen-ct", "hippocampus") is axial
-    assert turn(volume_cache, 3, "abdomen-ct", "hippocampus") == 3
+    assert turn(volume_cache, axial, ABDOMEN, HIPPOCAMPUS) is axial
+    assert turn(volume_cache, 3, ABDOMEN, HIPPOCAMPUS) == 3
 
 
 def test_slice_and_window_can_be_changed_after_the_file_is_deleted(tmp_path):
     volume_cache = VolumeCache()
-    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
+    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, HIPPOCAMPUS).slice_view
     other = replace(slice_view.along(2), index=3, window=(300.0, 400.0))
     picture = look(volume_cache, other).picture
     # Values of slice 3 run from 300 to 300 + 9 + 110.
@@ -80,13 +106,13 @@ def test_only_images_of_more_than_8_bits_can_be_windowed(tmp_path):
     volume_cache = VolumeCache()
     ramp = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    slice_view = take(str(tmp_path / "ramp.png"), volume_cache, "abdomen-ct").slice_view
+    slice_view = take(str(tmp_path / "ramp.png"), volume_cache, ABDOMEN).slice_view
     assert (slice_view.axes, slice_view.slices, slice_view.ends) == ((2,), 1, (0.0, 65535.0))
     assert look(volume_cache, replace(slice_view, window=(0.0, 255.0))).picture.pixels[0, :, 0].tolist() == list(
         range(256)
     )
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "flat.png")
-    assert take(str(tmp_path / "flat.png"), volume_cache, "abdomen-ct").slice_view is None
+    assert take(str(tmp_path / "flat.png"), volume_cache, ABDOMEN).slice_view is None
     assert not volume_cache.get(slice_view.key).has_geometry
 
 
@@ -111,7 +137,7 @@ def test_the_cache_evicts_the_least_recently_used_and_expires():
 
 def test_a_volume_is_segmented_on_its_voxel_grid_and_shown_as_a_film(session, tmp_path):
     volume_cache = VolumeCache()
-    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, "hippocampus").slice_view
+    slice_view = take(nifti(tmp_path / "a.nii.gz"), volume_cache, HIPPOCAMPUS).slice_view
     *progress, result = segment(
         session, "tiny", volume_cache.get(slice_view.key), slice_view, settings(steps=2, members=2)
     )

@@ -49,7 +49,7 @@ def test_a_volume_is_measured_in_voxels_and_cubic_millimetres(segmenter, volume)
             "mm3": 6.0 * np.count_nonzero(result.labels == i),
         }
     told = result.sidecar()
-    assert told["volume"] == {"axis": 2, "slices": 9, "window": (-2.0, 2.0), "sha256": volume.digest}
+    assert told["volume"] == {"axis": 2, "slices": 9, "window": (-2.0, 2.0), "intensity": None, "sha256": volume.digest}
 
 
 def test_a_volume_run_can_be_abandoned_at_any_step(segmenter, volume):

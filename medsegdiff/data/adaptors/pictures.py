@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from medsegdiff.data.adaptors.layout import fifths, inside
 from medsegdiff.data.folders import Case, read_by
-from medsegdiff.image_ref import MAX_PIXELS, Picture
+from medsegdiff.image_ref import MAX_PIXELS, Picture, Windowing
 from medsegdiff.imaging import read
 
 __all__ = ["DDTI", "ISIC2016", "ISIC2017", "ISIC2018", "LIDC", "REFUGE2"]
@@ -36,11 +36,11 @@ class Photograph(Case):
     def _wanted(self) -> str:
         return f"{self.wanted}"
 
-    def _picture(self) -> Picture:
+    def _picture(self, intensity: Windowing) -> Picture:
         with _opened(self.image) as file:
             factor = _factor(file)
             if factor == 1:
-                return self._named(read)
+                return self._named(lambda path: read(path, window=intensity))
             return Picture(np.asarray(file.convert("RGB").reduce(factor)), source_kind="jpeg")
 
     def _labels(self, mask: Path, classes: int) -> UInt8[np.ndarray, "h w"]:

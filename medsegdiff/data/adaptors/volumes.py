@@ -1,13 +1,13 @@
 """Volumes: BraTS, AMOS-2022, BTCV, the Medical Segmentation Decathlon.
 
-CT is windowed to -125 to 275 HU, as is common for BTCV. Networks take three channels: for BraTS T1, FLAIR and T1
-post-contrast as red, green and blue (T2 must exist but is not used), each scaled from 0 to the 99.5th percentile of the
-non-zero voxels. BraTS labels are one class, the whole tumour, or three: 1 necrotic core, 2 oedema, 3 enhancing tumour (4
-in the files). For Decathlon volumes with several channels the first three are used.
+Grey values are windowed as the task states (`tasks`), CT from -125 to 275 HU. Networks take three channels: for BraTS T1,
+FLAIR and T1 post-contrast as red, green and blue (T2 must exist but is not used), each scaled from 0 to the 99.5th
+percentile of the non-zero voxels. BraTS labels are one class, the whole tumour, or three: 1 necrotic core, 2 oedema,
+3 enhancing tumour (4 in the files). For Decathlon volumes with several channels the first three are used.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,28 +16,26 @@ import SimpleITK as sitk
 from jaxtyping import Float, UInt8
 
 from medsegdiff.data.adaptors.layout import fifths, inside
-from medsegdiff.data.folders import Case
-from medsegdiff.image_ref import Volume, windowed
+from medsegdiff.data.folders import Case, Sample
+from medsegdiff.data.tasks import intensity_of
+from medsegdiff.image_ref import FILE_WINDOW, Intensity, Volume, Windowing, windowed
 from medsegdiff.imaging import read_volume, stem
 
 __all__ = ["AMOS2022", "BRATS", "BTCV", "DECATHLON"]
 
-_CT = (-125.0, 275.0)  # HU
-
 
 @dataclass(frozen=True, slots=True)
 class Scan(Case):
-    """A volume with a fixed window if it is CT."""
+    """A volume of one channel."""
 
     wanted: Path = Path()  # expected path of the labels
-    window: tuple[float, float] | None = None
+    intensity: Intensity | None = None  # of this volume, where a data set mixes CT and MR
 
     def _wanted(self) -> str:
         return f"{self.wanted}"
 
-    def _volume(self) -> Volume:
-        volume = _read(self.image)
-        return replace(volume, window=self.window) if self.window else volume
+    def _slices(self, files: Sequence[Path], classes: int, axis: int, intensity: Windowing) -> Iterator[Sample]:
+        yield from Case._slices(self, files, classes, axis, self.intensity or intensity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +179,9 @@ class _Pairs:
             wanted = root / masks / image.name.replace(*self.names, 1)
             other = wanted.with_name(stem(wanted) + ".nii" if wanted.suffix == ".gz" else f"{wanted.name}.gz")
             truth = next((path for path in (wanted, other) if path.exists()), None)
-            scanner = None if self.about == "abdomen-amos" and int(number) > 500 else _CT  # above 500 AMOS is MR
-            yield Scan(stem(image), image, truth, wanted=wanted, window=scanner)
+            resonance = self.about == "abdomen-amos" and int(number) > 500  # above 500 AMOS is MR
+            intensity = FILE_WINDOW if resonance else intensity_of(self.about)
+            yield Scan(stem(image), image, truth, wanted=wanted, intensity=intensity)
 
 
 AMOS2022 = _Pairs(
@@ -233,7 +232,8 @@ class _Decathlon:
             return
         facts = self._facts(file)
         several = len(facts.get("modality", {})) > 1
-        window = _CT if facts.get("modality", {}).get("0", "").upper() == "CT" else None
+        ct = facts.get("modality", {}).get("0", "").upper() == "CT"
+        intensity = intensity_of("spleen") if ct else FILE_WINDOW
         if split == "test":
             listed = [(entry, None) for entry in facts.get("test", ())]
         else:
@@ -245,11 +245,10 @@ class _Decathlon:
                 raise ValueError(f"{file} lists {image}, which is not there; unpack the archive again")
             truth = wanted if label and wanted.exists() else None
             name = stem(path)
-            yield (
-                Channels(name, path, truth, wanted=wanted)
-                if several
-                else Scan(name, path, truth, wanted=wanted, window=window)
-            )
+            if several:
+                yield Channels(name, path, truth, wanted=wanted)
+            else:
+                yield Scan(name, path, truth, wanted=wanted, intensity=intensity)
 
     def _file(self, folder: Path) -> Path | None:
         """Return the first dataset.json, in the folder or one level below, with its volumes beside it."""
