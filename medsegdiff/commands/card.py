@@ -28,6 +28,21 @@ _LICENCES = {
     "CC BY 4.0": "cc-by-4.0",
     "CC BY 3.0": "cc-by-3.0",
 }
+# Name and link of the terms of data sets that have no licence of the Hub's list, by task.
+_TERMS = {
+    "abdomen-ct": ("synapse-research-use", "https://doi.org/10.7303/syn3193805"),
+    "breast-ultrasound": ("busi-cc0-or-cc-by-4.0", "https://doi.org/10.1016/j.dib.2019.104863"),
+    "optic-disc-cup": ("drishti-gs-research-use", "https://doi.org/10.1109/ISBI.2014.6867807"),
+    "thyroid-nodule": ("ddti-research-use", "https://doi.org/10.1117/12.2073532"),
+}
+_OTHER_TERMS = ("terms-of-the-data", "README.md")
+_EXAMPLE = """```python
+from medsegdiff import RunSettings, Segmenter
+
+segmenter = Segmenter.from_pretrained("{name}")
+result = segmenter("image.png", RunSettings(members=5, steps=10, seed=0))  # or DICOM, NIfTI ...
+print(result.areas())  # of each class; result.labels is the mask, at the size of the image
+```"""
 _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
     V1Config: ("MedSegDiff (V1)", "A diffusion model"),
     V2Config: ("MedSegDiff-V2", "A diffusion model"),
@@ -266,7 +281,8 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
     domain, facts, (title, _) = checkpoint.domain, checkpoint.training, _TITLES[type(checkpoint.model_config)]
-    parts = [f"# {title}: {domain.task}", _use(checkpoint), "## Data", _data(checkpoint), "## Training"]
+    parts = [f"# {title}: {domain.task}", _use(checkpoint), _EXAMPLE.format(name=checkpoint.folder.name)]
+    parts += ["## Data", _data(checkpoint), "## Training"]
     parts.append(f"```\n{facts['command']}\n```")
     plain = isinstance(checkpoint.model_config, UNetConfig)
     recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _DIFFUSION_ONLY)]
@@ -365,8 +381,11 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
         )
         for r in results
     ]
+    name, link = _TERMS.get(domain.task, _OTHER_TERMS)
+    terms = {"license_name": name, "license_link": link} if licence == "other" else {}
     return ModelCardData(
         license=licence,
+        **terms,
         library_name="medsegdiff",
         pipeline_tag="image-segmentation",
         tags=["medical", *([] if plain else ["diffusion"]), "segmentation", domain.task],
