@@ -11,6 +11,9 @@
 # make compare TASK=skin-lesion DATA=FOLDER MINUTES=60 [BASELINES="unet@256 lucidrains@64"]      train other networks, each
 #              for the same CPU time, and score them like ours, into docs/results.md; run again to continue
 # make ablations TASK=skin-lesion DATA=FOLDER MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]      leave components out
+# make space SPACE=owner/name [KIND=page|course|static HARDWARE=cpu-basic|zero-a10g]      publish on the Hugging Face Hub as a Space;
+#              DRY=FOLDER writes the files there and uploads nothing
+# make hub OWNER=name [CHECKPOINT="NAME ..."]      publish checkpoints as model repositories; DRY=FOLDER as above
 # make domain DATA=FOLDER      fit the domain check on the train images of every task, measure it, into docs/domain.md
 #
 # Variables: PYTHON=python3.12 (the interpreter, 3.11 or newer), TORCH_INDEX=URL (package index for torch), TORCH=2.13.0 (its
@@ -25,7 +28,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course web test test-fast check fix browser fuzz results bench compare ablations domain
+.PHONY: help demo course web test test-fast check fix browser fuzz results bench compare ablations domain space hub
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -97,6 +100,17 @@ ablations: $(VENV)/dev.stamp
 domain: $(VENV)/dev.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.domain fit $(DATA) $(ARGS)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m benchmarks.domain measure $(DATA)
+
+KIND ?= page
+HARDWARE ?= cpu-basic
+DRYLY = $(if $(DRY),--dry $(DRY)) $(ARGS)
+
+space: $(VENV)/demo.stamp
+	@$(PY) -m scripts.deploy space $(if $(SPACE),--space $(SPACE)) --kind $(KIND) --hardware $(HARDWARE) $(DRYLY)
+
+hub: $(VENV)/demo.stamp
+	@$(PY) -m scripts.deploy hub --owner $(or $(OWNER),$(error name the account: make hub OWNER=name)) \
+	    $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(DRYLY)
 
 # Torch is installed first, because its default wheel on Linux contains gigabytes of CUDA libraries. Without an NVIDIA GPU the
 # wheel comes from PyTorch's CPU index, or from pip's default index where that one cannot be reached.

@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before torch is imported: its threads must sleep, not spin, while they wait; visitors share the cores.
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args()
 
+    require("gradio")
     from app import gradio_ui
     from app.core import catalogue
     from app.core.session import Session
@@ -56,9 +58,18 @@ def main() -> None:
 
 def course() -> None:
     """Open the course; arguments are those of `streamlit run`."""
+    require("streamlit")
     os.chdir(HERE)  # Streamlit reads .streamlit/config.toml from the current folder
     sys.argv[:] = ["streamlit", "run", str(Path(__file__).resolve()), *sys.argv[1:]]
     runpy.run_module("streamlit", run_name="__main__")
+
+
+def require(package: str) -> None:
+    """Exit with a sentence if the packages of the application are not installed."""
+    if find_spec(package) is None:
+        sys.exit(
+            f"{package} is not installed; the page and the course need the app extra: pip install 'medsegdiff[app]'"
+        )
 
 
 def under_streamlit() -> bool:

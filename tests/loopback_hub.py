@@ -151,7 +151,8 @@ class Handler(BaseHTTPRequestHandler):
     def runtime(self, repository: str) -> dict[str, object]:
         stages = self.server.stages
         stage = stages.pop(0) if len(stages) > 1 else stages[0]
-        return {"stage": stage, "hardware": {"current": self.server.created.get(repository, {}).get("hardware")}}
+        hardware = self.server.created.get(repository, {}).get("hardware")
+        return {"stage": stage, "hardware": {"current": None, "requested": hardware}}
 
     # -------------------------------------------------------------------------------------------------- upload
 

@@ -1,16 +1,12 @@
-"""The READMEs are correct: a Space accepts the front matter, the code runs, links and commands exist, results are current."""
+"""The READMEs are correct: the code runs, links and commands exist, results are current."""
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from statistics import fmean
 
-import gradio
 import numpy as np
 import pytest
-from huggingface_hub import metadata_load
-from packaging.requirements import Requirement
 from PIL import Image
 
 from medsegdiff.data.synthetic import draw
@@ -21,31 +17,10 @@ PAGES = [*READMES, *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob
 
 # A Python block under this comment is run in a folder that holds lesion.png; all share one namespace.
 RUN = re.compile(r"<!-- run -->\n+```python\n(.*?)```", re.DOTALL)
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 def text(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
-
-
-def test_the_front_matter_is_one_that_a_space_accepts():
-    space = metadata_load(ROOT / "README.md")
-    assert space is not None
-    assert space["sdk"] == "gradio"
-    assert (ROOT / space["app_file"]).is_file()
-    assert {space["colorFrom"], space["colorTo"]} <= COLOURS
-    assert len(space["short_description"]) <= 60  # the Hub refuses longer ones
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert space["license"] == project["license"].lower()
-    minor = tuple(map(int, space["python_version"].split(".")))
-    assert minor >= (3, 11), f"the package {project['requires-python']}"
-
-
-def test_the_space_the_requirements_and_this_installation_agree_on_gradio():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    [accepted] = [Requirement(line).specifier for line in lines if line.startswith("gradio")]
-    assert metadata_load(ROOT / "README.md")["sdk_version"] in accepted
-    assert gradio.__version__ in accepted
 
 
 def test_its_python_runs_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

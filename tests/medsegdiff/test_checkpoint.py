@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pickle
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -297,6 +296,7 @@ def test_a_configuration_that_asks_for_gigabytes_is_refused_before_it_gets_them(
     config = json.loads((folder / CONFIG).read_text())
     config["model"][name] = "HERE"
     (folder / CONFIG).write_text(json.dumps(config).replace('"HERE"', value))
+    resource = pytest.importorskip("resource")  # not on Windows
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match=sentence):
         load(folder)
