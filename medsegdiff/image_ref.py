@@ -4,9 +4,8 @@ Grey values of any depth become 8-bit pixels through a stated window [low, high]
 
     pixel = 255 * clip((value - low) / (high - low), 0, 1)
 
-Volumes stand as radiologists look at them: x grows to the patient's left, y to the back, z to the head (LPS, DICOM's
-axes), whatever order a file stores them in. A direction is the matrix whose columns are those axes in the scanner's
-frame.
+Volumes are turned to LPS, the axes of DICOM: x grows to the patient's left, y to the back, z to the head, whatever the order in
+the file. A direction is a matrix whose columns are these axes in the coordinate system of the scanner.
 
 References:
     DICOM PS3.3 C.11.2.1.2 (windows), https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.2.html
@@ -52,8 +51,8 @@ __all__ = [
 MIN_SIDE = 8  # pixels; below this there is nothing to segment
 MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
-_TILT = 0.5  # degrees; less is a matter of rounding
-_SAMPLE = 2**24  # voxels that a percentile looks at; larger volumes are thinned evenly
+_TILT = 0.5  # degrees; smaller angles are due to rounding
+_SAMPLE = 2**24  # most voxels of which percentiles are computed; larger volumes are subsampled evenly
 
 
 class PictureError(InputError):
@@ -61,7 +60,7 @@ class PictureError(InputError):
 
 
 def broken() -> PictureError:
-    """Make the error for a file that ends its decoder, or makes it fail in a way that was not foreseen."""
+    """Make the error for a file that crashes its decoder, or makes it fail unexpectedly."""
     return PictureError("image.decoder_failed", "the file is damaged in a way that breaks its decoder; export it again")
 
 
@@ -74,7 +73,7 @@ def damaged(kind: str) -> PictureError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intensity:
-    """How grey values of more than 8 bits become pixels: as those of a checkpoint's training images did.
+    """Define how grey values of more than 8 bits become pixels, as in a checkpoint's training images.
 
     With neither a window nor percentiles the file's own window is used: DICOM's, else percentiles 0.5 and 99.5.
     """
@@ -97,11 +96,11 @@ class Intensity:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "Intensity":
-        """Read what `dataclasses.asdict` gave, from JSON, where tuples are lists."""
+        """Restore it from the JSON of `dataclasses.asdict`, where tuples are lists."""
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
     def fits(self, least: float) -> bool:
-        """Whether it can be meant for a volume with this smallest value.
+        """Return whether the rule can apply to a volume with this smallest value.
 
         A window that begins below zero is of Hounsfield units, and no CT image is without a negative one.
         """
@@ -146,7 +145,7 @@ Windowing = tuple[float, float] | Intensity | None
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Which picture it was, without the picture: enough to cut the same one out of the same file again."""
+    """Identify a picture without holding its pixels: enough to extract the same picture from the same file again."""
 
     height: int
     width: int
@@ -158,7 +157,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One upright picture, with what is known of it and nothing of whom it shows.
+    """One upright 2-D image with its metadata, none of which identifies a patient.
 
     Pixels may also be given as grey (h, w), as RGBA, which is shown over black, as floats in [0, 1], as integers of another
     type in 0..255, as 16-bit values that use the upper half of their range, or as any numbers with a `window`. They become
@@ -172,8 +171,8 @@ class Picture:
     window: tuple[float, float] | None = (
         None  # the file's values shown as 0 and 255; None: the 8-bit values are the file's own
     )
-    burned_in: bool | None = None  # DICOM's word on text in the pixels; None: it says nothing
-    axis: int = 2  # across which it was cut from a volume
+    burned_in: bool | None = None  # whether the pixels contain text, by DICOM's Burned In Annotation; None: not stated
+    axis: int = 2  # normal to the slice, if it is one of a volume
     slice_index: int = 0
     slice_count: int = 1
     source_kind: str = "array"  # "png", "jpeg", "tiff", "dicom", "nifti", "nrrd", "mha"
@@ -230,7 +229,7 @@ class Picture:
 
     @property
     def ref(self) -> ImageRef:
-        """Which picture this is."""
+        """Identify this picture."""
         return ImageRef(self.height, self.width, self.axis, self.slice_index, self.window, sha256(self.pixels))
 
 
@@ -247,7 +246,7 @@ class Raster:
     notes: tuple[Literal["transparency over black", "inverted", "turned"], ...]
 
     def picture(self, window: Windowing = None) -> Picture:
-        """Show it through a window of grey values; None: 8 bits as they are, else percentiles 0.5 and 99.5."""
+        """Apply a window of grey values; by default none to 8-bit values, else percentiles 0.5 and 99.5."""
         grey = self.values.ndim == 2
         if not grey and isinstance(window, tuple):
             raise InputError(
@@ -274,7 +273,7 @@ class Raster:
         return rule.resolve(own, self.values, lambda percentiles: percentiles_of(self.values, percentiles))
 
     def volume(self) -> "Volume":
-        """Make a stack of one slice, without a place in space, of deep grey values."""
+        """Make a volume of one slice, without a position in space, from grey values of more than 8 bits."""
         array, place = self.values[None].astype(np.float32), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
         return Volume(
             array, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), place, "LPS", robust_window(array), self.kind, measured=False
@@ -318,7 +317,7 @@ class Volume:
 
     @property
     def flat(self) -> bool:
-        """Whether it can be looked at along the last axis only: DICOM frames, or a single slice."""
+        """Whether slices exist along the last axis only: DICOM frames, or a single slice."""
         return self.source_kind == "dicom" or self.array.shape[0] == 1
 
     @property
@@ -367,7 +366,7 @@ class Volume:
         return self.array.shape[2 - axis]
 
     def plane(self, axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
-        """Cut out the bare values of one slice, upright."""
+        """Return the values of one slice, upright, without a window."""
         return plane_of(self.array, axis, index)
 
     def percentiles(self, percentiles: tuple[float, float]) -> tuple[float, float] | None:
@@ -377,7 +376,7 @@ class Volume:
         return self._found[percentiles]
 
     def follows(self, window: Windowing) -> bool:
-        """Whether a rule of a checkpoint applies here; see `Intensity.fits`."""
+        """Return whether the rule of a checkpoint applies to this volume; see `Intensity.fits`."""
         extremes = self.percentiles((0, 100)) if isinstance(window, Intensity) and self.array.ndim == 3 else None
         return extremes is not None and isinstance(window, Intensity) and window.fits(extremes[0])
 
@@ -392,7 +391,7 @@ class Volume:
         return rule.resolve(own, self.plane(axis, index), self.percentiles)
 
     def slice(self, axis: int = 2, index: int | None = None, window: Windowing = None) -> Picture:
-        """Show one slice, head or front upwards; the middle one by default.
+        """Make a picture of one slice, head or front upwards; by default of the middle one.
 
         Raises PictureError where the slice is smaller than 8 pixels or larger than 16.8 million.
         """
@@ -430,13 +429,13 @@ class Volume:
         return self.measured and abs(float(one @ other)) < math.sin(math.radians(_TILT))
 
     def fill(self, axis: int, index: int, plane: Num[np.ndarray, "h w"]) -> Num[np.ndarray, "z y x"]:
-        """Lay the map of one slice in its place among zeros."""
+        """Return a volume of zeros with the map of one slice in its place."""
         filled = np.zeros(self.array.shape[:3], plane.dtype)
         np.moveaxis(filled, 2 - axis, 0)[index] = _upright(plane, axis)
         return filled
 
     def stack(self, axis: int, planes: Sequence[Num[np.ndarray, "h w"]]) -> Num[np.ndarray, "z y x"]:
-        """Lay maps of all slices along an axis back in the volume's order: the inverse of `slice`."""
+        """Stack the maps of all slices along an axis in the order of the volume: the inverse of `slice`."""
         stacked = np.stack([_upright(plane, axis) for plane in planes], 2 - axis)
         if stacked.shape != self.array.shape[:3]:
             raise ValueError(
@@ -446,13 +445,13 @@ class Volume:
 
 
 def windowed(values: Shaped[np.ndarray, "*d"], window: tuple[float, float]) -> UInt8[np.ndarray, "*d"]:
-    """Map [low, high] onto 0..255; what is no number becomes 0."""
+    """Map [low, high] onto 0..255; NaN becomes 0."""
     low, high = window
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(
             "image.window", "the window is {low} to {high}; give two numbers, the lower first", low=low, high=high
         )
-    with np.errstate(invalid="ignore"):  # not every NaN is a quiet one
+    with np.errstate(invalid="ignore"):  # signalling NaNs
         share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.nan_to_num(share, nan=0).clip(0, 1)).astype(np.uint8)
 
@@ -486,12 +485,12 @@ def _eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> UInt8[
 
 
 def grey_pixels(values: Num[np.ndarray, "h w"], window: tuple[float, float]) -> UInt8[np.ndarray, "h w 3"]:
-    """Window and repeat to three channels."""
+    """Apply a window, and repeat the result for three channels."""
     return np.repeat(windowed(values, window)[..., None], 3, -1)
 
 
 def robust_window(values: Num[np.ndarray, "..."]) -> tuple[float, float]:
-    """Percentiles 0.5 and 99.5 of the finite values; their extremes where those coincide.
+    """Return percentiles 0.5 and 99.5 of the finite values; their minimum and maximum if these are equal.
 
     Raises PictureError where no value is finite.
     """
@@ -514,17 +513,17 @@ def percentiles_of(values: Num[np.ndarray, "..."], percentiles: tuple[float, flo
 
 
 def sha256(values: np.ndarray) -> str:
-    """Digest the bytes of an array, row by row."""
+    """Return the sha256 of an array's bytes, row by row."""
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def plane_of(values: Num[np.ndarray, "z y x *c"], axis: int, index: int) -> Num[np.ndarray, "h w *c"]:
-    """Cut one slice out of a map of a volume's voxels, head or front upwards."""
+    """Extract one slice of a map on a volume's voxels, head or front upwards."""
     return _upright(np.take(values, index, 2 - axis), axis)
 
 
 def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
-    """Refuse sides that no network here can use or no small machine can hold."""
+    """Raise PictureError for a picture too small to segment or too large for memory."""
     if min(height, width) < least:
         raise PictureError(
             "image.too_small",
@@ -573,5 +572,5 @@ def check_index(index: int | None, count: int) -> int:
 
 
 def _upright(plane: np.ndarray, axis: int) -> np.ndarray:
-    # z grows to the head and rows count downwards: sagittal and coronal slices are turned over, and back by the same.
+    # z grows towards the head but rows downwards, so sagittal and coronal slices are flipped; flipping again undoes it.
     return plane if axis == 2 else plane[::-1]
