@@ -77,8 +77,10 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
         if error.filename is None or error.strerror is None:  # of a decoder, not of the system
             return _refused(broken()), None
         reason = error.strerror[:1].lower() + error.strerror[1:]
-        text = "the file cannot be opened ({reason}); check its name and permissions"
-        return _refused(PictureError("image.unopened", text, reason=reason)), None
+        refusal = PictureError(
+            "image.unopened", "the file cannot be opened ({reason}); check its name and permissions", reason=reason
+        )
+        return _refused(refusal), None
     except Exception:  # decoders raise any kind of error on malformed files
         return _refused(broken()), None
     values = found.values if isinstance(found, Raster) else found.array
