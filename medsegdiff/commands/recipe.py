@@ -98,6 +98,10 @@ DATA: dict[str, tuple[Any, str]] = {
         "flips that keep the anatomy; both: also rotations (default: horizontal, none for left or right)",
     ),
     "axis": (int, "slice volumes along this axis: 0 sagittal, 1 coronal, 2 axial"),
+    "window": (
+        [float],
+        "grey values of more than 8 bits shown as black and white, LOW HIGH, recorded in the checkpoint",
+    ),
     "val_share": (float, "flat folders: share of the images held out for validation (default: 0.2)"),
     "split_seed": (int, "flat folders: seed of the split (default: 0)"),
 }

@@ -11,6 +11,7 @@ the same names override:
     patient = "^(p\\d+)_"               # pattern of the patient in file names, first group
     mirror = "horizontal"               # flips that keep the anatomy: none, horizontal, or both
     axis = 2                            # volumes: 0 sagittal, 1 coronal, 2 axial slices
+    window = [-160, 240]                # grey values (CT: HU) shown as black and white; default: the file's own window
     val-share = 0.2                     # flat folders: share of the images held out for validation
     split-seed = 0
 
@@ -30,6 +31,7 @@ from typing import Any
 from medsegdiff.data.adaptors import task_of
 from medsegdiff.data.folders import Case
 from medsegdiff.data.tasks import TASKS, Task
+from medsegdiff.image_ref import Intensity
 
 __all__ = ["FILE", "KEYS", "MIRRORS", "Dataset", "Split", "describe"]
 
@@ -43,6 +45,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "patient": str,
     "mirror": str,
     "axis": int,
+    "window": list,
     "val-share": (int, float),
     "split-seed": int,
 }
@@ -185,6 +188,8 @@ def describe(folder: Path, layout: str = "auto", task: str | None = None, **give
         if facts["mirror"] not in MIRRORS:
             raise ValueError(f"mirror is {facts['mirror']!r}; choose {', '.join(MIRRORS)}")
         known = replace(known, mirror=MIRRORS[facts["mirror"]])
+    if "window" in facts:
+        known = replace(known, intensity=Intensity(window=tuple(facts["window"])))
     if known.axis not in (0, 1, 2):
         raise ValueError(f"axis is {known.axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
     split = Split(float(facts.get("val-share", 0.2)), int(facts.get("split-seed", 0)), known.patient)
