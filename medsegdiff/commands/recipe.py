@@ -228,6 +228,11 @@ def preset_of(arguments: argparse.Namespace, classes: int) -> Preset:
         model.setdefault("condition_widths", model["widths"])
     if arguments.without:
         model["switches"] = replace(Switches(), **dict.fromkeys(arguments.without, False))
+    parametrization = given.get("parametrization", preset.diffusion.parametrization)
+    if given.get("dice") and parametrization != "x_0" and not isinstance(preset.model, UNetConfig):
+        raise ValueError(
+            f"--dice is of logits, which --parametrization {parametrization} has none of; use x_0 or leave it out"
+        )
     size = arguments.size or preset.model.image_size
     return Preset(
         model=replace(preset.model, classes=classes, image_size=size, **model),

@@ -448,6 +448,8 @@ def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and
         path.write_text(text)
         with pytest.raises(ValueError, match=f"mine.toml.*{sentence}"):
             recipe_arguments(recipe=path)
+    with pytest.raises(ValueError, match="--dice is of logits, which --parametrization v has none of"):
+        options.preset_of(recipe_arguments("--dice", "1", "--parametrization", "v"), 1)
     with pytest.raises(ValueError, match="--anchors is an option of V2; v1-tiny has none"):
         options.preset_of(recipe_arguments("--preset", "v1-tiny", "--anchors", "2"), 1)
 
