@@ -177,17 +177,18 @@ def _rescales(data: pydicom.Dataset) -> Iterator[tuple[float, float]]:
 
 def _nifti(path: Path, volume: Volume) -> dict[str, str | None]:
     image = nib.load(path)
-    shape = (*image.shape, 1)[:3]
+    shape = (*image.shape, 1)[:3]  # singleton dimensions beyond the third are dropped
     with TemporaryDirectory() as folder:
         marked = np.zeros(volume.array.shape[:3], np.int64)
         marked[0, 0, 0] = 1
         write_volume(marked, volume, f"{folder}/mask.nii.gz")
         mask = nib.load(f"{folder}/mask.nii.gz")
+        voxels = np.asarray(mask.dataobj).reshape(shape)
     same = np.array_equal(mask.affine, image.affine) and mask.shape == image.shape[:3]
     found: dict[str, str | None] = {"geometry": "" if same else f"{mask.affine.tolist()} and {image.affine.tolist()}"}
     # The first voxel of the turned volume must be the voxel that the mask marks.
     if volume.array.ndim == 3:
-        first = tuple(int(i[0]) for i in np.nonzero(np.asarray(mask.dataobj).reshape(shape)))
+        first = tuple(int(i[0]) for i in np.nonzero(voxels))
         values = image.get_fdata(dtype=np.float64).reshape(shape)
         one = _difference(volume.array[:1, :1, :1].ravel(), values[first].ravel())
         found["values"] = one or _difference(np.sort(volume.array.ravel()), np.sort(values.astype(np.float32).ravel()))
