@@ -1,4 +1,4 @@
-"""Read DICOM images with pydicom; compressed frames are decoded by GDCM, through pydicom.
+"""Read DICOM images with pydicom; compressed frames are decoded by GDCM, through pydicom, and what that refuses by ITK.
 
 Values are those that the file defines: rescaled by the Modality LUT or by slope and intercept (CT: HU), of each frame where
 frames have their own. Windows and spacing are read from the same places: the functional groups of a frame, those shared by
@@ -16,11 +16,13 @@ import math
 import mmap
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -83,10 +85,13 @@ def read_dicom(path: Path, most: int) -> Volume:
     check_voxels(shape[::-1], samples, most=most)
     array = np.empty((*shape, 3), np.uint8) if samples > 1 else np.empty(shape, np.float32)
     count = 0
-    for count, values in enumerate(_frames(data, array.ndim == 4), 1):
-        array[count - 1] = values
-        if count == frames:
-            break
+    try:
+        for count, values in enumerate(_frames(data, array.ndim == 4), 1):
+            array[count - 1] = values
+            if count == frames:
+                break
+    except RuntimeError:  # no decoder of pydicom's takes this variant, such as JPEG of 12 bits
+        array, count = _by_itk(path, data).reshape(array.shape), frames
     if count < frames:
         raise ValueError("fewer frames than announced")
     return _volume(data, array)
@@ -230,9 +235,31 @@ def _parsed(file: Any) -> Dataset:
     return data
 
 
+def _by_itk(path: Path, data: Dataset) -> np.ndarray:
+    """Decode grey frames with ITK, which rescales all alike and inverts MONOCHROME1 before that."""
+    if _group(data, 0, "PixelValueTransformationSequence") or "ModalityLUTSequence" in data:
+        raise ValueError("the rescaling of each frame is not known to ITK")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    values = sitk.GetArrayFromImage(reader.Execute())
+    if data.PhotometricInterpretation != "MONOCHROME1":
+        return values
+    highest = -1 if data.PixelRepresentation == 1 else 2**data.BitsStored - 1
+    slope, intercept = _number(data, "RescaleSlope", 1.0), _number(data, "RescaleIntercept", 0.0)
+    return np.float32(slope * highest + 2 * intercept) - values
+
+
 def _frames(data: Dataset, colour: bool) -> Iterator[np.ndarray]:
     """Yield the values of each frame: RGB of 8 bits, or grey values as the file defines them."""
-    for index, stored in enumerate(iter_pixels(data)):
+    try:
+        frames: Iterable[np.ndarray] = iter_pixels(data)
+        first = next(iter(frames))
+        frames = chain([first], frames)
+    except ValueError:  # pydicom corrects some frames in place, but only in an array of all of them
+        frames = data.pixel_array.reshape(-1, data.Rows, data.Columns, *((3,) if data.SamplesPerPixel == 3 else ()))
+    for index, stored in enumerate(frames):
         if colour:
             palette = data.PhotometricInterpretation == "PALETTE COLOR"
             values = apply_color_lut(stored, data) if palette else stored
