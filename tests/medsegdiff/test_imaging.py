@@ -527,7 +527,7 @@ def test_a_bad_file_is_one_sentence(tmp_path, capfd, name):
 def test_missing_files_folders_and_dicoms_without_pixels_get_a_sentence_too(tmp_path, capfd):
     with pytest.raises(PictureError, match="no such file"):
         read(tmp_path / "nothing.png")
-    with pytest.raises(PictureError, match="no such file"):
+    with pytest.raises(PictureError, match="holds no DICOM series"):
         read(tmp_path)
     with pytest.raises(PictureError, match="holds no picture"):
         read(dicom_file(tmp_path / "report.dcm", None))
