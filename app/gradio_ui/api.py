@@ -33,7 +33,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
     """Create the endpoints `segment`, `segment_trace` and `model_info`."""
 
     def run(
-        request: gr.Request, picture: str, checkpoint: str | None, given: dict[str, Any]
+        request: gr.Request, picture: str | None, checkpoint: str | None, given: dict[str, Any]
     ) -> Generator[Frame | RunOutput | int, None, None]:
         """Run until the client disconnects, and convert invalid input to an error message.
 
@@ -41,6 +41,8 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         until there are none.
         """
         try:
+            if picture is None:
+                raise ValueError("no image was given; pass a file as `picture`")
             # Read the image before anything else can fail, because reading it also schedules its deletion.
             with temporary_upload(picture):
                 name = session.best(picture) if checkpoint == "auto" else checkpoint or next(iter(session.sources), "")

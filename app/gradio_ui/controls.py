@@ -92,8 +92,8 @@ def _setting(localized: LocalizedWidgets, control: Control) -> Component:
     match control:
         case Slide(low=low, high=high, step=step):
             return localized(gr.Slider, texts, minimum=low, maximum=high, step=step, **common)
-        case Number(low=low, high=high):
-            return localized(gr.Number, texts, minimum=low, maximum=high, precision=0, **common)
+        case Number():  # `settings.read` checks its range, in the visitor's language
+            return localized(gr.Number, texts, precision=0, **common)
         case Choice():
             return localized(gr.Dropdown, texts, filterable=False, **common)
         case Flags():

@@ -146,6 +146,7 @@ def visit(browser):
         known = (address, "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(known) else page.strangers.append(r.url))
         page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("console", lambda said: page.faults.append(said.text) if "Content Security" in said.text else None)
         windows.append(page)
         return page
 

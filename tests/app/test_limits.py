@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
+from browser_input import turn
 
 from app.gradio_ui import remote_files
 from app.gradio_ui.visitor_queue import drop_oldest
@@ -30,6 +31,20 @@ def test_every_answer_forbids_guessing_types_and_loading_from_other_hosts(addres
     answer = httpx.get(address, **PATIENT)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_program_without_an_image_gets_a_sentence(address):
+    data = [None, "tiny", 1, 1, 0, "ddim", "mean", 0.0]
+    asked = httpx.post(f"{address}gradio_api/call/segment", json={"data": data}, **PATIENT).json()
+    answer = httpx.get(f"{address}gradio_api/call/segment/{asked['event_id']}", **PATIENT).text
+    assert "no image was given; pass a file as `picture`" in answer
+
+
+def test_a_seed_out_of_range_gives_a_sentence_and_frees_the_run_button(page):
+    turn(page, seed=-5)
+    page.locator("#run").click()
+    page.wait_for_selector("text=seed is -5; choose 0 to 2147483647")
+    page.wait_for_selector("#run:not([disabled]):not([data-waiting])")
 
 
 @pytest.mark.parametrize(
