@@ -26,8 +26,8 @@ def overlaps(members: UInt8[np.ndarray, "m h w"], classes: int) -> Int64[np.ndar
     Counts of disjoint parts, such as the slices of a volume, can be added.
     """
     found = np.zeros((classes, len(members), len(members)), np.int64)
-    marked = members.any(0)
-    rows, columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
+    marked = np.asarray(members.any(0))
+    rows, columns = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
     if not len(rows):
         return found
     inside = members[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].reshape(len(members), -1)

@@ -50,18 +50,19 @@ def read_nifti(path: Path, head: bytes, most: int) -> Volume:
     start = head[: kind.template_dtype.itemsize]
     header = _header(kind, start)
     stored, voxel = header.get_data_shape(), header.get_data_dtype()
-    shape = tuple(stored)
+    shape: tuple[int, ...] = tuple(stored)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (2, 3):
         raise PictureError(
             "volume.dimensions", "the file has {count} dimensions; extract one 3-D volume", count=len(shape)
         )
-    colour = voxel.names is not None and len(voxel.names) == len(_COLOUR)
+    colour = voxel.names is not None and len(tuple(voxel.names)) == len(_COLOUR.names or ())
     if (voxel.names and not colour) or np.issubdtype(voxel, np.complexfloating):
         what = "RGBA" if voxel.names else f"{voxel}"
         raise PictureError("volume.voxel_type", "a voxel holds {what}; give grey or 8-bit RGB", what=what)
-    check_sides(shape[1], shape[0], least=0)
+    sides = list(shape)
+    check_sides(sides[1], sides[0], least=0)
     check_voxels(shape, 3 if colour else 1, most=most)
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -100,7 +101,7 @@ def _header(kind: type[Nifti1Header], start: bytes) -> Nifti1Header:
     """Read a header, as far as nibabel can repair it."""
     try:
         header = kind(start)
-        header.get_best_affine(), header.get_data_dtype(), header.get_slope_inter()
+        _ = header.get_best_affine(), header.get_data_dtype(), header.get_slope_inter()
         if min(header.get_data_shape(), default=0) < 0:
             raise ValueError("a negative number of voxels")
     except Exception:  # nibabel's own errors share no base
@@ -118,7 +119,7 @@ def _scaled(values: np.ndarray, slope: float | None, intercept: float | None) ->
     step = max(1, _SLAB // max(1, math.prod(values.shape[:-1])))
     for first in range(0, values.shape[-1], step):
         part = slice(first, first + step)
-        scaled[..., part] = values[..., part].astype(np.float64) * slope + intercept
+        scaled[..., part] = values[..., part].astype(np.float64) * slope + (intercept or 0.0)
     return scaled
 
 
