@@ -27,6 +27,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from nibabel.spatialimages import SpatialImage
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from medsegdiff.image_ref import PictureError, Volume
@@ -177,12 +178,14 @@ def _rescales(data: pydicom.Dataset) -> Iterator[tuple[float, float]]:
 
 def _nifti(path: Path, volume: Volume) -> dict[str, str | None]:
     image = nib.load(path)
+    assert isinstance(image, SpatialImage)
     shape = (*image.shape, 1)[:3]  # singleton dimensions beyond the third are dropped
     with TemporaryDirectory() as folder:
         marked = np.zeros(volume.array.shape[:3], np.int64)
         marked[0, 0, 0] = 1
         write_volume(marked, volume, f"{folder}/mask.nii.gz")
         mask = nib.load(f"{folder}/mask.nii.gz")
+        assert isinstance(mask, SpatialImage)
         voxels = np.asarray(mask.dataobj).reshape(shape)
     same = np.array_equal(mask.affine, image.affine) and mask.shape == image.shape[:3]
     found: dict[str, str | None] = {"geometry": "" if same else f"{mask.affine.tolist()} and {image.affine.tolist()}"}

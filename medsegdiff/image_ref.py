@@ -97,7 +97,8 @@ class Intensity:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "Intensity":
         """Restore it from the JSON of `dataclasses.asdict`, where tuples are lists."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts.items()}
+        return cls(**values)
 
     def fits(self, least: float) -> bool:
         """Return whether the rule can apply to a volume with this smallest value.

@@ -382,7 +382,7 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
         for r in results
     ]
     name, link = _TERMS.get(domain.task, _OTHER_TERMS)
-    terms = {"license_name": name, "license_link": link} if licence == "other" else {}
+    terms: dict[str, Any] = {"license_name": name, "license_link": link} if licence == "other" else {}
     return ModelCardData(
         license=licence,
         **terms,
