@@ -147,10 +147,9 @@ def _paired(arguments: argparse.Namespace, data: Dataset, split: str) -> list[Ca
         raise ValueError(f"{arguments.data}: {left}; rename, add or remove them")
     if not is_flat(arguments.data):
         return found
-    parts = {name: data.split.of(found, name) for name in ("train", "val")}
-    arguments.split = {**asdict(data.split), "rule": str(data.split)} | {
-        name: len(part) for name, part in parts.items()
-    }
+    rule = data.split.fixed(found)
+    parts = {name: rule.of(found, name) for name in ("train", "val")}
+    arguments.split = {**asdict(rule), "rule": str(rule)} | {name: len(part) for name, part in parts.items()}
     return parts[split]
 
 

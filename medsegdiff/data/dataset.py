@@ -16,15 +16,17 @@ the same names override:
     split-seed = 0
 
 A flat folder is split by patient, or by image where no pattern is given: patients in the order of sha256("SEED:PATIENT") are
-held out until they have VAL-SHARE of the images. The result depends on the names, the seed and the share only.
+held out until they have VAL-SHARE of the images. The result depends on the names, the seed and the share only. A checkpoint
+records the hash of the last patient held out, so that images added to the folder later change no side.
 """
 
 import hashlib
 import re
 import tomllib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ class Split:
     share: float = 0.2  # of the images, held out for validation
     seed: int = 0
     patient: str = ""  # pattern of the patient in file names, first group; empty: every image is a patient
+    last: str = ""  # hash of the last patient held out, which then decides instead of the share
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -80,25 +83,30 @@ class Split:
         """Return the cases of `train` or `val`; those of any other split are all.
 
         Raises:
-            ValueError: there are fewer than two patients, or a name does not match the pattern.
+            ValueError: as `fixed`.
         """
         if split not in ("train", "val"):
             return list(found)
-        by_patient: defaultdict[str, list[Case]] = defaultdict(list)
-        for case in found:
-            by_patient[patient_of(case.name, self.patient)].append(case)
-        if len(by_patient) < 2:
+        last = self.last or self.fixed(found).last
+        return [case for case in found if (self._rank(patient_of(case.name, self.patient)) <= last) == (split == "val")]
+
+    def fixed(self, found: Sequence[Case]) -> "Split":
+        """Return the rule with the last patient held out of these cases.
+
+        Raises:
+            ValueError: there are fewer than two patients, or a name does not match the pattern.
+        """
+        images = Counter(self._rank(patient_of(case.name, self.patient)) for case in found)
+        if len(images) < 2:
             what = "patient" if self.patient else "image"
             raise ValueError(f"there is only one {what} to split into training and validation; add others")
-        held: set[str] = set()
-        for patient in sorted(by_patient, key=self._rank):
-            if sum(len(by_patient[one]) for one in held) >= self.share * len(found) or len(held) == len(by_patient) - 1:
-                break
-            held.add(patient)
-        return [case for case in found if (patient_of(case.name, self.patient) in held) == (split == "val")]
+        *ranks, _ = sorted(images)  # one patient at least is trained on
+        held = accumulate(images[rank] for rank in ranks)
+        enough = next((rank for rank, n in zip(ranks, held, strict=True) if n >= self.share * len(found)), ranks[-1])
+        return replace(self, last=enough)
 
-    def _rank(self, patient: str) -> bytes:
-        return hashlib.sha256(f"{self.seed}:{patient}".encode()).digest()
+    def _rank(self, patient: str) -> str:
+        return hashlib.sha256(f"{self.seed}:{patient}".encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         """State the rule."""

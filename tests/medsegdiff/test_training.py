@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -490,6 +491,14 @@ def test_ones_own_folder_is_split_by_patient_and_the_checkpoint_says_whose_it_is
     assert main([*evaluate, "--split", "all"]) == 0
     seen = Split(0.25, 0, r"^(p\d+)_")
     assert [case.name for case in seen.of(cases(data), "val")] == sorted(case["name"] for case in result["cases"])
+    trained = {case.name for case in seen.of(cases(data), "train")}
+    for i in range(20):  # patients that come later change no side
+        for kind in ("images", "masks"):
+            shutil.copy(next((data / kind).iterdir()), data / kind / f"p{100 + i}_0.png")
+    rule = Split.recorded(found.training)
+    assert rule is not None
+    assert trained < {case.name for case in rule.of(cases(data), "train")}
+    assert {case["name"] for case in result["cases"]} < {case.name for case in rule.of(cases(data), "val")}
     assert main(["card", str(out / "checkpoint"), "--results", str(tmp_path)]) == 0
     card = (out / "checkpoint" / "README.md").read_text()
     assert "Clinic X" in card
