@@ -22,7 +22,9 @@ from jaxtyping import Float, Integer, UInt8
 from medsegdiff.metrics import CaseScore, Reliability, bootstrap_interval, mean, reliability, score
 from medsegdiff.multi_reader import ReaderScore, score_readers
 
-__all__ = ["ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "plain", "table"]
+__all__ = ["FEW", "ClassScore", "Evaluation", "Scored", "case_of", "evaluate", "joined", "plain", "table"]
+
+FEW = 5  # a bootstrap over fewer cases or patients than this is not worth printing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,25 +375,26 @@ def joined(shares: Sequence[Evaluation]) -> Evaluation:
 
 def table(evaluation: Evaluation) -> str:
     """Return an evaluation as a markdown table, one row per class and one for their mean, with a line of notes."""
-    classes = evaluation.per_class
+    classes, (what, count) = evaluation.per_class, evaluation.resampled
+    few = count < FEW
     rows = [
         f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.hd95_unit}) | ECE | cases |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for c in classes:
-        interval = "" if math.isnan(c.interval[0]) else "{:.3f} to {:.3f}".format(*c.interval)
+        interval = "" if few or math.isnan(c.interval[0]) else "{:.3f} to {:.3f}".format(*c.interval)
         rows.append(f"| {c.name} | {c.dice:.3f} | {interval} | {c.iou:.3f} | {c.hd95:.1f} | {c.ece:.3f} | {c.n} |")
     if len(classes) > 1:
         dice, iou, hd95, ece = (mean([getattr(c, key) for c in classes]) for key in ("dice", "iou", "hd95", "ece"))
-        interval = "" if math.isnan(evaluation.interval[0]) else "{:.3f} to {:.3f}".format(*evaluation.interval)
+        low, high = evaluation.interval
+        interval = "" if few or math.isnan(low) else f"{low:.3f} to {high:.3f}"
         rows.append(
             f"| mean | {dice:.3f} | {interval} | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |"
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
-    what, count = evaluation.resampled
     notes = [
         f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}.",
-        f"Intervals are bootstrapped over {count} {what}.",
+        f"No intervals for fewer than {FEW} {what}." if few else f"Intervals are bootstrapped over {count} {what}.",
     ]
     if evaluation.per_slice:
         notes.append("HD95 is a mean over slices, in 2-D: slices are missing, or their spacing or distance is unknown.")

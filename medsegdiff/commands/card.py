@@ -18,6 +18,7 @@ from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 from medsegdiff.commands import options
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.evaluation import FEW
 
 __all__ = ["add", "fill", "main"]
 
@@ -50,7 +51,6 @@ _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
 }
 _CHOSEN = " Settings and stopping times were also chosen on `val`, so these figures are somewhat optimistic."
 _DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
-_FEW = 5  # a bootstrap over fewer cases than this is not worth printing
 _MEMBERS = (
     " A member is one sample from the model, so the Dice of a single member is usually below the ensemble's. "
     "Disagreement between members is not error."
@@ -165,7 +165,7 @@ def _plain(compared: Path) -> str:
 def _interval(result: dict[str, Any], digits: int) -> str:
     """Format the interval of the mean Dice; older files with one class have only the interval of the class."""
     scores = next(iter(result["per_class"].values()))
-    if result.get("intervals_over", scores)["n"] < _FEW:
+    if result.get("intervals_over", scores)["n"] < FEW:
         return ""
     low, high = result.get("interval") or scores["interval"]
     return f"{low:.{digits}f} to {high:.{digits}f}"
