@@ -187,8 +187,9 @@ def _nifti(path: Path, volume: Volume) -> dict[str, str | None]:
         mask = nib.load(f"{folder}/mask.nii.gz")
         assert isinstance(mask, SpatialImage)
         voxels = np.asarray(mask.dataobj).reshape(shape)
-    same = np.array_equal(mask.affine, image.affine) and mask.shape == image.shape[:3]
-    found: dict[str, str | None] = {"geometry": "" if same else f"{mask.affine.tolist()} and {image.affine.tolist()}"}
+    ours, theirs = np.asarray(mask.affine), np.asarray(image.affine)
+    same = np.array_equal(ours, theirs) and mask.shape == image.shape[:3]
+    found: dict[str, str | None] = {"geometry": "" if same else f"{ours.tolist()} and {theirs.tolist()}"}
     # The first voxel of the turned volume must be the voxel that the mask marks.
     if volume.array.ndim == 3:
         first = tuple(int(i[0]) for i in np.nonzero(voxels))
