@@ -100,7 +100,7 @@ def deploy_space(arguments: argparse.Namespace) -> None:
     with staging(arguments.dry) as folder:
         stage_space(folder, name, kind, hardware)
         report(folder)
-        if arguments.dry is None:
+        if arguments.dry is None and name is not None:
             upload_space(folder, name, kind, hardware, private=arguments.private, minutes=arguments.minutes)
 
 
