@@ -1,8 +1,28 @@
 """Simulate input on the page at the speed of a user."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 _TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+_AT_REST = """() => document.getAnimations().every(
+    (animation) => animation.playState !== 'running' || animation.effect.getComputedTiming().iterations === Infinity)"""
+
+
+def wait_until(page: Any, holds: Callable[[], object]) -> None:
+    """Wait until a condition holds in this process, at most a minute, while the page goes on."""
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        page.evaluate(_TWO_FRAMES)
+
+
+def settled(page: Any) -> None:
+    """Wait until every request of the page has been answered, and what it brought is drawn and at rest."""
+    page.evaluate(_TWO_FRAMES)
+    wait_until(page, lambda: not page.pending)
+    page.evaluate(_TWO_FRAMES)
+    page.wait_for_function(_AT_REST)
 
 
 def unfold(page: Any, accordion: str, held: str) -> None:

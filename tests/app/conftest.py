@@ -142,11 +142,14 @@ def visit(browser):
             **({"viewport": {"width": 1280, "height": 900}, "locale": "en-US"} | look)
         ).new_page()
         page.set_default_timeout(60_000)
-        page.strangers, page.faults = [], []
+        page.strangers, page.faults, page.pending = [], [], set()
         known = (address, "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(known) else page.strangers.append(r.url))
+        # Requests under way, for `settled`; a heartbeat is never answered.
+        page.on("request", lambda r: None if "/heartbeat/" in r.url else page.pending.add(r))
+        page.on("requestfinished", lambda r: page.pending.discard(r))
+        page.on("requestfailed", lambda r: page.pending.discard(r))
         page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.on("console", lambda said: page.faults.append(said.text) if "Content Security" in said.text else None)
         windows.append(page)
         return page
 

@@ -105,7 +105,8 @@ def test_a_chapter_prints_on_one_page(page, address, key, language):
     page.goto(f"{address}/?chapter={key}&lang={language}&print=1")
     page.wait_for_selector(".tasks")
     page.wait_for_selector(".katex")
-    page.wait_for_timeout(1000)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.evaluate("document.fonts.ready")
     paper = page.pdf(format="A4", print_background=False)
     pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", paper))
     assert pages == 1

@@ -4,7 +4,7 @@ import copy
 import threading
 
 import pytest
-from browser_input import turn
+from browser_input import settled, turn
 from playwright.sync_api import expect
 
 from app.core import links
@@ -44,7 +44,7 @@ def test_an_image_uploaded_while_a_checkpoint_is_selected_stays(page, lesion, br
     page.wait_for_selector("text=192 × 256 pixels")
     with page.expect_response(lambda answer: "/run/predict" in answer.url or "/queue/join" in answer.url):
         release.set()
-    page.wait_for_timeout(500)  # what has arrived is on the screen
+    settled(page)
     assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
@@ -91,7 +91,7 @@ def test_an_upload_ends_the_run_of_another_image(page, lesion, ended, slow_steps
     page.set_input_files("#upload input[type=file]", lesion)
     page.wait_for_selector("text=192 × 256 pixels")
     page.wait_for_selector("#run:enabled")
-    page.wait_for_timeout(500)  # what was on its way has come
+    settled(page)
     assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
     assert page.locator("#get-mask").is_hidden()
     assert ended[0] < 52  # the opening, every step, the end

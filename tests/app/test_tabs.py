@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from browser_input import settled
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -57,7 +58,7 @@ def test_two_setups_are_compared_with_a_slider(page):
     page.locator("#run").click()
     page.wait_for_selector("#get-mask", state="visible")
     enter(page, "comparison")
-    page.wait_for_timeout(500)
+    settled(page)
     assert page.locator("#compared thead").inner_text() == head  # kept for the same image
     page.locator("#examples img").nth(1).click()
     page.wait_for_selector("#compared table", state="hidden")
@@ -145,7 +146,7 @@ def test_axe_finds_no_violations(page, address, look):
     found = []
     for tab in ("run", "inside", "ensemble", "comparison", "reference_mask"):
         enter(page, tab)
-        page.wait_for_timeout(1500)
+        settled(page)
         for violation in axe.Axe().run(page).response["violations"]:
             for node in violation["nodes"]:
                 if not any(rule == violation["id"] and part in node["html"] for rule, part in ALLOWED):
@@ -167,5 +168,5 @@ def test_no_horizontal_scrolling_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     for tab in ("inside", "ensemble", "comparison", "reference_mask"):
         enter(page, tab)
-        page.wait_for_timeout(800)
+        settled(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 390, tab
