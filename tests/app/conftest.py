@@ -150,6 +150,7 @@ def visit(browser):
         page.on("requestfinished", lambda r: page.pending.discard(r))
         page.on("requestfailed", lambda r: page.pending.discard(r))
         page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("console", lambda said: page.faults.append(said.text) if "Content Security" in said.text else None)
         windows.append(page)
         return page
 
