@@ -3,6 +3,7 @@
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 from io import BytesIO
@@ -54,6 +55,22 @@ def test_a_crash_costs_one_sentence_and_the_next_file_is_read(tmp_path, pool):
     assert reader.decode(path, pool=pool).values.shape == (48, 64)
     assert len(pool._idle) == 1
     assert pool._idle[0] is not child
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there are files read in a copy of the child")
+def test_a_file_that_crashes_its_decoder_costs_no_child(tmp_path, pool):
+    good, bad = picture_file(tmp_path / "a.png"), tmp_path / "b.nrrd"
+    # NrrdIO has less room than this for a value.
+    bad.write_bytes(
+        b"NRRD0004\ntype: uchar\ndimension: " + b"x" * 1500 + b"\nsizes: 9 9\nencoding: raw\n\n" + bytes(81)
+    )
+    reader.decode(good, pool=pool)
+    [child] = pool._idle
+    for _ in range(3):
+        with pytest.raises(PictureError, match="breaks its decoder"):
+            reader.decode(bad, pool=pool)
+    assert reader.decode(good, pool=pool).values.shape == (48, 64)
+    assert pool._idle == [child]
 
 
 def test_a_file_that_takes_too_long_is_given_up_in_a_sentence(tmp_path, pool):
