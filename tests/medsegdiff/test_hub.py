@@ -261,7 +261,8 @@ def test_nothing_is_published_without_a_card_or_with_damage(hub, folder):
     assert not hub.requests
 
 
-def test_an_upload_without_a_name_or_network_is_one_sentence(folder):
+def test_an_upload_without_a_name_or_network_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for name in ("mine", "me/mine@main"):
         with pytest.raises(CheckpointError, match="give owner/name"):
             push(folder, name)
