@@ -430,6 +430,9 @@ def _unsent(repository: str, endpoint: str, error: Exception) -> CheckpointError
             return CheckpointError(f"{endpoint} answered {error.response.status_code} to the upload; try again later")
         case OfflineModeIsEnabled():
             return CheckpointError("HF_HUB_OFFLINE is set, so nothing was uploaded; unset it")
+        case RuntimeError():  # one file of several
+            reason = str(error).rstrip(".")
+            return CheckpointError(f"{repository} was not uploaded whole ({reason}); try again, only the rest is sent")
         case _:
             return CheckpointError(
                 f"{repository} was not uploaded: {endpoint} did not answer ({type(error).__name__}); try again"
