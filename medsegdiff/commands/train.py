@@ -79,9 +79,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, saving every few minutes, and write a checkpoint."""
     arguments.split = None
     arguments.recipe_content = recipe.completed(arguments, arguments.recipe)
-    data = describe(
-        arguments.data, arguments.layout, arguments.task, **{name: getattr(arguments, name) for name in recipe.DATA}
-    )
+    given = {name: getattr(arguments, name) for name in recipe.DATA}
+    data = describe(arguments.data, arguments.layout, arguments.task, given)
     preset, domain = _described(arguments, data)
     with _claimed(arguments.out) if Share.here().first else nullcontext():
         _train(arguments, preset, domain, data)

@@ -155,7 +155,9 @@ def patient_of(name: str, text: str) -> str:
     return found[1]
 
 
-def describe(folder: Path, layout: str = "auto", task: str | None = None, **given: Any) -> Dataset:
+def describe(
+    folder: Path, layout: str = "auto", task: str | None = None, given: Mapping[str, Any] | None = None
+) -> Dataset:
     """Describe a data folder by its dataset.toml and by options.
 
     A known task (`tasks.TASKS`) is chosen by `task`, a published layout or the name of the folder. It fixes everything, except
@@ -171,7 +173,7 @@ def describe(folder: Path, layout: str = "auto", task: str | None = None, **give
     Raises:
         ValueError: dataset.toml is damaged, a value is invalid, or the classes are not known.
     """
-    facts = _read(folder / FILE) | {key.replace("_", "-"): v for key, v in given.items() if v is not None}
+    facts = _read(folder / FILE) | {key.replace("_", "-"): v for key, v in (given or {}).items() if v is not None}
     published, named = task_of(folder, layout), folder.resolve().name
     if task is not None and task not in TASKS and "labels" not in facts:
         raise ValueError(

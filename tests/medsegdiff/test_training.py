@@ -511,5 +511,5 @@ def test_ones_own_folder_is_split_by_patient_and_the_checkpoint_says_whose_it_is
         "not stated",
     )
     assert describe(tmp_path / "skin-lesion", "plain").task.licence.startswith("CC0")
-    kidney = describe(tmp_path, "plain", labels=["left kidney"], window=[-160, 240], axis=1).task
+    kidney = describe(tmp_path, "plain", None, {"labels": ["left kidney"], "window": [-160, 240], "axis": 1}).task
     assert (kidney.mirror, kidney.intensity.window, kidney.axis) == ((), (-160.0, 240.0), 1)
