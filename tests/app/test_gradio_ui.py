@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from browser_input import turn
+from browser_input import settled, turn, wait_until
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -71,7 +71,7 @@ def pills(page):
 
 def test_scrubbing_makes_no_requests(page):
     page.wait_for_selector(".page-tab-run .js-plotly-plot .main-svg")  # the last that the page fetches by itself
-    page.wait_for_timeout(1000)
+    settled(page)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     line = page.locator("#film-steps .time input")
@@ -123,10 +123,10 @@ def test_uploads_are_segmented_and_bad_files_give_errors(page, lesion, tmp_path)
         toast = page.locator(".toast-body")
         toast.wait_for()
         assert "cannot be used" in toast.inner_text()
-        page.wait_for_timeout(300)
-        assert pills(page) == 0
         toast.locator("button").first.click()
         toast.wait_for(state="detached")
+        settled(page)
+        assert pills(page) == 0
     upload.set_input_files(lesion)
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('192 × 256')")
     page.locator("#run").click()
@@ -153,7 +153,7 @@ def test_updates_show_no_status_on_their_outputs(address):
     assert set(targets) == {"upload"}
 
 
-def test_stop_stops_within_a_step_and_the_next_run_works(page, slow_steps):
+def test_stop_stops_within_a_step_and_the_next_run_works(page, ended, slow_steps):
     turn(page, steps=50, members=25)
     page.locator("#run").click()
     page.wait_for_selector("#film-steps .film[data-shown=live]")
@@ -161,7 +161,8 @@ def test_stop_stops_within_a_step_and_the_next_run_works(page, slow_steps):
     page.locator("#stop").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.startsWith('Stopped')")
     reached = now(page)
-    page.wait_for_timeout(1500)
+    wait_until(page, lambda: ended)  # the server has stopped it
+    settled(page)
     assert now(page) == reached  # no further updates
     page.locator("#set-steps input[type=number]").fill("2")
     page.locator("#set-steps input[type=number]").press("Tab")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from browser_input import settled
 from PIL import Image
 
 from app.analysis.reference_mask import score
@@ -35,9 +36,10 @@ def stroke(page, *places):
 
 def on_screen(page, source):
     """Return the scores shown for this source, and those recomputed from the downloaded files."""
-    page.locator("#score").click()
+    with page.expect_request(lambda request: "/queue/join" in request.url):
+        page.locator("#score").click()
+    settled(page)  # a second score names the same source
     page.wait_for_function(f"document.querySelector('#scores').textContent.includes('{source}')")
-    page.wait_for_timeout(1000)  # a second score says the same source
     arrays = []
     for name in ("mask", "reference"):
         with page.expect_download() as download:
@@ -84,7 +86,7 @@ def test_paint_stays_until_the_image_changes(page):
     np.testing.assert_array_equal(again, painted)
     page.locator("#examples img").nth(1).click()
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
-    page.wait_for_timeout(2000)  # a canvas takes its picture after the scores are on the screen
+    settled(page)  # a canvas takes its picture after the scores are on the screen
     page.locator("#score").click()
     page.wait_for_selector(".toast-body >> text=nothing is painted")
 
