@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from medsegdiff.commands.card import distance
 from medsegdiff.data.tasks import patients_of
 from medsegdiff.metrics import bootstrap_interval, mean
 
@@ -66,7 +67,7 @@ class _Entry:
 
     def mean(self, name: str) -> float:
         """Return the mean of a key over seeds."""
-        return float(np.mean(self.of(name)))
+        return float(np.mean([math.nan if value is None else value for value in self.of(name)]))
 
     @property
     def dice(self) -> float:
@@ -292,7 +293,7 @@ def _row(entry: _Entry, plain: _Entry | None) -> str:
     return (
         f"| {entry.what} | {entry.parameters / 1e6:.1f} M | {entry.iterations} | {_minutes(entry)} "
         f"| {dice} | {interval} | {ahead} | {entry.mean('mean_iou'):.3f} "
-        f"| {entry.mean('mean_hd95'):.1f} {first['hd95_unit']} | {entry.mean('ece'):.4f} | {_n(entry)} |"
+        f"| {distance(entry.mean('mean_hd95'), first['hd95_unit'])} | {entry.mean('ece'):.4f} | {_n(entry)} |"
     )
 
 

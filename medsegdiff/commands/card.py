@@ -20,7 +20,7 @@ from medsegdiff.commands import options
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.evaluation import FEW
 
-__all__ = ["add", "fill", "main"]
+__all__ = ["add", "distance", "fill", "main"]
 
 _LICENCES = {
     "CC0": "cc0-1.0",
@@ -182,9 +182,14 @@ def _table(results: list[dict[str, Any]]) -> str:
         each = "".join(f" {classes[name]['dice']:.3f} |" for name in several)
         rows.append(
             f"| {_setting(settings)} | {result['mean_dice']:.4f} | {_interval(result, 4)} |{each} {result['mean_iou']:.4f} "
-            f"| {result['mean_hd95']:.1f} {result['hd95_unit']} | {result['ece']:.4f} | {scores['n']} |"
+            f"| {distance(result['mean_hd95'], result['hd95_unit'])} | {result['ece']:.4f} | {scores['n']} |"
         )
     return "\n".join(rows)
+
+
+def distance(value: float | None, unit: str) -> str:
+    """Write an HD95 with its unit; a dash where it is not known."""
+    return "-" if value is None or value != value else f"{value:.1f} {unit}"
 
 
 def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
