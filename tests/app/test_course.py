@@ -1,6 +1,7 @@
 """The course: the tasks of each chapter on tiny checkpoints, the claims of its formulas, links and translations."""
 
 import string
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app.core import catalogue
+from app.core.session import Session
 from app.core.settings import Choice, Slide
 from app.course import chapter
 from app.course.bench import Bench
@@ -237,7 +239,8 @@ def test_uploads_are_not_in_the_shared_cache(visit, server):
 @pytest.mark.slow
 def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
     at = visit(chapter="own")
-    monkeypatch.setattr("app.core.session.Session.task", lambda self, name: "hippocampus")
+    card = Session.card
+    monkeypatch.setattr(Session, "card", lambda self, name: replace(card(self, name), task="hippocampus"))
     at.button(key="own.run").click()
     looked(at)
     (reference,) = at.session_state["own"]["result"]["recording"].opening.reference

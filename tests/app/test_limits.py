@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from types import SimpleNamespace
 
@@ -76,7 +77,8 @@ def test_a_name_with_one_inner_address_is_not_asked(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="open internet"):
             await remote_files._resolve("rebinding.example")
 
-    asyncio.run(resolved())
+    with ThreadPoolExecutor(1) as pool:  # in this thread the loop of an open browser may be running
+        pool.submit(asyncio.run, resolved()).result()
 
 
 def test_a_run_whose_answers_nobody_reads_is_ended_and_a_third_in_line_is_refused(address, lesion, ended, slow_steps):

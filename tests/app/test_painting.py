@@ -86,7 +86,7 @@ def test_paint_stays_until_the_image_changes(page):
     np.testing.assert_array_equal(again, painted)
     page.locator("#examples img").nth(1).click()
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
-    settled(page)  # a canvas takes its picture after the scores are on the screen
+    page.wait_for_timeout(2000)  # a canvas takes its picture after the scores are on the screen
     page.locator("#score").click()
     page.wait_for_selector(".toast-body >> text=nothing is painted")
 
