@@ -17,6 +17,7 @@ const state = {
   file: null, // { name, label }, of the image
   opened: null, // { counts, picture } as the worker answered
   example: null, // the example that is chosen, with its correct mask
+  kept: false, // the service worker answered everything that was fetched
   report: null, // the report to repeat
   running: false,
   start: null,
@@ -560,9 +561,10 @@ async function keepOffline() {
     if (!navigator.serviceWorker.controller) {
       await Promise.race([
         new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true })),
-        new Promise((resolve) => setTimeout(resolve, 5000)),
+        new Promise((resolve) => setTimeout(resolve, 30000)),
       ]);
     }
+    state.kept = Boolean(navigator.serviceWorker.controller); // what is fetched from here on
   } catch {
     state.offline = "web.status.no_offline";
   }
@@ -635,7 +637,7 @@ async function begin() {
   render();
   const [first] = wanted.examples;
   await Promise.all([loadModel(wanted.name), first && openExample(first)]); // something to run at once
-  if (state.offline === "web.status.online" && navigator.serviceWorker.controller) state.offline = "web.status.offline";
+  if (state.kept) state.offline = "web.status.offline";
   render();
 }
 
