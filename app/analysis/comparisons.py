@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from app.core.frames import Frame, Recording, target
 from app.core.session import RunOutput, Session
-from app.core.settings import Slide
+from app.core.settings import Slide, checked
 from app.inputs.images import InputImage
 from medsegdiff.config import RunSettings
 from medsegdiff.errors import InputError
@@ -115,17 +115,8 @@ def change(key: str, values: Sequence[float] = (), gains: Sequence[float] = ()) 
             key=f"{key!r:.60}",
             keys=", ".join(row.key for row in CHANGES),
         )
-    for dial, value in zip(row.dials, values, strict=True):
-        if not isinstance(value, int | float) or not dial.low <= value <= dial.high:
-            raise InputError(
-                "setting.range",
-                "{field} is {given}; choose {low} to {high}",
-                field=dial.field,
-                given=f"{value!r:.60}",
-                low=dial.low,
-                high=dial.high,
-            )
-    return row.fields(gains) if row.custom else row.fields(*values)
+    given = [checked(dial, value) for dial, value in zip(row.dials, values, strict=True)]
+    return row.fields(gains) if row.custom else row.fields(*given)
 
 
 def settings_of(recorded: Mapping[str, Any]) -> RunSettings:

@@ -105,7 +105,7 @@ def main(arguments: argparse.Namespace) -> None:
                 tqdm.write(line)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise  # the next file would not find room either
+                raise  # the disk is full or the limit on file sizes reached: other images would fail as well
             if len(images) == 1:
                 raise error if isinstance(error, OSError) else ValueError(f"{path}: {error}") from error
             failed.append(path)

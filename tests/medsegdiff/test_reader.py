@@ -60,7 +60,7 @@ def test_a_crash_costs_one_sentence_and_the_next_file_is_read(tmp_path, pool):
 @pytest.mark.skipif(sys.platform != "linux", reason="only there are files read in a copy of the child")
 def test_a_file_that_crashes_its_decoder_costs_no_child(tmp_path, pool):
     good, bad = picture_file(tmp_path / "a.png"), tmp_path / "b.nrrd"
-    # NrrdIO has less room than this for a value.
+    # 1500 characters overflow the buffer in which ITK reads a value of an NRRD header, and the process ends.
     bad.write_bytes(
         b"NRRD0004\ntype: uchar\ndimension: " + b"x" * 1500 + b"\nsizes: 9 9\nencoding: raw\n\n" + bytes(81)
     )
