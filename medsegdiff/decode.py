@@ -28,7 +28,7 @@ __all__ = ["decode", "decode_layer"]
 
 _PAGES = 1000  # of a TIFF; each takes a millisecond to find
 _HEAD = 64 * 2**10  # bytes in which a header must end
-_READABLE = "PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MHA"
+_READABLE = "PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD, MHA"  # also in sentences in Chinese
 # Tags of elements with which a DICOM file without the preamble begins, and their explicit types or lengths.
 _BARE_DICOM = re.compile(
     rb"(\x02\0\0\0|\x02\0[\x01\x02\x03\x10]\0|\x08\0[\0\x05\x08\x16\x18]\0)([A-Z]{2}|.\0\0\0)", re.S
@@ -70,10 +70,10 @@ def _recognize(path: Path) -> tuple[str, bytes]:
     """Return the kind of file, judged by its content, and its first bytes (inflated)."""
     if not path.is_file():
         raise PictureError(
-            "image.missing", "there is no such file; give the path of a {readable} file", readable=_READABLE
+            "image.missing", "there is no such file; give the path of an image file ({readable})", readable=_READABLE
         )
     if path.stat().st_size == 0:
-        raise PictureError("image.empty", "the file is empty; give a {readable} file", readable=_READABLE)
+        raise PictureError("image.empty", "the file is empty; give an image file ({readable})", readable=_READABLE)
     if path.stat().st_size > MAX_BYTES:
         raise PictureError(
             "image.file_size", "the file is larger than {size} MiB; crop it or scale it down", size=MAX_BYTES >> 20
@@ -103,7 +103,7 @@ def _recognize(path: Path) -> tuple[str, bytes]:
     if kind is None or (zipped and kind != "nifti"):
         raise PictureError(
             "image.format",
-            "by its content the file is none that can be read here; convert it to {readable}",
+            "by its content the file is none that can be read here; convert it to one of {readable}",
             readable=_READABLE,
         )
     return kind, head

@@ -237,8 +237,10 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
         detail = "result.area_detail_mm2" if "mm2" in area else "result.area_detail"
         note = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
         if members := known.get("confidence", {}).get(label):  # recordings made earlier have none
-            height, width = recording.opening.picture.shape[:2]
-            low, high = (f"{100 * end / height / width:.1f}" for end in members["pixels"])
+            whole = (
+                known["picture"]["height"] * known["picture"]["width"]
+            )  # the recording holds the image at display size
+            low, high = (f"{100 * end / whole:.1f}" for end in members["pixels"])
             note += w("result.members_area", low=low, high=high)
             if members["pairwise_dice"] is not None:
                 note += w("result.members_dice", dice=f"{members['pairwise_dice']:.3f}")

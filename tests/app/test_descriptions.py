@@ -11,6 +11,7 @@ from app.i18n import words
 from app.inputs import sample_images
 from app.inputs.images import InputImage
 from app.views import descriptions
+from medsegdiff.config import RunSettings
 from medsegdiff.image_ref import Picture
 
 
@@ -57,6 +58,14 @@ def test_a_verdict_names_the_reasons_and_a_checkpoint_that_fits_in_each_language
     assert "it is nearly uniform. No checkpoint here" in shown["en", "blank", "skin-lesion-v2"]
     assert "它与训练图像不像；它是灰度图，而训练图像是彩色" in shown["zh", "noise", "optic-disc-v2"]
     assert domain_check.check(InputImage(Picture(noise), seed=3), CARDS["optic-disc-v2"], CARDS).verdict is None
+
+
+def test_the_range_of_the_members_areas_is_a_share_of_the_whole_image(session):
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 400, 3), np.uint8)  # larger than a recording shows
+    *_, output = session.run("tiny", InputImage(picture=Picture(pixels)), RunSettings(members=3, steps=2))
+    found = {"lesion": {"pixels": [60_000, 120_000], "pairwise_dice": 0.5}}
+    recording = replace(output.recording, facts=output.recording.facts | {"confidence": found})
+    assert "95 % of members 25.0 to 50.0 %" in descriptions.facts(recording, words("en"), live=True)
 
 
 def test_errors_have_a_title_in_the_visitors_language():
