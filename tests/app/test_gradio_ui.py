@@ -48,7 +48,7 @@ def test_a_client_receives_a_clear_error(address, lesion, tmp_path):
     client = Client(address, verbose=False)
     text = tmp_path / "notes.png"
     text.write_text("this is no picture")
-    with pytest.raises(Exception, match="convert it to PNG"):
+    with pytest.raises(Exception, match="convert it to one of PNG"):
         client.predict(handle_file(text), "tiny", 2, 3, 0, "ddim", "mean", api_name="/segment")
     with pytest.raises(Exception, match="choose one of tiny"):
         client.predict(handle_file(lesion), "/etc", 2, 3, 0, "ddim", "mean", api_name="/segment")
