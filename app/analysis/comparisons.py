@@ -140,17 +140,20 @@ class Pair:
 
 
 class Clock:
-    """Estimate the time left from the steps so far, excluding the first, which is slower."""
+    """Estimate the time left from the steps so far, excluding the first, which is slower.
+
+    Two measured steps are the least: the time of a single one varies several times over with what else the server does.
+    """
 
     def __init__(self) -> None:
         self.began = math.nan
 
     def left(self, done: int, total: int) -> float:
-        """Return the estimated seconds left, when called at the end of each step; nan after the first."""
+        """Return the estimated seconds left, when called at the end of each step; nan after the first two."""
         now = time.perf_counter()
         if done == 1:
             self.began = now
-        return (now - self.began) / (done - 1) * (total - done) if done > 1 else math.nan
+        return (now - self.began) / (done - 1) * (total - done) if done > 2 else math.nan
 
 
 def intervene(

@@ -114,21 +114,22 @@ def _map(values: np.ndarray, size: tuple[int, int], table: str) -> paint.RGB:
 
 
 def figure_png(path: Path | str, finished: RunOutput) -> None:
-    """Write a figure of image, mask, probability and disagreement, labelled a to d, as PNG."""
+    """Write a figure of image, mask, probability and disagreement as PNG, with titles in English: Pillow's font is Latin."""
+    english = i18n.words("en")
     tiles = _tiles(finished)
     height, width = tiles[0][1].shape[:2]
     sheet = Image.new("RGB", (4 * width + 3 * _GAP, _MARGIN + height + 3 * _MARGIN), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    for i, (_, tile, colours, top) in enumerate(tiles):
+    for i, (key, tile, colours, top) in enumerate(tiles):
         left = i * (width + _GAP)
-        pen.text((left, 2), "abcd"[i], "black", font)
+        pen.text((left, 2), f"{'abcd'[i]}  {english(key)}", "black", font)
         sheet.paste(Image.fromarray(tile), (left, _MARGIN))
         if colours:
             ramp = paint.mapped(np.linspace(0, 1, width)[None].repeat(_BAR, 0), 0, 1, _name(colours))
             sheet.paste(Image.fromarray(ramp), (left, _MARGIN + height + 6))
             pen.text((left, _MARGIN + height + 18), "0", "black", font)
             pen.text((left + width, _MARGIN + height + 18), top, "black", font, anchor="ra")
-    if verdict := descriptions.verdict(finished.recording.facts, i18n.words("en")):  # Pillow's own font is Latin
+    if verdict := descriptions.verdict(finished.recording.facts, english):
         pen.text((0, _MARGIN + height + 2 * _MARGIN), verdict, "black", font)
     sheet.save(path, "PNG")
 

@@ -16,7 +16,7 @@ from app.views import panels
 
 __all__ = ["PanelWidgets", "build", "show", "still"]
 
-_PLOTS = 3  # most charts of a panel
+_PLOTS = 4  # most charts of a panel
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,20 @@
 """Override behaviour of Gradio that does not suit this page."""
 
+import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.routes import templates
+from jinja2 import ChoiceLoader, DictLoader
 
 from app.gradio_ui import remote_files
 
-__all__ = ["Page", "UntrackedFiles"]
+__all__ = ["Page", "UntrackedFiles", "set_link_preview"]
+
+_TEMPLATE = "frontend/index.html"
 
 
 class Page(gr.Blocks):
@@ -41,6 +47,21 @@ class Page(gr.Blocks):
             [["replace", [], new]] if edits and edits is not new else edits
             for edits, new in zip(sent, given, strict=True)
         ]
+
+
+def set_link_preview(title: str, description: str) -> None:
+    """Replace the title and the description that other sites show for a link to the page, which are Gradio's own."""
+    loader = templates.env.loader
+    assert loader is not None
+    source = loader.get_source(templates.env, _TEMPLATE)[0]
+    source = re.sub(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>', "", source)
+    tags = {"og:title": title, "og:description": description, "description": description}
+    tags = {name: html.escape(text) for name, text in tags.items()}
+    tags |= {"og:type": "website", "og:url": "{{ config['root'] }}", "twitter:card": "summary"}
+    kinds = {name: "property" if name.startswith("og:") else "name" for name in tags}
+    metas = "".join(f'<meta {kinds[name]}="{name}" content="{text}" />' for name, text in tags.items())
+    own = DictLoader({_TEMPLATE: source.replace("</head>", f"{metas}</head>", 1)})
+    templates.env.loader = ChoiceLoader([own, loader])
 
 
 class UntrackedFiles(set[str]):

@@ -15,12 +15,19 @@ from app.core.settings import CONTROLS
 from app.gradio_ui import api, comparison_tab, ensemble_tab, inside_tab, reference_mask_tab, run_tab, share
 from app.gradio_ui.controls import TABS, LocalizedWidgets, create_controls
 from app.gradio_ui.events import QUICK, Update
-from app.gradio_ui.gradio_overrides import Page, UntrackedFiles
+from app.gradio_ui.gradio_overrides import Page, UntrackedFiles, set_link_preview
 from app.gradio_ui.mcp_disconnect import ConnectedCalls
 from app.gradio_ui.page_state import LatestRequest, PageState, SessionStates, TabCache
 from app.gradio_ui.remote_files import MOST
 from app.gradio_ui.request_limits import limiting
-from app.gradio_ui.sidebar import Sidebar, build_sidebar, connect_sidebar, described, descriptions_of
+from app.gradio_ui.sidebar import (
+    Sidebar,
+    build_sidebar,
+    connect_sidebar,
+    described,
+    descriptions_of,
+    unknown_checkpoint,
+)
 from app.gradio_ui.visitor_queue import VisitorQueue
 from app.i18n import choose as choose_language
 from app.i18n import words
@@ -56,6 +63,8 @@ _STYLE = Path(__file__).with_name("page.css")
 def serve(session: Session, *, port: int | None = None, host: str | None = None) -> tuple[str, Callable[[], None]]:
     """Start the server; return its address and a function that blocks until it is interrupted."""
     reader.warm()
+    w = words("en")
+    set_link_preview(f"{w('page.title')}: {w('page.subtitle')}", w("page.lead"))
     calls = ConnectedCalls()
     demo = build(session, calls)
     visitors = VisitorQueue(demo)
@@ -180,6 +189,8 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
         link = links.parse(query, page.session.sources, TABS)
         image, name = image if link.example is None else link.example, link.checkpoint or name
         w, update = words(language), relabel(language, image, name)
+        unknown = query.get("checkpoint", "") if link.checkpoint is None else ""
+        update[sidebar.unknown] = unknown_checkpoint(unknown, name, w)
         values = {page.controls.checkpoint: link.checkpoint, page.controls.tab: link.tab}
         values |= {
             widget: None if value == control.default else value
@@ -206,7 +217,7 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
     loaded = page.demo.load(
         initialise,
         [page.states.image, page.controls.checkpoint],
-        [*localized, page.states.image, page.states.named],
+        [*localized, sidebar.unknown, page.states.image, page.states.named],
         js=_OPEN,
         **QUICK,
     )

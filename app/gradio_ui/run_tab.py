@@ -56,7 +56,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     raise refusal(w("model.none"), w)
                 selection, settings = page.selection(image, None, name), read(values)
                 loading = films.live(selection.target.opening, None, w, w("run.loading"), 0.0)
-                yield {shown.film: loading, facts: ""} | downloads.hidden()
+                yield film.still(shown, loading) | {facts: ""} | downloads.hidden()
                 page.session.segmenter(name)
                 with closing(page.session.run(name, selection.target, settings)) as events:
                     yield from watched(events, image, name, lambda: latest.words(language))
@@ -90,11 +90,8 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     finished_run = FinishedRun.of(event)
                     took = descriptions.estimate(page.session.estimate(name, event.result.settings), w)
                     drawn = page.draw("run", page.selection(image, finished_run, name), w)
-                    yield (
-                        drawn
-                        | downloads.offered(event, image, w)
-                        | {page.states.finished_run: finished_run, sidebar.estimate: took}
-                    )
+                    yield drawn | {page.states.finished_run: finished_run, sidebar.estimate: took}
+                    yield downloads.offered(event, image, w)  # the result does not wait for its files
 
     def idle() -> Update:
         return {sidebar.run: gr.update(interactive=True), sidebar.stop: gr.update(interactive=False)}

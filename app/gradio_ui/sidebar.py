@@ -1,5 +1,6 @@
 """Build the sidebar: examples, upload, checkpoint and settings."""
 
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.inputs import volumes
 from app.inputs.images import InputImage
 from app.views import descriptions
 
-__all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of"]
+__all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of", "unknown_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Sidebar:
     examples: gr.HTML
     brief: gr.HTML
     warning: gr.HTML
+    unknown: gr.HTML  # states that the link names a checkpoint that is not here
     domain: gr.HTML
     suggested: gr.State  # name of a checkpoint that fits the image better
     switch: gr.Button
@@ -61,6 +63,7 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
     brief = gr.HTML(descriptions.brief(card, en), elem_classes="words brief", elem_id="brief")
     text = descriptions.warning(card, en)
     warning = gr.HTML(text, visible=bool(text), elem_classes="warning")
+    unknown = gr.HTML("", visible=False, elem_classes="warning", elem_id="unknown")
     domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
     suggested = gr.State(None, time_to_live=3600)
     switch = gr.Button(visible=False, size="sm", elem_id="switch")
@@ -82,6 +85,7 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
         "examples": examples,
         "brief": brief,
         "warning": warning,
+        "unknown": unknown,
         "domain": domain,
         "suggested": suggested,
         "switch": switch,
@@ -161,6 +165,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
         if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
             return {sidebar.domain: gr.skip()}
+        update[sidebar.unknown] = gr.update(visible=False)
         return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
 
     def show_slice(image: InputImage, name: str | None, w: Words) -> Update:
@@ -185,7 +190,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     )
     chosen = [page.controls.tab, page.states.image, page.controls.checkpoint, page.controls.language]
     page.controls.checkpoint.change(
-        choose_checkpoint, [*chosen, page.states.named, page.states.latest], everything, **QUICK
+        choose_checkpoint, [*chosen, page.states.named, page.states.latest], [*everything, sidebar.unknown], **QUICK
     )
 
     def estimate(name: str | None, language: str, *values: object) -> str:
@@ -213,6 +218,12 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     checking = [sidebar.domain, sidebar.suggested, sidebar.switch]
     volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking])
     sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.controls.checkpoint, **QUICK)
+
+
+def unknown_checkpoint(unknown: str, shown: str | None, w: Words) -> Update:
+    """State that the checkpoint that a link names is not here, and which one is shown instead."""
+    text = w("model.unknown", name=f"{unknown:.80}", shown=shown or "–") if unknown else ""
+    return gr.update(value=f"<p>{html.escape(text)}</p>", visible=bool(unknown))
 
 
 def descriptions_of(sidebar: Sidebar) -> list[Any]:

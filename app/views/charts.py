@@ -5,7 +5,7 @@ every axis and colour bar. Data that change over the steps are shown by `films` 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Num
@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from app.views import paint
 
-__all__ = ["Curve", "Figure", "Map", "curves", "maps", "radial"]
+__all__ = ["Curve", "Figure", "curves", "radial", "surface"]
 
 _TEXT = "#7d8590"  # readable on white and on near-black
 _GRID = "rgba(125, 133, 144, 0.25)"
@@ -41,25 +41,6 @@ class Curve:
         self.name, self.x, self.y, self.panel, self.width = name, x, y, panel, width
         self.color = color  # by default from _CYCLE, one colour per name
         self.mode = mode or ("lines+markers" if len(x) < 16 else "lines")  # "dots": a dotted line
-
-
-class Map:
-    """One heat map with its own colour bar."""
-
-    __slots__ = ("high", "low", "scale", "title", "values", "x", "y")
-
-    def __init__(
-        self,
-        title: str,
-        values: Num[ndarray, "h w"],
-        *,
-        scale: str | Sequence[str] = "cividis",
-        low: float | None = None,
-        high: float | None = None,
-        x: Sequence[float] | None = None,
-        y: Sequence[float] | None = None,
-    ) -> None:
-        self.title, self.values, self.scale, self.low, self.high, self.x, self.y = title, values, scale, low, high, x, y
 
 
 def _styled(figure: Figure, height: int) -> Figure:
@@ -118,60 +99,17 @@ def curves(
     return figure.update_layout(margin={"b": 64 + 20 * rows})
 
 
-def maps(pictures: Sequence[Map], *, columns: int = 4, x: str = "", y: str = "", square: bool = True) -> Figure:
-    """Draw heat maps in a grid, each with its own colour bar."""
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=[p.title for p in pictures],
-        horizontal_spacing=0.26 / columns,
-        vertical_spacing=(0.16 if square else 0.34) / rows,
-    )
-    scales = {"viridis": paint.VIRIDIS, "cividis": paint.CIVIDIS, "cyclic": "twilight"}
-    for i, p in enumerate(pictures):
-        row, column = divmod(i, columns)
-        place: Any = figure.get_subplot(row + 1, column + 1)
-        domain_x, domain_y = place.xaxis.domain, place.yaxis.domain
-        figure.add_heatmap(
-            z=np.asarray(p.values, np.float32).round(4),
-            x=p.x,
-            y=p.y,
-            zmin=p.low,
-            zmax=p.high,
-            colorscale=scales[p.scale] if isinstance(p.scale, str) else list(p.scale),
-            colorbar={
-                "x": domain_x[1] + 0.005,
-                "y": sum(domain_y) / 2,
-                "len": domain_y[1] - domain_y[0],
-                "thickness": 8,
-                "ticklen": 3,
-                "tickfont": {"size": 10},
-                "outlinewidth": 0,
-                "nticks": 5,
-            },
-            row=row + 1,
-            col=column + 1,
-        )
-        lowest = i + columns >= len(pictures)  # only the lowest map of a column has an axis title
-        figure.update_xaxes(
-            title=x if lowest else "", row=row + 1, col=column + 1, constrain="domain", showgrid=False, zeroline=False
-        )
-        figure.update_yaxes(title=y if column == 0 else "", row=row + 1, col=column + 1, showgrid=False, zeroline=False)
-        if square:
-            figure.update_yaxes(
-                scaleanchor=f"x{i + 1 if i else ''}",
-                autorange="reversed",
-                constrain="domain",
-                row=row + 1,
-                col=column + 1,
-            )
-            if not x:
-                figure.update_xaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
-                figure.update_yaxes(showticklabels=False, ticks="", row=row + 1, col=column + 1)
-    figure = _styled(figure, 70 + 220 * rows)
-    return figure.update_layout(margin={"b": 16 if square else 48})
+def surface(
+    title: str, values: Num[ndarray, "h w"], x: Sequence[float], y: Sequence[float], x_title: str, y_title: str
+) -> Figure:
+    """Draw values in [0, 1] over two axes as a heat map with its colour bar."""
+    figure = make_subplots(1, 1, subplot_titles=[title])
+    bar = {"thickness": 8, "ticklen": 3, "tickfont": {"size": 10}, "outlinewidth": 0, "nticks": 5}
+    rounded = np.asarray(values, np.float32).round(4)
+    figure.add_heatmap(z=rounded, x=x, y=y, zmin=0, zmax=1, colorscale=list(paint.VIRIDIS), colorbar=bar)
+    figure.update_xaxes(title=x_title, showgrid=False, zeroline=False)
+    figure.update_yaxes(title=y_title, showgrid=False, zeroline=False)
+    return _styled(figure, 270).update_layout(margin={"b": 48, "r": 8})
 
 
 def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarray, " r"]]:

@@ -13,13 +13,14 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app.components.scrubber import Bar, Position, View, film
-from app.core.frames import SIDE, Frame, Opening, Recording
+from app.core.frames import SIDE, Frame, Opening, Plane, Recording
 from app.i18n import Words
 from app.views import paint
 
 __all__ = [
     "CELLS",
     "MEMBERS_SHOWN",
+    "anchor_views",
     "consensus",
     "consensus_tile",
     "encoding_views",
@@ -40,7 +41,8 @@ __all__ = [
     "transformer_views",
 ]
 
-_VIRIDIS, _CIVIDIS = Bar(paint.VIRIDIS, "0", "1"), paint.CIVIDIS
+_VIRIDIS = Bar(paint.VIRIDIS, "0", "1")
+_COLOURS = {"viridis": paint.VIRIDIS, "cividis": paint.CIVIDIS, "diverging": paint.DIVERGING}
 CELLS = (64, 64)  # tile of a feature map; the browser enlarges its cells
 _AFFINITY = (128, 128)  # tile of an affinity map and of the image beside it
 MEMBERS_SHOWN = 6
@@ -237,23 +239,42 @@ def run_views(recording: Recording, words: Words) -> list[View]:
 
 
 def _plane_views(
-    recording: Recording, words: Words, kind: str, table: str = "cividis", size: tuple[int, int] = CELLS
+    recording: Recording,
+    words: Words,
+    kind: str,
+    table: str = "cividis",
+    size: tuple[int, int] = CELLS,
+    ends: tuple[float, float] | None = None,
 ) -> list[View]:
-    """Show the maps of one kind, one view per stage; a view uses the same colour scale at all steps."""
+    """Show the maps of one kind, one view per stage; a view uses the same colour scale at all steps.
+
+    The scale spans `ends`, or else nearly the smallest and the largest value; a diverging one is centred at zero.
+    """
     views = []
     texts = [p.spoken for p in positions(recording, words)]
     for stage in dict.fromkeys(p.stage for f in recording.frames for p in f.planes if p.kind == kind):
         values = [plane(frame, kind, stage).astype(np.float32) for frame in recording.frames]
-        low, high = (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
+        low, high = ends or (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
+        if table == "diverging":
+            low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
         tiles = [paint.fit(paint.mapped(v, low, high, table), size, smooth=False) for v in values]
         title = f"{kind_words(kind, words)} · {stage_words(stage, words)}"
         numbers = [
             words("film.numbers", low=f"{v.min():.3g}", mean=f"{v.mean():.3g}", high=f"{v.max():.3g}") for v in values
         ]
         alts = [f"{title}. {text}. {n}" for text, n in zip(texts, per_position(recording, numbers), strict=True)]
-        colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
-        views.append(View(title, per_position(recording, tiles), alts, Bar(colours, f"{low:.3g}", f"{high:.3g}")))
+        bar = Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}")
+        views.append(View(title, per_position(recording, tiles), alts, bar))
     return views
+
+
+def _still_view(title: str, values: ndarray, words: Words, table: str, ends: tuple[float, float] | None = None) -> View:
+    """Show one map that is the same at every step."""
+    values = values.astype(np.float32)
+    low, high = ends or (float(values.min()), float(values.max()))
+    tile = paint.fit(paint.mapped(values, low, high, table), CELLS, smooth=False)
+    numbers = words("film.numbers", low=f"{values.min():.3g}", mean=f"{values.mean():.3g}", high=f"{values.max():.3g}")
+    return View(title, [tile], [f"{title}. {numbers}"], Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}"))
 
 
 def plane(frame: Frame, kind: str, stage: str) -> ndarray:
@@ -278,9 +299,36 @@ def stage_words(stage: str, words: Words) -> str:
 
 
 def parser_views(recording: Recording, words: Words) -> list[View]:
-    """Show the spectra before and after each FF-Parser."""
+    """Show the spectra before and after each FF-Parser, then its filter, gain and phase."""
     before, after = (_plane_views(recording, words, f"spectrum {when}") for when in ("before", "after"))
-    return [view for pair in zip(before, after, strict=True) for view in pair]
+    views = [view for pair in zip(before, after, strict=True) for view in pair]
+    for p in _one_channel_each([p for p in recording.frames[0].planes if p.kind in ("gain", "phase")]):
+        title = f"{'|A|' if p.kind == 'gain' else 'arg A'} · {stage_words(p.stage, words)}"
+        middle, top = (1, 0.05) if p.kind == "gain" else (0, 0.05)
+        top = max(top, float(np.abs(p.values - middle).max()))
+        views.append(_still_view(title, p.values, words, "diverging", (middle - top, middle + top)))
+    return views
+
+
+def _one_channel_each(planes: Sequence[Plane]) -> list[Plane]:
+    """Select for each stage the mean gain, and gain and phase of the channel farthest from the identity."""
+    chosen = []
+    for stage in dict.fromkeys(p.stage.partition(",")[0] for p in planes):
+        own = [p for p in planes if p.stage.partition(",")[0] == stage]
+        chosen += own[:3]
+    return chosen
+
+
+def anchor_views(recording: Recording, words: Words) -> list[View]:
+    """Show the anchor, the smoothed anchor, their maximum, and the factor 1 + gate of the diffusion features."""
+    views = []
+    for p in recording.frames[0].planes:
+        if p.kind.startswith("anchor") and p.kind != "anchor sigma":
+            title = f"{kind_words(p.kind, words)} · {stage_words(p.stage, words)}"
+            gate = p.kind == "anchor gate"
+            values = 1 + p.values.astype(np.float32) if gate else p.values
+            views.append(_still_view(title, values, words, "viridis" if gate else "cividis", (1, 2) if gate else None))
+    return views
 
 
 def encoding_views(recording: Recording, words: Words) -> list[View]:
@@ -288,13 +336,13 @@ def encoding_views(recording: Recording, words: Words) -> list[View]:
     picture = step_views(recording, words)[2]
     tiles = [paint.fit(tile, _AFFINITY) for tile in picture.tiles]
     image = View(picture.title, tiles, picture.alts)
-    return [image, *_plane_views(recording, words, "affinity", size=_AFFINITY)]
+    return [image, *_plane_views(recording, words, "affinity", "diverging", _AFFINITY)]
 
 
 def transformer_views(recording: Recording, words: Words) -> list[View]:
     """Show the affinity matrices of token frequencies, and the NBP-Filter surfaces."""
     affinities = _plane_views(recording, words, "token affinity")
-    return [*affinities, *_plane_views(recording, words, "band", "viridis")]
+    return [*affinities, *_plane_views(recording, words, "band", "viridis", ends=(0, 1))]
 
 
 def member_views(recording: Recording, words: Words) -> list[View]:
@@ -309,9 +357,8 @@ def member_views(recording: Recording, words: Words) -> list[View]:
         numbers = [f"{m.mean() / 255 * top:.3f}" for m in maps]
         means = per_position(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
         alts = [f"{title}. {text}. {words('film.mean_value', mean=m)}" for text, m in zip(texts, means, strict=True)]
-        colours = paint.VIRIDIS if table == "viridis" else _CIVIDIS
         final = paint.mapped(paint.fit(last, size), 0, 255, table)
-        return View(title, per_position(recording, tiles, last=final), alts, Bar(colours, "0", f"{top:g}"))
+        return View(title, per_position(recording, tiles, last=final), alts, Bar(_COLOURS[table], "0", f"{top:g}"))
 
     views = [
         scale(words("film.mean_probability"), [f.mean for f in kept], outcome.probability, "viridis", 1),

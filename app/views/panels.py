@@ -4,23 +4,23 @@ A panel is shown if the recording contains its data, whichever version of the ne
 the steps are shown as a film, all others as charts. A front end iterates over `PANELS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.components.scrubber import View, film
-from app.core.frames import Plane, Recording, target
+from app.components.scrubber import Position, View, film
+from app.core.frames import Recording, target
 from app.i18n import Words
 from app.views import paint
-from app.views.charts import Curve, Figure, Map, curves, maps, radial
+from app.views.charts import Curve, Figure, curves, radial, surface
 from app.views.films import (
     CELLS,
     MEMBERS_SHOWN,
+    anchor_views,
     consensus,
     encoding_views,
-    kind_words,
     legend,
     member_views,
     parser_views,
@@ -33,6 +33,8 @@ from app.views.films import (
 from medsegdiff.metrics import binary_dice
 
 __all__ = ["PANELS", "Panel", "charts_of", "film_of"]
+
+_PALE, _DARK = "#9ecae1", "#0072B2"  # of a wide line, and of the thin one on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,15 @@ class Panel:
 def film_of(panel: Panel, recording: Recording, words: Words, run: str) -> dict[str, Any]:
     """Build the film of a panel; empty if it has none."""
     views = panel.views(recording, words)
+    places = positions(recording, words) if any(len(view.tiles) > 1 for view in views) else [Position("", "")]
     cells = bool(views) and views[0].tiles[0].shape[:2] == CELLS
     lines = legend(recording, words, members=panel.key == "steps") if panel.key in ("steps", "members") else ()
     steps = panel.key == "steps"
     return film(
         views,
-        positions(recording, words),
+        places,
         words,
-        run=run,
+        run=run if len(places) > 1 else "",
         legend=lines,
         smooth=not cells,
         overlay=steps,
@@ -96,52 +99,27 @@ def _step_charts(recording: Recording, words: Words) -> list[Figure]:
 
 
 def _parser_charts(recording: Recording, words: Words) -> list[Figure]:
+    """Draw the radial profiles of the spectra before and after each FF-Parser, and their difference, in decibels."""
     first, last = recording.frames[0], recording.frames[-1]
-    stages = list(dict.fromkeys(p.stage for p in first.planes if p.kind == "spectrum before"))
-    profiles = []
-    for stage in stages:
-        lines = []
+    figures, axis = [], words("chart.frequency")
+    for stage in dict.fromkeys(p.stage for p in first.planes if p.kind == "spectrum before"):
+        profiles, differences = [], []
         for frame in dict.fromkeys((first, last)):
-            for when in ("before", "after"):
-                x, y = radial(plane(frame, f"spectrum {when}", stage))
-                name = f"{words(f'chart.{when}')}, t = {frame.t}"
-                lines.append(Curve(name, x.tolist(), y.tolist(), width=2.5 if when == "after" else 1.5))
-        title = words("chart.radial", stage=stage_words(stage, words))
-        profiles.append(curves(lines, [title], words("chart.frequency"), [words("chart.log_power")]))
-    shown = [p for p in first.planes if p.kind in ("gain", "phase")]
-    pictures = []
-    for p in _one_channel_each(shown):
-        title = f"{'|A|' if p.kind == 'gain' else 'arg A'} · {stage_words(p.stage, words)}"
-        if p.kind == "gain":
-            pictures.append(Map(title, p.values))
-        else:
-            top = max(0.05, float(np.abs(p.values).max()))
-            pictures.append(Map(title, p.values, scale=paint.DIVERGING, low=-top, high=top))
-    return [maps(pictures, columns=3), *profiles]
-
-
-def _one_channel_each(planes: Sequence[Plane]) -> list[Plane]:
-    """Select for each stage the mean gain, and gain and phase of the channel farthest from the identity."""
-    chosen = []
-    for stage in dict.fromkeys(p.stage.partition(",")[0] for p in planes):
-        own = [p for p in planes if p.stage.partition(",")[0] == stage]
-        chosen += own[:3]
-    return chosen
+            (x, before), (_, after) = (radial(plane(frame, f"spectrum {when}", stage)) for when in ("before", "after"))
+            differences.append(Curve(f"t = {frame.t}", x.tolist(), (10 * (after - before)).tolist()))
+        # The thin dotted line lies on the wide one where the filter changes little, and both stay visible.
+        profiles.append(Curve(words("chart.before"), x.tolist(), (10 * before).tolist(), width=7, color=_PALE))
+        profiles.append(Curve(words("chart.after"), x.tolist(), (10 * after).tolist(), mode="dots", color=_DARK))
+        named = stage_words(stage, words)
+        title = words("chart.radial", stage=named, t=last.t)
+        figures.append(curves(profiles, [title], axis, [words("chart.power")]))
+        figures.append(curves(differences, [words("chart.radial_change", stage=named)], axis, [words("chart.change")]))
+    return figures
 
 
 def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
-    planes = [p for p in recording.frames[0].planes if p.kind.startswith("anchor")]
-    pictures = [
-        Map(
-            f"{kind_words(p.kind, words)} · {stage_words(p.stage, words)}",
-            p.values,
-            scale="viridis" if p.kind == "anchor gate" else "cividis",
-        )
-        for p in planes
-        if p.kind != "anchor sigma"
-    ]
     sigmas = []
-    for p in (p for p in planes if p.kind == "anchor sigma"):
+    for p in (p for p in recording.frames[0].planes if p.kind == "anchor sigma"):
         values = p.values.astype(float)
         lines = [
             Curve(name, list(range(len(values))), values[:, axis].tolist(), width=1.5)
@@ -149,19 +127,20 @@ def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
         ]
         title = words("chart.sigma", stage=stage_words(p.stage, words), mean=f"{values.mean():.2f}")
         sigmas.append(curves(lines, [title], words("chart.channel"), [words("chart.cells")]))
-    return [maps(pictures), *sigmas]
+    return sigmas
 
 
 def _transformer_charts(recording: Recording, words: Words) -> list[Figure]:
+    """Draw how much of each frequency every NBP-Filter passes, at every recorded t."""
     kept = recording.frames[::-1]  # t increases to the right
-    stages = list(dict.fromkeys(p.stage for p in kept[0].planes if p.kind == "band"))
-    pictures = []
-    for stage in stages:
+    figures = []
+    for stage in dict.fromkeys(p.stage for p in kept[0].planes if p.kind == "band"):
         rings = [radial(plane(f, "band", stage)) for f in kept]
         over_time = np.stack([mean for _, mean in rings], 1)
         frequency, times = rings[0][0].tolist(), [f.t for f in kept]
-        pictures.append(Map(stage_words(stage, words), over_time, scale="viridis", low=0, high=1, x=times, y=frequency))
-    return [maps(pictures, columns=2, x="t", y=words("chart.token_frequency"), square=False)] if pictures else []
+        title = f"{words('plane.band')} · {stage_words(stage, words)}"
+        figures.append(surface(title, over_time, times, frequency, "t", words("chart.token_frequency")))
+    return figures
 
 
 def _member_charts(recording: Recording, words: Words) -> list[Figure]:
@@ -200,7 +179,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("steps", lambda r: True, run_views, _step_charts, "run"),
     Panel("parser", lambda r: r.planes("spectrum before"), parser_views, _parser_charts),
     Panel("encoding", lambda r: r.planes("affinity"), encoding_views, _none),
-    Panel("anchor", lambda r: r.planes("anchor gate"), _none, _anchor_charts),
+    Panel("anchor", lambda r: r.planes("anchor gate"), anchor_views, _anchor_charts),
     Panel("transformer", lambda r: r.planes("token affinity"), transformer_views, _transformer_charts),
     Panel("members", lambda r: len(r.outcome.members) > 1, member_views, _member_charts, "ensemble"),
 )

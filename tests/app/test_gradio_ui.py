@@ -140,6 +140,14 @@ def test_uploads_are_segmented_and_bad_files_give_errors(page, lesion, tmp_path)
     assert report["run"]["picture"] == {"height": 192, "width": 256, "kind": "png", "modality": None}
 
 
+def test_a_link_has_a_preview_and_an_unknown_checkpoint_in_it_is_reported(page, address):
+    previews = page.locator("meta[property^='og:'], meta[name^='twitter:']")
+    assert "Gradio" not in " ".join(previews.evaluate_all("all => all.map((meta) => meta.content)"))
+    expect(page.locator("meta[property='og:url']")).to_have_attribute("content", address.rstrip("/"))
+    page.goto(f"{address}?checkpoint=missing<b>")
+    expect(page.locator("#unknown")).to_contain_text("missing<b>, which is not available here. tiny is shown")
+
+
 def test_updates_show_no_status_on_their_outputs(address):
     import httpx
 
