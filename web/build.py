@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -85,12 +86,13 @@ def run(*command: str) -> None:
 
 def export_model(name: str, out: Path) -> dict[str, Any]:
     """Export one checkpoint unless it is there, draw its examples, and say what the page lists it with."""
-    from medsegdiff.checkpoint import CONFIG, load
-    from medsegdiff.data.tasks import axis_of
+    from medsegdiff.checkpoint import load, read_config
+    from medsegdiff.data.tasks import axis_of, intensity_of
     from medsegdiff.hub import resolve
 
     folder, target = resolve(name), out / "models" / name
-    digest = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["weights"]["sha256"]
+    config = read_config(folder)
+    digest = config["weights"].sha256
     described = target / "model.json"
     facts = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
     newest = max((ROOT / "medsegdiff" / file).stat().st_mtime for file in ("export.py", "nn/real_dft.py"))
@@ -103,7 +105,8 @@ def export_model(name: str, out: Path) -> dict[str, Any]:
         "name": name,
         "kind": facts["kind"],
         "task": domain["task"],
-        "axis": axis_of(domain["task"]),
+        "axis": axis_of(config["domain"]),
+        "intensity": asdict(intensity_of(config["domain"])),
         "modality": domain["modality"],
         "labels": domain["labels"],
         "licence": domain["licence"],

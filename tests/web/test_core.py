@@ -16,7 +16,7 @@ import torch
 from app.i18n import LANGUAGES, words
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.ensemble import FUSIONS, argmax_labels, change, fuse
-from medsegdiff.image_ref import Picture, grey_pixels, robust_window
+from medsegdiff.image_ref import Intensity, Picture, grey_pixels, percentiles_of, robust_window
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
 from medsegdiff.resize import Geometry, to_network, to_original
@@ -184,17 +184,21 @@ def test_pictures_are_squeezed_and_maps_brought_back_alike(node, height, width, 
     rng = np.random.default_rng(height)
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     script = """const { toNetwork, toOriginal } = await import(`${core}/core/picture.js`);
-        const { pixels, height, width, size, maps } = input;
+        const { pixels, height, width, size, maps, field } = input;
         const picture = { pixels: Uint8Array.from(pixels), height, width };
-        print([toNetwork(picture, size, 3), toNetwork(picture, size, 1), toOriginal(Float32Array.from(maps), size, height, width)]
-            .map((values) => Array.from(values)));"""
-    maps = rng.random((2, 1, size, size), np.float32)
-    given = {"pixels": listed(pixels), "height": height, "width": width, "size": size, "maps": listed(maps)}
-    colour, grey, home = node(script, given)
-    np.testing.assert_allclose(colour, listed(to_network(Picture(pixels), size, 3)[0]), atol=1e-5)
-    np.testing.assert_allclose(grey, listed(to_network(Picture(pixels), size, 1)[0]), atol=1e-5)
-    expected = to_original(torch.from_numpy(maps), Geometry(height, width, size))
-    np.testing.assert_allclose(home, listed(expected), atol=1e-5)
+        print([toNetwork(picture, size, 3, field), toNetwork(picture, size, 1, field),
+            toOriginal(Float32Array.from(maps), size, height, width, 1, field),
+            toOriginal(Float32Array.from(maps), size, height, width, 2, field)].map((values) => Array.from(values)));"""
+    maps = rng.random((2, 2, size, size), np.float32)
+    for field in (1, 0.5):
+        given = {"pixels": listed(pixels), "height": height, "width": width, "size": size, "maps": listed(maps)}
+        colour, grey, one, two = node(script, {**given, "field": field})
+        np.testing.assert_allclose(colour, listed(to_network(Picture(pixels), size, 3, field)[0]), atol=1e-5)
+        np.testing.assert_allclose(grey, listed(to_network(Picture(pixels), size, 1, field)[0]), atol=1e-5)
+        geometry = Geometry(height, width, size, field)
+        for found, channels in ((one, 1), (two, 2)):
+            expected = to_original(torch.from_numpy(maps).reshape(-1, channels, size, size), geometry)
+            np.testing.assert_allclose(found, listed(expected), atol=1e-5)
 
 
 def test_grey_values_become_the_same_pixels(node):
@@ -208,6 +212,29 @@ def test_grey_values_become_the_same_pixels(node):
         found, pixels = node(script, {"values": listed(values), "window": window})
         assert tuple(found) == window
         assert pixels == listed(grey_pixels(values, window))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Intensity(),
+        Intensity(window=(-125, 275)),
+        Intensity(window=(-125, 275), per_slice=True, stretch=True),
+        Intensity(window=(5000, 6000), stretch=True),  # none of the values lies in it
+        Intensity(percentiles=(0, 99.8)),
+        Intensity(percentiles=(10, 90), per_slice=True),
+    ],
+)
+def test_a_checkpoint_windows_a_slice_alike(node, rule):
+    rng = np.random.default_rng(0)
+    script = """const { percentilesOf, resolveWindow } = await import(`${core}/core/picture.js`);
+        const [volume, plane] = [input.volume, input.plane].map((values) => Float32Array.from(values));
+        print(resolveWindow(input.rule, input.own, plane, (wanted) => percentilesOf(volume, wanted)));"""
+    for offset in (0, 2000):  # without a negative value no window in Hounsfield units applies
+        volume = (rng.normal(0, 300, (4, 10, 12)) + offset).astype(np.float32)
+        given = {"volume": listed(volume), "plane": listed(volume[1]), "own": (-1, 1), "rule": asdict(rule)}
+        expected = rule.resolve((-1, 1), volume[1], lambda wanted, values=volume: percentiles_of(values, wanted))
+        assert node(script, given) == pytest.approx(expected, rel=1e-6)
 
 
 def test_masks_in_reports_are_written_and_compared_alike(node):

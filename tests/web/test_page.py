@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medsegdiff.data.synthetic import draw
+from medsegdiff.data.tasks import intensity_of
 from medsegdiff.imaging import read, read_volume
 from medsegdiff.replay import agreement, decode_runs
 
@@ -288,25 +290,26 @@ def test_a_report_that_the_page_cannot_repeat_is_refused(page, tmp_path):
         page.wait_for_selector(f"#error:has-text('{sentence}')")
 
 
-OPEN = """async ([data, axis]) => {
+OPEN = """async ([data, axis, rule]) => {
     const { Engine } = await import("/engine.js");
     globalThis.engine ??= new Engine();
     const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    const { picture } = await engine.open(bytes, axis);
+    const { picture } = await engine.open(bytes, axis, rule);
     const digest = await crypto.subtle.digest("SHA-256", picture.pixels);
     const sha256 = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
     return [picture.height, picture.width, picture.index, picture.window, sha256, picture.spacing];
 }"""
 
 
-def in_browser(page, path, axis=2):
-    return page.evaluate(OPEN, [base64.b64encode(path.read_bytes()).decode(), axis])
+def in_browser(page, path, axis=2, rule=None):
+    data = base64.b64encode(path.read_bytes()).decode()
+    return page.evaluate(OPEN, [data, axis, None if rule is None else asdict(rule)])
 
 
-def same_picture(page, path, axis=2):
+def same_picture(page, path, axis=2, rule=None):
     """The browser reads the very pixels that the package reads."""
-    height, width, index, window, sha256, spacing = in_browser(page, path, axis)
-    picture = read(path, axis=axis)
+    height, width, index, window, sha256, spacing = in_browser(page, path, axis, rule)
+    picture = read(path, axis=axis, window=rule)
     assert (height, width, index) == (picture.height, picture.width, picture.slice_index)
     assert window == (None if picture.window is None else pytest.approx(picture.window))
     assert sha256 == picture.ref.sha256
@@ -358,7 +361,8 @@ def test_nifti_volumes_are_read_alike(page, tmp_path, direction):
     sitk.WriteImage(image, path)
     for axis in (0, 1, 2):
         same_picture(page, path, axis)
-    assert read_volume(path).array.shape
+        same_picture(page, path, axis, intensity_of("abdomen-ct"))
+    assert read_volume(path).follows(intensity_of("abdomen-ct"))
 
 
 def test_dicom_images_are_read_alike(page, tmp_path):

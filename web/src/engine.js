@@ -31,14 +31,14 @@ export class Engine {
     return this.#ask("load", { name, backend }, tell);
   }
 
-  /** Read a file's bytes. */
-  open(bytes, axis = 2) {
-    return this.#ask("open", { bytes, axis });
+  /** Read a file's bytes; rule is the intensity of a checkpoint. */
+  open(bytes, axis = 2, rule = null) {
+    return this.#ask("open", { bytes, axis, rule });
   }
 
-  /** Cut another slice out of the volume that is open. */
-  slice(axis, index, window = null) {
-    return this.#ask("slice", { axis, index, window });
+  /** Extract another slice of the volume that is open; without a window the rule decides. */
+  slice(axis, index, window = null, rule = null) {
+    return this.#ask("slice", { axis, index, window, rule });
   }
 
   /** Segment the open picture; tell is given the start and every step. */

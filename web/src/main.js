@@ -2,7 +2,7 @@
 
 import { compare, parse, TOLERANCE } from "./core/report.js";
 import { overlap } from "./core/ensemble.js";
-import { sha256 } from "./core/picture.js";
+import { seenBox, sha256 } from "./core/picture.js";
 import { Engine } from "./engine.js";
 import * as view from "./view.js";
 
@@ -16,6 +16,7 @@ const state = {
   loading: null, // name of the model being loaded
   file: null, // { name, label }, of the image
   opened: null, // { counts, picture } as the worker answered
+  window: null, // grey values shown as black and white, chosen by hand
   example: null, // the example that is chosen, with its correct mask
   kept: false, // the service worker answered everything that was fetched
   report: null, // the report to repeat
@@ -88,6 +89,7 @@ const taskName = (task) => {
   return name[0].toUpperCase() + name.slice(1);
 };
 const modelName = (model) => say("web.task.option", { task: taskName(model.task), kind: say(`web.task.${model.kind}`) });
+const entryOf = (name) => state.models.find((model) => model.name === name);
 const className = (label) => known(`class.${label}`, label);
 
 async function loadModel(name) {
@@ -109,6 +111,7 @@ async function loadModel(name) {
     state.model = model;
     state.backend = used === "webgpu" ? ["web.status.webgpu"] : ["web.status.wasm", { threads }];
     state.loading = null;
+    if (state.opened?.counts && !state.opened.colour) await openSlice(); // this checkpoint's window
     ready();
   } catch (error) {
     if (state.loading !== name) return;
@@ -139,9 +142,10 @@ async function openBytes(bytes, label, example = null) {
   clearRun();
   tell("web.status.reading");
   try {
-    const entry = state.models.find((model) => model.name === $("model").value);
+    const entry = entryOf($("model").value);
     const axis = bytes[128] === 0x44 && bytes[129] === 0x49 ? 2 : entry.axis; // DICOM frames are stored as they are seen
-    state.opened = await engine.open(bytes, axis);
+    state.opened = await engine.open(bytes, axis, entry.intensity);
+    state.window = null;
     state.file = label;
     state.example = example;
     ready();
@@ -174,7 +178,9 @@ async function openSlice({ axis, index, window } = {}) {
   const { picture } = state.opened;
   const moved = axis !== undefined && axis !== picture.axis;
   try {
-    const answer = await engine.slice(axis ?? picture.axis, moved ? null : index ?? picture.index, window ?? picture.window);
+    state.window = window ?? state.window; // chosen by hand, it stays; else the checkpoint's rule decides, slice by slice
+    const place = moved ? null : index ?? picture.index;
+    const answer = await engine.slice(axis ?? picture.axis, place, state.window, entryOf($("model").value).intensity);
     state.opened = { ...state.opened, ...answer };
     clearRun();
     state.error = null;
@@ -189,11 +195,13 @@ function renderSlices() {
   const { counts, picture, kind, colour } = state.opened ?? {};
   $("slices").hidden = !counts;
   if (!counts) return;
-  const axes = [2, 1, 0].filter((axis) => kind !== "dicom" || axis === 2);
+  const frames = kind !== "nifti"; // stored as they are seen, along one axis only
+  const axes = [2, 1, 0].filter((axis) => !frames || axis === 2);
   $("axis").replaceChildren(
-    ...axes.map((axis) => element("option", say(kind === "dicom" ? "web.image.axis_frames" : `web.image.axis_${axis}`), { value: axis })),
+    ...axes.map((axis) => element("option", say(frames ? "web.image.axis_frames" : `web.image.axis_${axis}`), { value: axis })),
   );
   $("axis").value = picture.axis;
+  for (const id of ["axis", "slice"]) $(id).closest("label").hidden = Math.max(...counts.slice(frames ? 2 : 0)) < 2; // a 16-bit PNG
   $("slice").max = counts[picture.axis] - 1;
   $("slice").value = picture.index;
   $("slice-label").textContent = say("web.image.slice", { index: picture.index + 1, count: counts[picture.axis] });
@@ -385,13 +393,14 @@ function renderFilms() {
   const { size } = model.image;
   const { channels, classes } = model.mask;
   const area = size * size;
+  const box = seenBox(picture.height, picture.width, model.domain.field ?? 1);
   if (start.anchor) {
     start.bytes ??= start.anchor.map((share) => Math.round(255 * share));
     view.drawClasses(anchor, start.bytes, channels, size, picture);
   }
   if (final) view.drawLabelContours(image, result.labels, picture.height, picture.width, classes);
-  else if (step) view.drawContours(image, step.mean, channels, size);
-  else if (start.anchor) view.drawContours(image, start.bytes, channels, size);
+  else if (step) view.drawContours(image, step.mean, channels, size, picture, box);
+  else if (start.anchor) view.drawContours(image, start.bytes, channels, size, picture, box);
   if (step) {
     const member = Math.min(Number($("member").value), step.members - 1);
     view.drawGrey(noisy, step.noisy.subarray(member * area, (member + 1) * area), size, picture);

@@ -109,18 +109,18 @@ function networks(model, sessions) {
   };
 }
 
-async function open({ bytes, axis }) {
+async function open({ bytes, axis, rule }) {
   opened = await read(bytes);
   if (opened.volume) {
-    picture = opened.volume.slice(axis);
+    picture = opened.volume.slice(axis, null, null, rule);
     return { kind: opened.kind, counts: opened.volume.counts, colour: opened.volume.colour, picture };
   }
   picture = opened.picture;
   return { kind: opened.kind, counts: null, picture };
 }
 
-function slice({ axis, index, window }) {
-  picture = opened.volume.slice(axis, index, window);
+function slice({ axis, index, window, rule }) {
+  picture = opened.volume.slice(axis, index, window, rule);
   return { picture };
 }
 

@@ -20,35 +20,72 @@ function roundEven(value) {
   return down % 2 === 0 ? down : down + 1;
 }
 
-/** Percentiles 0.5 and 99.5 of the finite values (of at most 2^24, thinned evenly); their extremes where those coincide. */
+/** Percentiles 0.5 and 99.5 of the finite values; their extremes where those coincide. */
 export function robustWindow(values) {
+  const found = percentilesOf(values, [0.5, 99.5]);
+  if (!found) throw new RangeError("no finite values");
+  return found;
+}
+
+/**
+ * Two percentiles, in per cent, of the finite values (of at most 2^24, thinned evenly), or their extremes where those
+ * coincide; null where no value is finite.
+ */
+export function percentilesOf(values, percentiles) {
   const stride = Math.ceil(values.length / 2 ** 24);
   const sample = [];
   for (let i = 0; i < values.length; i += stride) if (Number.isFinite(values[i])) sample.push(values[i]);
-  if (!sample.length) throw new RangeError("no finite values");
+  if (!sample.length) return null;
   const sorted = Float32Array.from(sample).sort();
-  const percentile = (share) => {
-    const place = share * (sorted.length - 1);
+  const at = (percentile) => {
+    const place = (percentile / 100) * (sorted.length - 1);
     const left = Math.floor(place);
     const [a, b] = [sorted[left], sorted[Math.min(left + 1, sorted.length - 1)]];
     const t = place - left;
     return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
   };
-  let [low, high] = [percentile(0.005), percentile(0.995)];
+  let [low, high] = percentiles.map(at);
   if (low === high) [low, high] = [sorted[0], sorted[sorted.length - 1]];
   return [low, low < high ? high : low + Math.max(1, Math.abs(low))];
 }
 
-/** Squeeze an RGB picture to a square in [-1, 1], channel by channel; one channel is its luminance. */
-export function toNetwork(picture, size, channels = 3) {
+/**
+ * The window of a slice by the rule of a checkpoint, as Intensity.resolve in medsegdiff/image_ref.py.
+ *
+ * rule: { window, percentiles, per_slice, stretch }; own: the file's window; values: of the slice;
+ * whole(percentiles): percentiles of the whole volume, null if no value is finite.
+ */
+export function resolveWindow(rule, own, values, whole) {
+  if (!rule?.window.length && !rule?.percentiles.length) return own;
+  const extremes = whole([0, 100]);
+  const hounsfield = rule.window.length > 0 && rule.window[0] < 0; // no CT image is without a negative value
+  if (!extremes || (hounsfield && extremes[0] >= 0)) return own;
+  const found = (percentiles) => (rule.per_slice ? percentilesOf(values, percentiles) : whole(percentiles));
+  if (rule.percentiles.length) return found(rule.percentiles) ?? own;
+  const occurring = rule.stretch ? found([0, 100]) : null;
+  if (!occurring) return rule.window;
+  const [low, high] = [Math.max(rule.window[0], occurring[0]), Math.min(rule.window[1], occurring[1])];
+  return low < high ? [low, high] : rule.window;
+}
+
+/** The part of a picture that the network sees: the field about the middle, as Geometry.box in medsegdiff/resize.py. */
+export function seenBox(height, width, field) {
+  const [rows, columns] = [height, width].map((side) => Math.max(roundEven(side * field), 1));
+  return { top: Math.floor((height - rows) / 2), left: Math.floor((width - columns) / 2), rows, columns };
+}
+
+/** Squeeze the field of an RGB picture to a square in [-1, 1], channel by channel; one channel is its luminance. */
+export function toNetwork(picture, size, channels = 3, field = 1) {
   const { pixels, height, width } = picture;
+  const { top, left, rows, columns } = seenBox(height, width, field);
   const image = new Float32Array(channels * size * size);
-  const plane = new Float32Array(height * width);
+  const plane = new Float32Array(rows * columns);
   for (let c = 0; c < channels; c++) {
     for (let i = 0; i < plane.length; i++) {
-      plane[i] = channels === 3 ? pixels[3 * i + c] : 0.299 * pixels[3 * i] + 0.587 * pixels[3 * i + 1] + 0.114 * pixels[3 * i + 2];
+      const from = 3 * ((top + Math.floor(i / columns)) * width + left + (i % columns));
+      plane[i] = channels === 3 ? pixels[from + c] : 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
     }
-    const resized = resize(plane, height, width, size, size);
+    const resized = resize(plane, rows, columns, size, size);
     for (let i = 0; i < resized.length; i++) {
       image[c * size * size + i] = Math.min(1, Math.max(-1, resized[i] / 127.5 - 1));
     }
@@ -56,12 +93,16 @@ export function toNetwork(picture, size, channels = 3) {
   return image;
 }
 
-/** Bring maps from the network's square to a picture's sides. */
-export function toOriginal(maps, size, height, width) {
+/** Bring the maps of `channels` classes from the network's square to a picture's sides; outside the field is background. */
+export function toOriginal(maps, size, height, width, channels = 1, field = 1) {
   const count = maps.length / (size * size);
+  const { top, left, rows, columns } = seenBox(height, width, field);
   const home = new Float32Array(count * height * width);
   for (let i = 0; i < count; i++) {
-    home.set(resize(maps.subarray(i * size * size, (i + 1) * size * size), size, size, height, width), i * height * width);
+    const map = resize(maps.subarray(i * size * size, (i + 1) * size * size), size, size, rows, columns);
+    const whole = home.subarray(i * height * width, (i + 1) * height * width);
+    if (channels > 1 && i % channels === 0) whole.fill(1);
+    for (let y = 0; y < rows; y++) whole.set(map.subarray(y * columns, (y + 1) * columns), (top + y) * width + left);
   }
   return home;
 }

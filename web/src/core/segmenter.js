@@ -15,6 +15,7 @@ export class Segmenter {
     this.size = model.image.size;
     this.area = this.size ** 2;
     this.channels = model.mask.channels;
+    this.field = model.domain.field ?? 1;
     this.diffusion = new Diffusion(model.diffusion, this.channels);
   }
 
@@ -34,7 +35,7 @@ export class Segmenter {
     const settings = this.resolve(wanted);
     const began = performance.now();
     const { size, area, channels, diffusion } = this;
-    const image = toNetwork(picture, size, this.model.image.channels);
+    const image = toNetwork(picture, size, this.model.image.channels, this.field);
     const condition = await this.networks.condition(image);
     const logits = condition.anchor_logits ?? null;
     const anchor = logits && diffusion.probabilityOfLogits(logits, area);
@@ -67,12 +68,16 @@ export class Segmenter {
     yield await this.#result(picture, settings, probability, anchor, seconds);
   }
 
+  #home(maps, { height, width }) {
+    return toOriginal(maps, this.size, height, width, this.channels, this.field);
+  }
+
   async #result(picture, settings, probability, anchor, seconds) {
     const { height, width } = picture;
     const area = height * width;
-    const home = toOriginal(probability, this.size, height, width);
+    const home = this.#home(probability, picture);
     const fusion = fuse(home, this.channels, area, settings.fuse);
-    const anchorLabels = anchor && argmaxLabels(toOriginal(anchor, this.size, height, width), this.channels, area);
+    const anchorLabels = anchor && argmaxLabels(this.#home(anchor, picture), this.channels, area);
     const digest = await sha256(fusion.labels);
     const spent = seconds();
     const areas = {};

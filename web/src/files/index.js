@@ -1,7 +1,7 @@
 // Files to pictures, known by their content. A file is a flat picture, or a stack of slices with a window.
 // Every refusal is an Error whose message is a key of the texts.
 
-import { MAX_PIXELS, MIN_SIDE, greyPixels } from "../core/picture.js";
+import { MAX_PIXELS, MIN_SIDE, greyPixels, percentilesOf, resolveWindow } from "../core/picture.js";
 import { readRaster } from "./raster.js";
 
 export const MAX_BYTES = 256 * 2 ** 20;
@@ -21,6 +21,7 @@ export async function read(bytes) {
   }
   if (kind === "png" || kind === "jpeg") {
     const picture = await readRaster(bytes, kind);
+    if (picture.values) return { kind: "deep", volume: new Volume(picture) };
     checkSides(picture.height, picture.width);
     return { kind, picture: { ...picture, axis: 2, index: 0, spacing: null } };
   }
@@ -44,10 +45,17 @@ function checkSides(height, width) {
   if (height * width > MAX_PIXELS) throw new Error("errors.large");
 }
 
-/** Slices in the order of a radiologist: x to the patient's left, y to the back, z to the head; or DICOM frames along z. */
+/** Slices in the order of a radiologist: x to the patient's left, y to the back, z to the head; or frames along z. */
 class Volume {
   constructor({ values, size, spacing, measured, window, inverted = false, colour = false }) {
     Object.assign(this, { values, size, spacing, measured, window, inverted, colour });
+    this.known = new Map(); // percentiles of the whole volume
+  }
+
+  #percentiles(percentiles) {
+    const key = percentiles.join();
+    if (!this.known.has(key)) this.known.set(key, percentilesOf(this.values, percentiles));
+    return this.known.get(key);
   }
 
   /** How many slices there are along x, y and z. */
@@ -55,8 +63,12 @@ class Volume {
     return this.size;
   }
 
-  /** One slice as a picture, head or front upwards; the middle one by default. */
-  slice(axis = 2, index = null, window = null) {
+  /**
+   * One slice as a picture, head or front upwards; the middle one by default.
+   *
+   * window: grey values shown as black and white; null follows the rule of a checkpoint (see resolveWindow).
+   */
+  slice(axis = 2, index = null, window = null, rule = null) {
     const place = index ?? Math.floor(this.size[axis] / 2);
     const [nx, ny] = this.size;
     const [across, down] = [0, 1, 2].filter((i) => i !== axis);
@@ -72,7 +84,7 @@ class Volume {
         for (let c = 0; c < channels; c++) plane[(row * width + column) * channels + c] = this.values[from + c];
       }
     }
-    const shown = this.colour ? null : window ?? this.window;
+    const shown = this.colour ? null : window ?? resolveWindow(rule, this.window, plane, (wanted) => this.#percentiles(wanted));
     return {
       pixels: this.colour ? plane : greyPixels(plane, shown, this.inverted),
       height,

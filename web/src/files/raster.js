@@ -1,6 +1,6 @@
 // PNG and JPEG. The browser decodes 8 bits; of 16 it would keep the upper 8, so fast-png reads those.
 
-import { greyPixels, robustWindow } from "../core/picture.js";
+import { robustWindow } from "../core/picture.js";
 
 export async function readRaster(bytes, kind) {
   const deep = kind === "png" && bytes[24] === 16;
@@ -44,8 +44,8 @@ async function readDeep(bytes) {
   }
   const { data, width, height, channels } = image;
   if (channels === 1) {
-    const window = robustWindow(Float32Array.from(data));
-    return { pixels: greyPixels(data, window), height, width, window };
+    const values = Float32Array.from(data);
+    return { values, size: [width, height, 1], spacing: [1, 1, 1], measured: false, window: robustWindow(values) };
   }
   const pixels = new Uint8Array(width * height * 3);
   for (let i = 0; i < width * height; i++) {
