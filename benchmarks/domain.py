@@ -4,6 +4,7 @@
     python -m benchmarks.domain fit DATA                     fit the statistics of every task below DATA
     python -m benchmarks.domain measure DATA                 measure it on val and other, into docs/domain.md
     python -m benchmarks.domain compare DATA                 compare other methods with it on few images of each task
+    python -m benchmarks.domain quality DATA                 correlate estimates of a mask's Dice with the real one on val
 
 DATA holds a folder for each task, with train/, val/ and perhaps other/. The statistics and the thresholds come from train
 alone; val and other are only measured. Every training image counts twice, as it is and once changed mildly: cropped,
@@ -38,13 +39,14 @@ from medsegdiff import Segmenter
 from medsegdiff.checkpoint import load, read_config
 from medsegdiff.commands.card import fill
 from medsegdiff.config import RunSettings
-from medsegdiff.data.folders import Case, cases
-from medsegdiff.data.tasks import TASKS, axis_of, patients_of
+from medsegdiff.data.folders import Case, Sample, cases
+from medsegdiff.data.tasks import TASKS, axis_of, intensity_of, patients_of
 from medsegdiff.domain import ENCODER, FOLDER, STATISTICS, DomainCheck, Kind, features, load_encoder, write_statistics
 from medsegdiff.domain import verdict as judge
 from medsegdiff.hub import resolve, shipped
 from medsegdiff.image_ref import Picture
 from medsegdiff.imaging import read, read_volume
+from medsegdiff.metrics import binary_dice
 from medsegdiff.nn.efficientnet import fold_published
 from medsegdiff.resize import to_network
 
@@ -60,23 +62,27 @@ RGB = UInt8[np.ndarray, "h w 3"]
 
 
 def main(words: list[str] | None = None) -> int:
-    """Do one of the four; a bad input is one sentence on standard error and exit status 2."""
+    """Do one of the five; a bad input is one sentence on standard error and exit status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.domain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("encoder")
-    for name in ("fit", "measure", "compare"):
+    for name in ("fit", "measure", "compare", "quality"):
         verb = verbs.add_parser(name)
         verb.add_argument("data", type=Path, help="folder of the tasks' folders")
-        verb.add_argument("--limit", type=int, default={"fit": 600, "compare": 10}.get(name, 0), help="images a task")
+        verb.add_argument(
+            "--limit", type=int, default={"fit": 600, "compare": 10, "quality": 60}.get(name, 0), help="images a task"
+        )
         if name == "fit":
             verb.add_argument("--cache", type=Path, help="keep features here between runs")
-        else:
+        elif name != "quality":
             verb.add_argument("--others", type=Path, nargs="*", default=(), help="images of no task, files or folders")
     arguments = parser.parse_args(words)
     try:
-        {"encoder": _encoder, "fit": _fit, "measure": _measure, "compare": _compare}[arguments.verb](arguments)
+        {"encoder": _encoder, "fit": _fit, "measure": _measure, "compare": _compare, "quality": _quality}[
+            arguments.verb
+        ](arguments)
     except (ValueError, FileNotFoundError) as error:
         print(f"domain: {error}", file=sys.stderr)
         return 2
@@ -460,6 +466,62 @@ def _methods(
         "Gaussian of the condition network's features": lambda p: float(kind.distance(condition(p)[None] / scale)[0]),
         "ensemble disagreement (4 members, 3 steps)": disagreement,
     }
+
+
+# ----------------------------------------------------------------------------------------------------------- quality
+
+
+def _quality(arguments: argparse.Namespace) -> None:
+    """Correlate three estimates of a mask's Dice, none of which sees the reference mask, with the real Dice."""
+    check = DomainCheck.load()
+    lines = [
+        "| task | val images | mean Dice | members' pairwise Dice | Dice expected from the probability | domain score |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    facts: dict[str, Any] = {}
+    for task, name in sorted({read_config(resolve(name))["domain"].task: name for name in shipped()}.items()):
+        segmenter = Segmenter(load(resolve(name)))
+        domain, classes = segmenter.domain, segmenter.checkpoint.model_config.classes
+        found = _cases(arguments.data, task, "val")
+        wanted = arguments.limit // 6 if found and found[0].is_volume else arguments.limit
+        chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(wanted, len(found))).round().astype(int)]
+        rows = []
+        for case in tqdm(chosen, desc=name, unit="file", leave=False):
+            samples = list(case.samples(classes, axis_of(domain), intensity_of(domain)))
+            for sample in samples[:: max(1, len(samples) // 6)]:
+                if sample.labels.any():
+                    rows.append(_estimates(check, segmenter, sample, classes))
+        table = np.array(rows)
+        facts[task] = {"checkpoint": name, "images": len(table), "rows": table.tolist()}
+        correlations = [
+            float(np.corrcoef(table[:, 0], sign * table[:, i])[0, 1]) for i, sign in ((1, 1), (2, 1), (3, -1))
+        ]
+        facts[task]["correlation"] = correlations
+        cells = " | ".join(f"{value:.2f}" for value in correlations)
+        lines.append(f"| {task} | {len(table)} | {table[:, 0].mean():.3f} | {cells} |")
+    Path("results/domain-quality.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    fill(Path("docs/domain.md"), "quality", "\n".join(lines))
+
+
+def _estimates(check: DomainCheck, segmenter: Segmenter, sample: Sample, classes: int) -> tuple[float, ...]:
+    """Return the real Dice, the members' pairwise Dice, the Dice expected from the mean probability, and the domain score.
+
+    If pixel i belongs to a class with probability p_i, independently of the others, the Dice of a mask M is expected to be
+    about 2 sum_M p / (|M| + sum p). All are means over the classes that the reference or the mask has.
+    """
+    result = segmenter(sample.picture, RunSettings(members=5, steps=10))
+    shown = [k for k in range(1, classes + 1) if (sample.labels == k).any() or (result.labels == k).any()]
+    probability = np.asarray(result.probability)
+    real, expected, pairwise = [], [], []
+    for k in shown:
+        mask, share = result.labels == k, probability[k]
+        real.append(binary_dice(mask, sample.labels == k, 0.0))
+        expected.append(float(2 * share[mask].sum() / (mask.sum() + share.sum() + 1e-9)))
+        members = result.members == k
+        pairs = [binary_dice(a, b, 1.0) for i, a in enumerate(members) for b in members[:i]]
+        pairwise.append(float(np.mean(pairs)))
+    score = check.scores(sample.picture)[segmenter.domain.task]
+    return float(np.mean(real)), float(np.mean(pairwise)), float(np.mean(expected)), score
 
 
 if __name__ == "__main__":
