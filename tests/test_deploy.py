@@ -95,6 +95,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return kept | dead | {"HF_HOME": str(folder), "HF_HUB_DISABLE_XET": "1"} | more
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_the_same_tree_twice_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(deploy, "thumbnail", drawn_thumbnail)
     folder = tmp_path / "out"
@@ -130,6 +131,7 @@ def test_front_matter_and_requirements_are_what_a_space_accepts(kind, hardware):
         assert f"--server.port={space['app_port']}" in deploy.dockerfile()
 
 
+@pytest.mark.slow
 def test_the_browser_edition_is_staged_from_its_build(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(deploy, "ROOT", tmp_path)
     stage = ["space", "--kind", "static", "--dry", str(tmp_path / "out")]
@@ -155,6 +157,7 @@ def test_one_version_of_torch_is_installed_everywhere():
         assert {one for pair in found for one in pair if one} == {deploy.TORCH}, file
 
 
+@pytest.mark.slow
 def test_a_space_is_uploaded_with_every_binary_file_by_lfs(hub, tmp_path, capsys):
     hub.stages = ["BUILDING", "APP_STARTING", "RUNNING"]
     assert deploy.main(["space", "--space", SPACE, "--dry", str(tmp_path / "out")]) == 0
@@ -214,6 +217,7 @@ def test_a_command_that_cannot_be_meant_is_refused_before_anything_is_sent(hub, 
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_comes_back_and_its_card_is_complete(hub, tmp_path, monkeypatch, capsys):
     assert deploy.main(["hub", "--owner", "me", "--checkpoint", V2]) == 0
     repository, commit = f"me/medsegdiff-{V2}", shipped.published()[V2].revision
@@ -237,6 +241,7 @@ def test_a_published_checkpoint_comes_back_and_its_card_is_complete(hub, tmp_pat
     assert "'lesion'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_space_describes_published_checkpoints_and_fetches_their_weights(hub, tmp_path):
     assert deploy.main(["hub", "--owner", "me", "--checkpoint", V1, V2]) == 0
     tree = tmp_path / "out"
@@ -264,6 +269,7 @@ def test_a_space_describes_published_checkpoints_and_fetches_their_weights(hub, 
     assert digest == json.loads((ROOT / "checkpoints" / V1 / CONFIG).read_text())["weights"]["sha256"]
 
 
+@pytest.mark.slow
 def test_a_server_started_from_the_tree_serves_the_page_offline(tmp_path):
     tree = tmp_path / "out"
     assert deploy.main(["space", "--dry", str(tree)]) == 0
@@ -297,6 +303,7 @@ def answer(url: str, server: subprocess.Popen) -> bytes:
     pytest.fail(f"{url} did not answer")
 
 
+@pytest.mark.slow
 def test_pointer_files_are_recognised_when_the_page_starts(tmp_path):
     tree = tmp_path / "out"
     assert deploy.main(["space", "--dry", str(tree)]) == 0

@@ -23,6 +23,7 @@ def text(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_its_python_runs_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     image = draw("skin-lesion", seed=3).image
     Image.fromarray(image).save(tmp_path / "lesion.png")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 import torch
 from packaging.requirements import Requirement
 
@@ -210,6 +211,7 @@ def test_every_requirement_is_bound_to_versions_that_include_the_installed_one()
             assert version(requirement.name) in requirement.specifier
 
 
+@pytest.mark.slow
 def test_the_demo_starts_with_what_requirements_list():
     # Training and development extras are installed where tests run; blocking them simulates their absence.
     block = f"import sys; sys.modules.update(dict.fromkeys({NOT_IN_REQUIREMENTS}))"

@@ -281,6 +281,7 @@ def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
             assert f"control.{control.field}.label" in w or f"settings.{control.field}.label" in w
 
 
+@pytest.mark.slow
 def test_a_link_restores_a_chapter_and_hides_controls(visit):
     at = visit(chapter="forward", lang="zh", scale="0.3", kind="cosine", at="4", hide="seed,kind")
     assert state(at).language == "zh"

@@ -29,6 +29,7 @@ def finished(session):
     return end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(Session().sources))
 def test_every_shipped_checkpoint_exports_its_files_for_a_phantom(name, tmp_path):
     shipped = Session(device="cpu")
@@ -86,6 +87,7 @@ def nifti(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_masks_have_the_voxel_grid_of_the_input(session, tmp_path):
     volume_cache, path = VolumeCache(), nifti(tmp_path / "a.nii.gz")
     before = sitk.ReadImage(str(path))

@@ -16,6 +16,7 @@ from app.views.descriptions import facts
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_recording_replays_without_torch(recorded):
     code = f"""
 import sys
@@ -62,6 +63,7 @@ def test_displayed_values_match_the_arrays(recorded):
     assert recording.facts["areas"]["lesion"]["pixels"] == labels.sum()
 
 
+@pytest.mark.slow
 def test_shipped_recordings_are_small_and_match_the_shipped_weights():
     from app.core import catalogue
 

@@ -18,6 +18,7 @@ from app.gradio_ui.visitor_queue import drop_oldest
 PATIENT = {"timeout": 60}
 
 
+@pytest.mark.slow
 def test_painted_layers_are_not_taken_into_memory_and_large_bodies_are_refused(address):
     data = {"component_id": "1", "session_hash": "x", "fn_name": "accept_blobs", "type": "layer", "index": "60000000"}
     for path in ("component_server", "component_server/"):
@@ -81,6 +82,7 @@ def test_a_name_with_one_inner_address_is_not_asked(tmp_path, monkeypatch):
         pool.submit(asyncio.run, resolved()).result()
 
 
+@pytest.mark.slow
 def test_a_run_whose_answers_nobody_reads_is_ended_and_a_third_in_line_is_refused(address, lesion, ended, slow_steps):
     with lesion.open("rb") as held:
         (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": held}, **PATIENT).json()

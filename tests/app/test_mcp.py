@@ -130,6 +130,7 @@ def test_a_url_in_the_servers_network_is_rejected(ask):
     assert asked == []
 
 
+@pytest.mark.slow
 def test_an_inline_image_is_deleted_soon(ask, drawn, cache):
     ask("segment", picture=inline(drawn), members=1, steps=1)
     until = time.monotonic() + 60
@@ -138,6 +139,7 @@ def test_an_inline_image_is_deleted_soon(ask, drawn, cache):
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_disconnected_client_frees_its_place(ask, drawn, ended, monkeypatch):
     from app.core.session import Session
 

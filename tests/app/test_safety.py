@@ -58,6 +58,7 @@ def lesion(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_uploads_and_results_are_deleted(hasty, cache, lesion, capfd):
     from gradio_client import Client, handle_file
 
@@ -165,6 +166,7 @@ def test_a_run_over_the_time_limit_ends_with_an_error(address, lesion, ended, mo
     assert seen(ended) == 2  # the opening and a step
 
 
+@pytest.mark.slow
 def test_gradio_is_patched_and_optional_features_are_off():
     # CVE-2026-111497 was fixed in 6.31, earlier ones in 6.6 to 6.20.
     (gradio,) = (Requirement(r) for r in (ROOT / "requirements.txt").read_text().splitlines() if r.startswith("gradio"))

@@ -53,6 +53,7 @@ def test_every_sample_image_has_a_caption_and_a_reserved_number(row):
         assert "CC0" in w(f"sample.{row.key}.text")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sample_images("optic-disc-cup"), reason="pip install --no-deps scikit-image")
 def test_the_retina_crop_is_centred_on_the_bright_disc():
     card = Card("v2", "optic-disc-cup", "fundus", ("disc rim", "cup"), "", "", "", 0, 256, {})

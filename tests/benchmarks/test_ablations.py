@@ -13,6 +13,7 @@ from medsegdiff.records import Switches
 WHOLE = Switches()
 
 
+@pytest.mark.slow
 def test_every_variant_lacks_what_its_name_says() -> None:
     parts = {}
     for name, make in VARIANTS.items():

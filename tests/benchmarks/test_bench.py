@@ -25,6 +25,7 @@ def test_a_spread_is_the_median_between_its_quartiles():
     assert spread([2.0])["low"] == spread([2.0])["median"] == 2
 
 
+@pytest.mark.slow
 def test_a_quick_benchmark_writes_json_figure_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture):
     readme = tmp_path / "speed.md"
     readme.write_text("before\n<!-- bench -->\nold\n<!-- end -->\nafter\n<!-- visitors -->\nold\n<!-- end -->\n")

@@ -39,6 +39,7 @@ def training(minutes: float, name: str = "condition") -> BudgetedTraining:
     return BudgetedTraining(BASELINES[name](SIZE, 1), draws, minutes, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BASELINES))
 @pytest.mark.parametrize("classes", [1, 2])
 def test_baselines_have_similar_sizes_and_return_probabilities(name: str, classes: int) -> None:
@@ -63,6 +64,7 @@ def test_baselines_have_similar_sizes_and_return_probabilities(name: str, classe
     assert torch.equal(masks, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["condition", "unet"])
 def test_a_plain_network_overfits_four_images(name: str) -> None:
     walk = race(training(minutes=100, name=name))
@@ -70,6 +72,7 @@ def test_a_plain_network_overfits_four_images(name: str) -> None:
     assert last.loss < 0.9  # Dice and cross-entropy: 0.75 and 0.68; 1.25 for a U-Net that ends in an instance norm
 
 
+@pytest.mark.slow
 def test_a_baseline_trains_until_its_cpu_time_is_spent() -> None:
     run = training(minutes=0.05)
     steps = list(race(run))
@@ -79,6 +82,7 @@ def test_a_baseline_trains_until_its_cpu_time_is_spent() -> None:
     assert run.learning_rate() <= 0.011 * run.baseline.recipe.learning_rate  # all is spent, the rate has fallen
 
 
+@pytest.mark.slow
 def test_a_stopped_baseline_resumes(tmp_path: Path) -> None:
     first = training(minutes=100)
     walk = race(first)
@@ -97,6 +101,7 @@ def test_a_stopped_baseline_resumes(tmp_path: Path) -> None:
         training(minutes=50).resume(tmp_path / "state.safetensors")
 
 
+@pytest.mark.slow
 def test_the_command_trains_scores_and_fills_the_readme(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

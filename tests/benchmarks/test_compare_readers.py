@@ -51,6 +51,7 @@ def learnt(baseline: Baseline, iterations: int) -> Baseline:
     return baseline.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -106,6 +107,7 @@ def test_every_usual_baseline_learns_from_several_readers(name: str) -> None:
     assert loss.isfinite()
 
 
+@pytest.mark.slow
 def test_the_command_compares_members_with_readers_on_the_whole_crop(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

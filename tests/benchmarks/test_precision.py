@@ -17,6 +17,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_a_drawn_picture_s_mask_and_a_mask_that_differs_is_told(data, capsys, monkeypatch):
     words = ["--data", str(data), "--checkpoint", "skin-lesion-v2", "--members", "1", "--steps", "2", "--size", "128"]
     assert precision.main(words) == 0

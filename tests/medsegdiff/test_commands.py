@@ -85,6 +85,7 @@ def brain(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [[], ["--axis", "1"], ["--axis", "0", "--index", "3", "--window", "-1", "1"]])
 def test_a_report_replays_to_the_same_mask(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture, view: list[str]
@@ -164,6 +165,7 @@ def test_a_report_of_other_weights_or_of_nothing_is_refused(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_scores_volumes_as_volumes(checkpoint: str, tmp_path: Path) -> None:
     brain_path = tmp_path / "val" / "images" / "brain.nii.gz"
     brain_path.parent.mkdir(parents=True)
@@ -184,6 +186,7 @@ def test_evaluate_scores_volumes_as_volumes(checkpoint: str, tmp_path: Path) -> 
     assert case["dice"] == pytest.approx([both], abs=0.02)
 
 
+@pytest.mark.slow
 def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -267,6 +270,7 @@ def test_results_are_not_overwritten_and_a_bad_file_does_not_stop_the_others(
     assert (out / f"{uids[1].name}.json").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_evaluate_names_pictures_and_masks_that_are_left_over(
     checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -37,6 +37,7 @@ def test_a_gpu_computes_in_bfloat16_where_it_can(monkeypatch):
         assert precision(torch.device("cuda")) == dtype
 
 
+@pytest.mark.slow
 def test_the_compiled_network_gives_the_same_output():
     # In a process of its own: the shapes that tests check on every call are nothing a compiler can trace.
     script = """if True:

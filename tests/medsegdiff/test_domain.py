@@ -160,6 +160,7 @@ def test_a_volume_is_scored_along_the_axis_of_each_task(tmp_path: Path) -> None:
     assert [finding.key for finding in judged.findings] == ["features", "grey"]
 
 
+@pytest.mark.slow
 def test_segment_auto_takes_what_fits_and_refuses_where_nothing_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_evaluations_of_disjoint_data_can_be_joined():
     assert (shares[0] + shares[1]).to_json() == whole.to_json()
 
 
+@pytest.mark.slow
 def test_members_are_compared_with_several_readers_and_counted_by_how_many_marked():
     one, half, none = (np.zeros((8, 8), np.uint8) for _ in range(3))
     one[:4], half[:2] = 1, 1
@@ -206,6 +207,7 @@ def test_hd95_is_in_3d_only_where_no_slice_is_missing_and_the_distance_is_known(
     assert evaluate(slices("case1", labels, truth), NAMES, group=group).hd95_unit == "pixels, 2-D per slice"
 
 
+@pytest.mark.slow
 def test_intervals_are_over_patients_also_of_several_classes():
     """Ten copies of a patient's picture say no more than one."""
     cases = [sample(f"p{i}_1.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]

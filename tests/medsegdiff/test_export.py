@@ -139,6 +139,7 @@ def exported(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAST)
 def test_an_exported_checkpoint_computes_what_torch_computes(name, exported):
     compare(exported / name, load(resolve(name)))

@@ -206,6 +206,7 @@ def test_a_segmenter_behaves_as_models_of_the_hub_do(hub, cache, folder, tmp_pat
     assert load(tmp_path / "copy").digest == own.checkpoint.digest
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_cut_off_once_succeeds_and_a_refused_one_leaves_no_commit(hub, folder):
     hub.resets = 1
     commit = push(folder, "me/mine").oid
@@ -301,6 +302,7 @@ def test_what_is_too_large_is_refused_before_it_is_fetched(hub, cache):
     assert resolve(NAME, cache=cache, endpoint=hub.url, most=100_000_000)
 
 
+@pytest.mark.slow
 def test_an_endless_download_is_abandoned(hub, cache):
     hub.slow = 4.0
     began = time.monotonic()
@@ -330,6 +332,7 @@ def test_an_unreachable_hub_has_the_state_offline(cache):
     assert refused.value.state == "offline"
 
 
+@pytest.mark.slow
 def test_what_is_cached_is_listed_with_its_digest_and_found_by_it(hub, cache, folder):
     assert cached(cache) == ()
     hub.commits["someone/else"] = {FIRST: {CARD: b"no weights"}}

@@ -211,6 +211,7 @@ def test_a_dicom_says_its_grey_scale_window_and_sampling(tmp_path):
     assert not any("DOE" in str(getattr(picture, name)) for name in Picture.__slots__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [{}, {"t0028_1050": "500.5", "t0028_1051": "801"}])
 def test_monochrome1_keeps_its_numbers_and_is_shown_inverted(tmp_path, window):
     stored = np.arange(16 * 12, dtype="<u2").reshape(16, 12) * 5
@@ -255,6 +256,7 @@ def test_colour_dicom_stays_in_colour(tmp_path):
 # ------------------------------------------------------------------------------------------------------- volumes
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), spacing=st.tuples(*[st.floats(0.2, 5)] * 3))
 def test_labels_return_to_the_voxels_of_a_volume_however_it_lies(tmp_path_factory, seed, spacing):
@@ -624,6 +626,7 @@ def test_a_series_and_complex_voxels_are_refused_by_name(tmp_path):
         read(tmp_path / "v.nrrd")
 
 
+@pytest.mark.slow
 @settings(max_examples=70, deadline=None)
 @given(kind=st.sampled_from(["a.png", "a.jpg", "a.tiff", "a.dcm", "a.nii", "a.nrrd", "a.mha"]), data=st.data())
 def test_corrupted_bytes_give_a_picture_or_a_picture_error(tmp_path_factory, kind, data):

@@ -117,6 +117,7 @@ def test_reliability_of_pictures_adds_up_to_that_of_all_their_pixels():
     assert whole.count.sum() == 2 * truth.size  # probability 1 has a bin too
 
 
+@pytest.mark.slow
 def test_the_bootstrap_interval_covers_the_mean_and_repeats_itself():
     generator = np.random.default_rng(0)
     trials = [bootstrap_interval(generator.normal(0.8, 0.1, 40).tolist(), seed) for seed in range(60)]

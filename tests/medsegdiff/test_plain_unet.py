@@ -133,6 +133,7 @@ def test_the_slices_of_a_volume_are_the_masks_of_its_pictures(folder):
     assert np.mean(result.labels != volume.stack(2, alone)) < 0.01
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_scores_segments_and_describes_it(folder, data, tmp_path, capsys):
     run = ["train", "--preset", "unet-tiny", "--data", str(data), "--task", TASK, "--size", "64", "--batch", "2"]
     run += ["--iterations", "2", "--workers", "0", "--out", str(tmp_path / "run")]

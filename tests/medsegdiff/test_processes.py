@@ -49,6 +49,7 @@ def test_the_noise_of_a_batch_does_not_depend_on_how_many_share_it():
             assert torch.equal(part, of_all[rank::2].flatten(0, 1))
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_equals_the_whole_batch(v2_config):
     whole, pieces = run_with(1, v2_config), run_with(2, v2_config)
     losses = [[step.loss for step in train(run, workers=0)] for run in (whole, pieces)]

@@ -43,6 +43,7 @@ def pool():
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_sentence_and_the_next_file_is_read(tmp_path, pool):
     # A child that is killed from outside ends as one does that its decoder crashes.
     path = picture_file(tmp_path / "a.png")
@@ -57,6 +58,7 @@ def test_a_crash_costs_one_sentence_and_the_next_file_is_read(tmp_path, pool):
     assert pool._idle[0] is not child
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only there are files read in a copy of the child")
 def test_a_file_that_crashes_its_decoder_costs_no_child(tmp_path, pool):
     good, bad = picture_file(tmp_path / "a.png"), tmp_path / "b.nrrd"
@@ -73,6 +75,7 @@ def test_a_file_that_crashes_its_decoder_costs_no_child(tmp_path, pool):
     assert pool._idle == [child]
 
 
+@pytest.mark.slow
 def test_a_file_that_takes_too_long_is_given_up_in_a_sentence(tmp_path, pool):
     path = slow_jpeg(tmp_path / "slow.jpg")
     began = time.monotonic()
@@ -83,6 +86,7 @@ def test_a_file_that_takes_too_long_is_given_up_in_a_sentence(tmp_path, pool):
         reader.decode(path, limits=Limits(512 * MIB, 60, 1), pool=pool)  # by the clock
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is limited on Linux only")
 def test_a_file_that_takes_too_much_memory_is_given_up_in_a_sentence(tmp_path, pool):
     path = picture_file(tmp_path / "large.png", (3000, 3000))
@@ -91,6 +95,7 @@ def test_a_file_that_takes_too_much_memory_is_given_up_in_a_sentence(tmp_path, p
     assert reader.decode(path, pool=pool).values.shape == (3000, 3000)
 
 
+@pytest.mark.slow
 def test_slow_files_of_others_delay_nobody_for_long(tmp_path, pool):
     slow, quick = slow_jpeg(tmp_path / "slow.jpg"), picture_file(tmp_path / "quick.png")
     refused: list[str] = []
@@ -125,6 +130,7 @@ def test_what_a_child_answers_is_checked_before_room_is_made_for_it():
         reader._checked(lambda: reader._volume(facts, np.zeros((1, 2, 2), np.float32)))
 
 
+@pytest.mark.slow
 def test_children_are_handed_no_secrets_and_no_torch(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     pool = Pool(size=1)

@@ -24,6 +24,7 @@ def volume() -> Volume:
     return Volume(values, (1.0, 2.0, 3.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), "RAS", (-2.0, 2.0), "nifti")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, volume, axis):
     *progress, result = segment_volume(segmenter, volume, SETTINGS, axis=axis)

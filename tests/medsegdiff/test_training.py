@@ -80,6 +80,7 @@ def state(run: Run) -> dict[str, Tensor]:
     )
 
 
+@pytest.mark.slow
 def test_training_overfits_four_images(begun, tiny_config):
     recipe = TrainConfig(iterations=80, batch=4, learning_rate=1e-2, warmup=10, alpha=1, beta=1.0, augment=False)
     losses = [step.loss for step in train(begun(tiny_config, recipe), workers=0)]
@@ -97,6 +98,7 @@ def test_four_iterations_move_every_parameter(begun, tiny_config):
     assert [name for name, p in run.model.named_parameters() if torch.equal(p, before[name])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_is_bit_identical(begun, tiny_config, tmp_path, workers):
     whole = begun(tiny_config)
@@ -116,6 +118,7 @@ def test_a_resumed_run_is_bit_identical(begun, tiny_config, tmp_path, workers):
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
+@pytest.mark.slow
 def test_the_anchor_is_trained_first_and_a_resumed_run_is_bit_identical(begun, v2_config, tmp_path):
     recipe = replace(RECIPE, anchor_first=2, alpha=1)
     run = begun(v2_config, recipe)
@@ -278,6 +281,7 @@ def curve(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_saves_and_goes_on(tmp_path, capsys):
     data, out = folder_of_phantoms(tmp_path / "data", {"train": 4, "val": 2}), tmp_path / "run"
     assert main(command(data, out, iterations="4")) == 0
@@ -301,6 +305,7 @@ def test_the_command_line_trains_saves_and_goes_on(tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_aside(tmp_path, capsys):
     data, out = tmp_path / "data", tmp_path / "run"
     generator = np.random.default_rng(0)
@@ -331,6 +336,7 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_path, capsys):
     data = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1})
     for preset, status in (("v2-tiny", 0), ("v1-tiny", 2)):
@@ -344,6 +350,7 @@ def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_
         assert (before - after).abs().max() < 0.01  # one warm-up iteration away, not drawn anew
 
 
+@pytest.mark.slow
 def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(tmp_path):
     data, first, second = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "1", tmp_path / "2"
     assert main(command(data, first, iterations="1")) == 0
@@ -455,6 +462,7 @@ def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and
         options.preset_of(recipe_arguments("--preset", "v1-tiny", "--anchors", "2"), 1)
 
 
+@pytest.mark.slow
 def test_ones_own_folder_is_split_by_patient_and_the_checkpoint_says_whose_it_is(tmp_path, capsys):
     data, out = folder_of_phantoms(tmp_path / "all", {"": 6}), tmp_path / "run"
     for kind in ("images", "masks"):

@@ -46,6 +46,7 @@ def labelled(path: Path, *values: int) -> None:
     volume(path, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "train", "val"),
     [
@@ -131,6 +132,7 @@ def test_ddti_fills_the_contours_of_its_xml(tmp_path):
     np.testing.assert_array_equal(sample.labels, np.asarray(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "name", "ending"),
     [
@@ -169,6 +171,7 @@ def test_brats_shows_three_of_four_modalities_and_one_class_or_three(tmp_path, f
         cases(tmp_path, "val")
 
 
+@pytest.mark.slow
 def test_amos_has_folders_for_its_splits_and_shows_ct_but_not_mr_in_hounsfield_units(tmp_path):
     for number, split in ((1, "Tr"), (507, "Tr"), (8, "Va")):
         ct(tmp_path / "amos22" / f"images{split}" / f"amos_{number:04}.nii.gz")
@@ -290,6 +293,7 @@ def test_a_layout_may_be_named_and_a_plain_folder_stays_plain(tmp_path):
         cases(tmp_path, layout="isic2025")
 
 
+@pytest.mark.slow
 def test_training_takes_a_published_folder_as_it_is(tmp_path, capsys):
     data = tmp_path / "Task09_Spleen"
     names = [f"spleen_{i}" for i in range(1, 6)]

@@ -150,6 +150,7 @@ def test_slices_without_a_label_are_thinned_to_their_share(pair, empty, kept):
     assert sum(bool(s.labels.any()) for s in slices) == 3
 
 
+@pytest.mark.slow
 def test_labels_on_other_voxels_than_their_volume_are_refused(pair):
     (case,) = cases(pair)
     with pytest.raises(ValueError, match=r"head\.nii\.gz has label 2, but there are only classes 0 to 1"):

@@ -93,6 +93,7 @@ def test_a_class_differs_from_its_surroundings_as_its_modality_demands(
     assert np.median(contrasts) > 4
 
 
+@pytest.mark.slow
 @agreed
 def test_raters_differ_from_the_truth_only_near_borders(task: str) -> None:
     for phantom in sample(task):
@@ -110,6 +111,7 @@ def test_raters_disagree_and_are_biased_to_both_sides(task: str) -> None:
     assert np.median([_dice(opinion, p) for p in drawn for opinion in p.raters]) > 0.85
 
 
+@pytest.mark.slow
 def test_lesions_of_the_skin_are_as_large_as_dermoscopy_shows_them() -> None:
     share = [draw("skin-lesion", seed, 64, raters=0).labels.mean() for seed in range(100)]
     low, half, high = np.quantile(share, (0.05, 0.5, 0.95))
@@ -123,6 +125,7 @@ def test_some_brains_have_no_tumour() -> None:
     assert 0 < sum(empty) < len(empty) / 2
 
 
+@pytest.mark.slow
 def test_readers_of_nodules_disagree_about_presence_and_extent_as_those_of_lidc_do() -> None:
     phantoms = [draw("lung-nodule", seed) for seed in range(60)]
     assert {phantom.image.shape for phantom in phantoms} == {(128, 128, 3)}
