@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from app.components.scrubber import Position, View, film
-from app.core.frames import Recording, target
+from app.core.frames import Frame, Recording, target
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves, radial, surface
@@ -103,18 +104,26 @@ def _parser_charts(recording: Recording, words: Words) -> list[Figure]:
     first, last = recording.frames[0], recording.frames[-1]
     figures, axis = [], words("chart.frequency")
     for stage in dict.fromkeys(p.stage for p in first.planes if p.kind == "spectrum before"):
-        profiles, differences = [], []
+        differences = []
         for frame in dict.fromkeys((first, last)):
-            (x, before), (_, after) = (radial(plane(frame, f"spectrum {when}", stage)) for when in ("before", "after"))
+            (x, before), (_, after) = _profiles(frame, stage)
             differences.append(Curve(f"t = {frame.t}", x.tolist(), (10 * (after - before)).tolist()))
         # The thin dotted line lies on the wide one where the filter changes little, and both stay visible.
-        profiles.append(Curve(words("chart.before"), x.tolist(), (10 * before).tolist(), width=7, color=_PALE))
-        profiles.append(Curve(words("chart.after"), x.tolist(), (10 * after).tolist(), mode="dots", color=_DARK))
+        (x, before), (_, after) = _profiles(last, stage)
+        profiles = [
+            Curve(words("chart.before"), x.tolist(), (10 * before).tolist(), width=7, color=_PALE),
+            Curve(words("chart.after"), x.tolist(), (10 * after).tolist(), mode="dots", color=_DARK),
+        ]
         named = stage_words(stage, words)
         title = words("chart.radial", stage=named, t=last.t)
         figures.append(curves(profiles, [title], axis, [words("chart.power")]))
         figures.append(curves(differences, [words("chart.radial_change", stage=named)], axis, [words("chart.change")]))
     return figures
+
+
+def _profiles(frame: Frame, stage: str) -> tuple[tuple[ndarray, ndarray], tuple[ndarray, ndarray]]:
+    """Return the radial profiles of a spectrum before and after an FF-Parser, each as frequencies and values."""
+    return radial(plane(frame, "spectrum before", stage)), radial(plane(frame, "spectrum after", stage))
 
 
 def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
