@@ -116,6 +116,7 @@ def test_masks_have_the_voxel_grid_of_the_input(session, tmp_path):
 PLACE = {"ImagePositionPatient": [1, 2, 3], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.5]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [{}, PLACE, PLACE | {"SliceThickness": None}, PLACE | {"SliceThickness": 3}])
 def test_a_dicom_seg_refers_to_its_input_without_patient_data(session, tmp_path, place):
     highdicom = pytest.importorskip("highdicom")

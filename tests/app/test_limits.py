@@ -15,6 +15,8 @@ from browser_input import turn
 from app.gradio_ui import remote_files
 from app.gradio_ui.visitor_queue import drop_oldest
 
+pytestmark = pytest.mark.slow
+
 PATIENT = {"timeout": 60}
 
 

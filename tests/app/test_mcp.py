@@ -14,6 +14,8 @@ from PIL import Image
 
 from app.inputs.images import phantom
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mcp", reason="the MCP client is not installed: pip install 'gradio[mcp]'")
 
 

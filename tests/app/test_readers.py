@@ -30,6 +30,7 @@ def recording(recorded) -> Recording:
     return Recording(opening, kept, outcome, whole.facts)
 
 
+@pytest.mark.slow
 def test_every_readers_mask_comes_back_as_it_was_saved(recording, tmp_path):
     recording.save(tmp_path / "readers.npz")
     again = Recording.load(tmp_path / "readers.npz")

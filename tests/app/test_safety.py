@@ -13,6 +13,8 @@ from PIL import Image
 
 from app.inputs.images import phantom
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENT = {"timeout": 60}
 

@@ -42,6 +42,7 @@ def test_visitors_who_upload_the_same_image_share_its_file(tmp_path, soon):
     assert gone(path)
 
 
+@pytest.mark.slow
 def test_a_second_upload_restarts_the_minute(tmp_path, soon):
     path = sent(tmp_path)
     upload(str(path))

@@ -195,6 +195,7 @@ def test_networks_are_compared_on_the_cases_they_share(measured: Path) -> None:
     assert row == "| lung | 6 | +2.0 |  |  |  | 0.0100, 0.0100, -, -, - | 60, not recorded |"  # no interval of three
 
 
+@pytest.mark.slow
 def test_seeds_share_a_row_and_widen_its_interval(measured: Path) -> None:
     folder = measured / "compare" / "lung"
     result = json.loads((folder / "unet.json").read_text())

@@ -72,6 +72,7 @@ def test_a_distribution_of_masks_has_both_readers(make: Callable[[], Baseline]) 
     assert energy_distance(members, readers[0].numpy()) < 0.2  # 0.42 for one of the two alone
 
 
+@pytest.mark.slow
 def test_a_plain_network_answers_with_the_mean_of_the_readers() -> None:
     torch.manual_seed(0)
     image, readers = toy()
@@ -96,6 +97,7 @@ def test_dropout_differs_between_members_and_five_networks_between_themselves() 
     assert five.masks(image, members=16, steps=1, seed=0).shape == (5, 2, SIDE, SIDE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in USUAL["lung-nodule"].baselines if "lucidrains" not in name])
 def test_every_usual_baseline_learns_from_several_readers(name: str) -> None:
     make, size = named(name)

@@ -184,6 +184,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_refused_by_name(folder, damage, sentence):
     damage(folder)
@@ -253,6 +254,7 @@ def test_keys_added_later_mean_their_defaults_where_an_older_file_lacks_them(tmp
     assert (found.model_config, found.domain) == (v2_config, Domain(task="t", modality="m", labels=("l",)))
 
 
+@pytest.mark.slow
 def test_no_value_of_another_type_is_taken_for_the_right_one(folder):
     text = (folder / CONFIG).read_text()
     for *above, key in places(json.loads(text)):

@@ -80,6 +80,7 @@ def test_the_json_has_all_keys_and_only_json_values():
     assert told["seconds_per_image"] == 0.5
 
 
+@pytest.mark.slow
 def test_evaluations_of_disjoint_data_can_be_joined():
     samples = [sample(f"{i}.png", a, b) for i, (a, b) in enumerate(zip(volume(0), volume(1), strict=True))]
     whole, shares = evaluate(samples, NAMES), (evaluate(samples[:5], NAMES), evaluate(samples[5:], NAMES))

@@ -176,6 +176,7 @@ def test_other_configurations_export_too(config, tmp_path):
     compare(tmp_path / "onnx", load(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_model_json_says_what_a_run_needs(exported):
     checkpoint = load(resolve("skin-lesion-v2"))
     facts = json.loads((exported / "skin-lesion-v2" / MODEL).read_text(encoding="utf-8"))
@@ -187,6 +188,7 @@ def test_model_json_says_what_a_run_needs(exported):
     assert {("anchors", "gate"), ("anchors", "smoothed"), ("bands", "surface"), ("affinities", "affinity")} <= kinds
 
 
+@pytest.mark.slow
 def test_files_that_do_not_belong_together_are_refused(exported, tmp_path):
     with pytest.raises(ValueError, match=r"holds no model\.json"):
         OnnxNetwork(tmp_path)

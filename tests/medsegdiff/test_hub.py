@@ -74,6 +74,7 @@ def test_an_invalid_source_is_refused(source, revision, sentence):
         resolve(source, revision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [f"{NAME}@{FIRST}", f"{NAME}@main", NAME])
 def test_a_repository_is_fetched_once_and_then_found_without_a_request(hub, cache, folder, source):
     fetched = resolve(source, cache=cache, endpoint=hub.url)
@@ -183,6 +184,7 @@ def test_an_uploaded_checkpoint_can_be_loaded(hub, cache, folder):
     assert all(torch.equal(fetched.model.state_dict()[name], t) for name, t in own.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_segmenter_behaves_as_models_of_the_hub_do(hub, cache, folder, tmp_path):
     hub.token = "hf_right"
     own = Segmenter.from_pretrained(folder)
@@ -315,6 +317,7 @@ def test_an_endless_download_is_abandoned(hub, cache):
     assert load(resolve(NAME, cache=cache, endpoint=hub.url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("held", "state"),
     [({"pytorch_model.bin": b""}, "pickle"), ({"README.md": b""}, "format"), (None, "missing")],

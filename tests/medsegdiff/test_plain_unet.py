@@ -76,6 +76,7 @@ def test_its_loss_is_dice_and_cross_entropy_of_its_logits(classes, generator):
     assert found.noise == found.variance == 0
 
 
+@pytest.mark.slow
 def test_training_overfits_phantoms_without_noise():
     phantoms = [draw(TASK, seed, size=32) for seed in range(4)]
     pool = Pool([p.image for p in phantoms], [p.labels for p in phantoms])

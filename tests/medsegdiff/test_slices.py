@@ -41,6 +41,7 @@ def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, vol
     assert len(fractions) == -(-volume.count(axis) // 2) * SETTINGS.steps
 
 
+@pytest.mark.slow
 def test_a_volume_is_measured_in_voxels_and_cubic_millimetres(segmenter, volume):
     *_, result = segment_volume(segmenter, volume, SETTINGS)
     assert isinstance(result, VolumeSegmentation)

@@ -260,6 +260,7 @@ def test_workers_resuming_and_several_processes_show_the_same_draws(pool):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_a_pool_resizes_images_and_adds_the_share_of_phantoms(tmp_path):
     data = folder_of_phantoms(tmp_path / "data", {"train": 6})
     pool = Pool.of(cases(data, "train"), 1, 32, task=TASK, phantoms=0.25, seed=0)
@@ -412,6 +413,7 @@ def test_weights_decay_but_norms_gains_and_gaussians_do_not(begun, v1_config, v2
         assert not [name for name in decay if any(word in name for word in spared)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_describe_a_network_that_can_be_built(path):
     arguments = recipe_arguments(recipe=path)

@@ -27,6 +27,8 @@ from medsegdiff.records import Condition, Prediction, Step, Switches
 from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, from_diffusers, spaced
 from medsegdiff.schedule import Diffusion
 
+pytestmark = pytest.mark.slow
+
 SHAPE, MEMBERS = (1, 4, 4), 6
 EXACT = 1e-12  # both sides in float64; measured 2e-15
 SINGLE = 5e-6  # one side in float32; measured 2e-6

@@ -85,6 +85,7 @@ class Linear:
         return Prediction(x_t * 1.5 + float(t[0]) / 1000 - 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("parametrization", ["epsilon", "v", "x_0"])
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.7), ("dpm-solver++", 0.0)])
@@ -148,6 +149,7 @@ def members_of(classes, members, size, seed):
     return logits.softmax(1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", sorted(FUSIONS))
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("members", [1, 2, 5])

@@ -44,6 +44,7 @@ def test_the_number_of_raters_changes_neither_picture_nor_truth_nor_the_raters_b
     assert none.raters == ()
 
 
+@pytest.mark.slow
 @every_task
 def test_every_class_appears_and_no_other(task: str) -> None:
     seen = np.unique([phantom.labels for phantom in sample(task)])
@@ -64,6 +65,7 @@ def test_the_scene_is_the_same_at_every_size(task: str) -> None:
         assert np.median(difference) < 6  # grey levels of 255: grain finer than a pixel averages out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "label", "channel", "sign"),
     [
