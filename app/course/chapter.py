@@ -27,12 +27,15 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Faders:
-    """A row of numbers set with an equaliser."""
+    """A row of numbers set with an equaliser, and the choice that also sets them to one of several presets."""
 
     field: str
     default: tuple[float, ...]
     low: float
     high: float
+    choice: str  # the field of that choice
+    presets: Mapping[str, tuple[float, ...]]  # by its options
+    own: str  # the option that moving a fader selects
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Chapter:
     sources: tuple[str, ...]  # "module:name" of the code that implements it
     fidelity: tuple[str, ...]  # rows of docs/fidelity.md
     minutes: int
+    answers: tuple[str, str]  # the right options of its questions
     log: tuple[str, ...] = ()  # controls and facts listed in the notebook
     kind: str = ""  # of the checkpoint it needs: "v1", "v2", or "" for none
     panel: str = "steps"  # of `app.views.panels`, shown when recordings are replayed

@@ -1,19 +1,21 @@
 """Provide controls, tiles and metrics shared by several chapters."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from numpy import ndarray
 
-from app.components.scrubber import Bar, View
+from app.components.scrubber import Bar, Position, View
 from app.core.frames import Recording
 from app.core.settings import Choice, Number
 from app.course.bench import CASES
 from app.i18n import Words
 from app.views import paint
-from app.views.films import consensus
+from app.views.films import consensus, step_views
+from app.views.films import share as percent
 from app.views.panels import PANELS, Panel
 from medsegdiff.metrics import binary_dice
 
@@ -22,6 +24,7 @@ __all__ = [
     "PROBABILITY",
     "SEED",
     "TILE",
+    "compared",
     "dice",
     "dice_over_steps",
     "noisy",
@@ -98,6 +101,22 @@ def dice_over_steps(recording: Recording) -> list[float]:
     (reference,) = recording.opening.reference
     known = paint.fit(reference, recording.frames[0].mean.shape, smooth=False) > 0
     return [dice(consensus(frame) > 0, known) for frame in recording.frames]
+
+
+def compared(runs: Sequence[tuple[str, Recording]], words: Words) -> tuple[list[View], list[Position]]:
+    """Show the masks of several runs on the image, each with the area of its own mask, on a timeline that fits all of them."""
+    frames, anchors = runs[0][1].frames, runs[0][1].opening.anchor
+    places = [words("course.before_step")] * len(anchors)
+    places += [words("course.training.step", step=f.index + 1, total=f.total, t=f.t) for f in frames]
+    places.append(words("course.result"))
+    views = []
+    for name, run in runs:
+        areas = [100 * float((anchor > 127).mean()) for anchor in run.opening.anchor]
+        areas += [*(percent(frame) for frame in run.frames), 100 * float((run.outcome.labels > 0).mean())]
+        titles = [words("course.covers", name=name, share=f"{area:.1f}") for area in areas]
+        alts = [f"{title}. {place}" for title, place in zip(titles, places, strict=True)]
+        views.append(replace(step_views(run, words)[2], title=name, titles=titles, alts=alts))
+    return views, [Position(place, place) for place in places]
 
 
 def of_recording(recording: Recording, words: Words) -> Mapping[str, Any]:

@@ -1,9 +1,11 @@
 """Hold the state of one student's visit: chapter, values of the controls, and progress, for one browser session.
 
 A link restores it: `?chapter=forward&lang=zh&scale=0.2&at=12&hide=seed,kind`. Values in a link are clipped to the range of
-their control; missing ones have their defaults.
+their control; missing ones have their defaults. Tasks that a link fulfils are not done: they count once their condition has
+been false in between. The browser keeps what `kept` returns, and `restore` reads it back.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +15,11 @@ from app.course.chapter import Chapter, Seen, defaults, read
 from app.course.chapters import CHAPTERS
 from app.i18n import LANGUAGES, choose
 
-__all__ = ["TEACHER", "Visit"]
+__all__ = ["OPTIONS", "QUESTIONS", "TEACHER", "Visit"]
 
 TEACHER = "teacher"
+QUESTIONS = ("1", "2")  # of each chapter
+OPTIONS = ("a", "b", "c")  # of each question
 _NOTES_KEPT = 12
 
 
@@ -32,6 +36,12 @@ class Visit:
     done: dict[str, set[str]] = field(default_factory=lambda: {c.key: set() for c in CHAPTERS})
     notebook: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {c.key: [] for c in CHAPTERS})
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})
+    answers: dict[str, dict[str, str]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})  # by question
+    restored: bool = False  # whether the browser has sent what it kept
+    _linked: str = ""  # the chapter opened by a link, until its tasks are judged for the first time
+    _given: dict[str, set[str]] = field(
+        default_factory=lambda: {c.key: set() for c in CHAPTERS}
+    )  # fulfilled by the link
 
     @classmethod
     def begin(cls, query: Mapping[str, str], locale: str | None) -> "Visit":
@@ -46,6 +56,7 @@ class Visit:
                 for control in chapter.controls:
                     if control.field in query:
                         visit.values[chapter.key][control.field] = read(control, query[control.field])
+        visit._linked = visit.chapter
         if query.get("at", "").isdigit():
             visit.places[visit.chapter] = min(int(query["at"]), 999)
         return visit
@@ -81,11 +92,16 @@ class Visit:
         Without facts, nothing was computed (a replay or an error), and nothing is marked.
         """
         facts = dict(seen.facts) | self.facts[chapter.key]
+        arrived, self._linked = self._linked == chapter.key, ""
         if not facts:
             return False
         values = self.values[chapter.key] | {"at": self.places.get(chapter.key)}
         before = len(self.done[chapter.key])
-        self.done[chapter.key] |= {task.key for task in chapter.tasks if task.done(values, facts)}
+        fulfilled = {task.key for task in chapter.tasks if task.done(values, facts)}
+        if arrived:
+            self._given[chapter.key] = set(fulfilled)
+        self._given[chapter.key] &= fulfilled
+        self.done[chapter.key] |= fulfilled - self._given[chapter.key]
         row = {name: (values | facts).get(name) for name in chapter.log}
         notes = self.notebook[chapter.key]
         if row and (not notes or notes[0] != row):
@@ -95,6 +111,39 @@ class Visit:
     def finished(self, chapter: Chapter) -> bool:
         """Return whether all tasks of a chapter are done."""
         return self.done[chapter.key] >= {task.key for task in chapter.tasks}
+
+    def kept(self) -> str:
+        """Return tasks done and answers as JSON, for the browser to keep."""
+        return json.dumps(
+            {
+                c.key: {"done": sorted(self.done[c.key]), "answers": self.answers[c.key]}
+                for c in CHAPTERS
+                if self.done[c.key] or self.answers[c.key]
+            }
+        )
+
+    def restore(self, text: str) -> None:
+        """Add the tasks and answers that the browser kept; anything that is not part of the course is ignored."""
+        self.restored = True
+        try:
+            found = json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            return
+        for chapter in CHAPTERS:
+            own = found.get(chapter.key) if isinstance(found, dict) else None
+            if not isinstance(own, dict):
+                continue
+            done, answers = own.get("done"), own.get("answers")
+            self.done[chapter.key] |= {t.key for t in chapter.tasks if isinstance(done, list) and t.key in done}
+            if isinstance(answers, dict):
+                valid = {n: answers[n] for n in QUESTIONS if answers.get(n) in OPTIONS}
+                self.answers[chapter.key] = valid | self.answers[chapter.key]
+
+    def forget(self) -> None:
+        """Remove tasks done and answers."""
+        for chapter in CHAPTERS:
+            self.done[chapter.key].clear()
+            self.answers[chapter.key].clear()
 
     def set_language(self, language: str) -> None:
         """Change the language, if it is a known one."""

@@ -13,7 +13,7 @@ from streamlit.components.v2 import component
 
 from app.components import equaliser, scrubber
 
-__all__ = ["beat", "faders", "film"]
+__all__ = ["beat", "faders", "film", "keep"]
 
 _REST = 500  # milliseconds without change before an update is sent; longer than a frame of a playing film
 
@@ -50,8 +50,9 @@ export default function ({ data, parentElement, setStateValue }) {
     });
   }
   held.send = setStateValue;
-  if (held.mark !== data.mark) {
-    held.mark = data.mark;
+  const redraw = data.mark && held.mark !== data.mark;
+  held.mark = data.mark;
+  if (redraw) {
     held.value = data.value;
     held.listeners.forEach((act) => act());
   }
@@ -67,6 +68,20 @@ export default function ({ data, parentElement, setStateValue }) {
 }
 """
 
+_KEEP = """
+export default function ({ data, parentElement, setStateValue }) {
+  window.onbeforeunload = data.warn ? (event) => { event.preventDefault(); return ''; } : null;
+  const name = 'medsegdiff-course';
+  try {
+    if (data.text !== null) localStorage.setItem(name, data.text);
+    else if (!parentElement.__sent) setStateValue('kept', localStorage.getItem(name) || '{}');
+  } catch {
+    if (!parentElement.__sent) setStateValue('kept', '{}');  // no storage, as in some private windows
+  }
+  parentElement.__sent = true;
+}
+"""
+
 
 def _component(name: str, markup: str, style: str, script: str) -> Callable[..., Any]:
     js = _FRAME.replace("REST", str(_REST)).replace("SCRIPT", script)
@@ -74,6 +89,7 @@ def _component(name: str, markup: str, style: str, script: str) -> Callable[...,
 
 
 _FILM = _component("film", scrubber.MARKUP, scrubber.STYLE, scrubber.SCRIPT)
+_STORE = component("medsegdiff.keep", html="<i></i>", js=_KEEP)
 _BEAT = component("medsegdiff.beat", html="<i></i>", js=_AGAIN)
 _FADERS = _component("equaliser", equaliser.MARKUP, equaliser.STYLE, equaliser.SCRIPT)
 
@@ -81,6 +97,20 @@ _FADERS = _component("equaliser", equaliser.MARKUP, equaliser.STYLE, equaliser.S
 def beat(number: int, key: str) -> None:
     """Rerun the enclosing fragment once the browser has rendered it; reruns stop when the browser disconnects."""
     _BEAT(key=key, data=number, on_beat_change=lambda: None)
+
+
+def keep(text: str | None, key: str, restored: Callable[[str], None], *, warn: bool) -> None:
+    """Keep a text in the browser across reloads; None reads it, and `restored` is called with what was kept.
+
+    With `warn`, the browser asks before the page is left or reloaded.
+    """
+
+    def on_change() -> None:
+        sent = st.session_state[key].get("kept")
+        if text is None and isinstance(sent, str):
+            restored(sent)
+
+    _STORE(key=key, data={"text": text, "warn": warn}, on_kept_change=on_change)
 
 
 def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> None:
@@ -96,12 +126,14 @@ def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> No
     _FILM(key=key, data={"value": dict(value), "mark": mark}, on_at_change=on_change)
 
 
-def faders(value: Sequence[float], label: str, key: str, drawn: Callable[[tuple[float, ...]], None]) -> None:
-    """Show a row of faders; `drawn` is called with the new gains."""
+def faders(
+    value: Sequence[float], label: str, key: str, drawn: Callable[[tuple[float, ...]], None], preset: str
+) -> None:
+    """Show a row of faders; `drawn` is called with the new gains. Another `preset` redraws them, an empty one does not."""
 
     def on_change() -> None:
         sent = st.session_state[key].get("drawn")
         if sent and len(sent) == len(value):
             drawn(tuple(float(gain) for gain in sent))
 
-    _FADERS(key=key, data={"value": list(value), "label": label, "mark": "once"}, on_drawn_change=on_change)
+    _FADERS(key=key, data={"value": list(value), "label": label, "mark": preset}, on_drawn_change=on_change)

@@ -6,16 +6,17 @@ from collections.abc import Callable
 import streamlit as st
 
 from app.core import catalogue
+from app.core.frames import Recording
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
-from app.course.visit import Visit
+from app.course.visit import OPTIONS, QUESTIONS, Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
 from app.views import descriptions
-from app.views.panels import PANELS, charts_of, film_of
+from app.views.panels import PANELS, Panel, charts_of, film_of
 
-__all__ = ["equations", "page", "seen_of"]
+__all__ = ["equations", "page", "recorded", "replayed", "seen_in", "seen_of"]
 
 _BODIES: dict[str, Callable[[Bench, Chapter, Visit, Words], Seen]] = {"training": live.training, "own": live.own}
 _FORMULAS = {"raters", "forward"}  # need no network, so there is nothing to replay
@@ -77,8 +78,7 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
 def _reset(chapter: Chapter, visit: Visit) -> None:
     for control in chapter.controls:
         visit.values[chapter.key][control.field] = control.default
-        for key in [k for k in st.session_state if str(k).startswith(f"{chapter.key}.{control.field}")]:
-            st.session_state.pop(key)
+        widgets.forget(chapter, control.field)
     visit.places.pop(chapter.key, None)
 
 
@@ -97,6 +97,30 @@ def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) 
         return Seen()
 
 
+def _panels(chapter: Chapter) -> list[Panel]:
+    return [p for p in PANELS if chapter.key == "own" or p.key == chapter.panel]
+
+
+def recorded(bench: Bench, chapter: Chapter, w: Words) -> dict[str, tuple[str, Recording]]:
+    """Return the recorded runs of the network that a chapter is about, with their labels."""
+    found = {}
+    for (name, seed), path in catalogue.recordings().items():
+        if not name.startswith(catalogue.TASK):
+            continue  # a recording takes tens of megabytes
+        recording = catalogue.recording(path)
+        kind = "v2" if recording.opening.anchor else "v1"
+        if chapter.kind in ("", kind) and any(p.needs(recording) for p in _panels(chapter)):
+            found[f"{name}-{seed}"] = (w("course.replay_name", seed=seed, name=name), recording)
+    return found
+
+
+def seen_in(recording: Recording, panel: Panel, w: Words, run: str) -> Seen:
+    """Show the steps and one panel of a recorded run."""
+    steps = next(p for p in PANELS if p.key == "steps")
+    films = [film_of(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
+    return Seen(tuple(f for f in films if f), tuple(charts_of(panel, recording, w)))
+
+
 def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     """Replay recorded runs, without loading a network."""
     why = "course.replay" if visit.recordings else "course.no_model"
@@ -107,12 +131,7 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         widgets.show(chapter, seen, visit, prefix="replay.")
         _record_replay(chapter, visit, "training", 1)
         return Seen()
-    panels = [p for p in PANELS if chapter.key == "own" or p.key == chapter.panel]
-    found = {
-        f"{name}-{seed}": (w("course.replay_name", seed=seed, name=name), catalogue.recording(path))
-        for (name, seed), path in catalogue.recordings().items()
-        if any(p.needs(catalogue.recording(path)) for p in panels)
-    }
+    found = recorded(bench, chapter, w)
     if not found:
         st.info(w("course.replay_none"))
         return Seen()
@@ -121,11 +140,12 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         visit.places.pop(chapter.key, None)
 
     chosen = st.selectbox(
-        w("course.replay_run"), list(found), format_func=lambda key: found[key][0], key=f"replay.{chapter.key}",
+        w("course.replay_run"), list(found), format_func=lambda key: found[key][0],
+        key=f"replay.{chapter.key}.{w.language}",
         on_change=begin,
     )  # fmt: skip
     recording = found[chosen][1]
-    available = [p for p in panels if p.needs(recording)]
+    available = [p for p in _panels(chapter) if p.needs(recording)]
     panel = available[0]
     if len(available) > 1:
         key = st.segmented_control(
@@ -134,13 +154,10 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
             format_func=lambda k: w(f"panel.{k}.title"),
             default=available[0].key,
             required=True,
-            key="replay.panel",
+            key=f"replay.panel.{w.language}",
         )
         panel = next(p for p in available if p.key == key)
-    run = f"replay-{chosen}"
-    steps = next(p for p in PANELS if p.key == "steps")
-    films = [film_of(p, recording, w, run) for p in dict.fromkeys((steps, panel))]
-    seen = Seen(tuple(f for f in films if f), tuple(charts_of(panel, recording, w)))
+    seen = seen_in(recording, panel, w, f"replay-{chosen}")
     widgets.show(chapter, seen, visit, prefix=f"replay.{chosen}.{panel.key}.")
     _record_replay(chapter, visit, chosen, 2)
     return Seen()
@@ -162,8 +179,35 @@ def equations(chapter: Chapter, w: Words) -> None:
         st.html(f"<p class=place>{html.escape(w.known(equation.place, equation.place))}</p>")
 
 
+def _questions(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
+    """Show the questions of a chapter; an answer is marked and explained once it is chosen."""
+    st.html(f"<h3>{html.escape(w('course.questions'))}</h3>")
+    answers = visit.answers[chapter.key]
+    for column, number, right in zip(st.columns(2, gap="large"), QUESTIONS, chapter.answers, strict=True):
+        key = f"{chapter.key}.question{number}.{w.language}"
+        st.session_state[key] = answers.get(number)
+
+        def choose(number: str = number, key: str = key) -> None:
+            answers[number] = st.session_state[key]
+
+        with column:
+            st.radio(
+                w(f"{c}.q{number}"),
+                OPTIONS,
+                format_func=lambda o, n=number: w(f"{c}.q{n}_{o}"),
+                key=key,
+                on_change=choose,
+            )
+            if number in answers:
+                good = answers[number] == right
+                mark = w("course.right" if good else "course.wrong", answer=w(f"{c}.q{number}_{right}"))
+                kind = "right" if good else "wrong"
+                st.html(f"<p class='answer {kind}'><b>{html.escape(mark)}</b> {html.escape(w(f'{c}.a{number}'))}</p>")
+
+
 def _below(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
     st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{html.escape(w(f'{c}.notice'))}</p></div>")
+    _questions(chapter, visit, w, c)
     left, right = st.columns(2, gap="large")
     with left:
         st.html(f"<h3>{html.escape(w('course.equation'))}</h3>")
@@ -193,11 +237,13 @@ def _link(chapter: Chapter, visit: Visit, w: Words) -> None:
             [control.field for control in chapter.controls],
             default=sorted(visit.hidden & {control.field for control in chapter.controls}),
             format_func=lambda field: widgets.label_of(field, w),
-            key=f"hide.{chapter.key}",
+            key=f"hide.{chapter.key}.{w.language}",
         )
         address = (st.context.url or "").partition("?")[0]
         st.code(visit.link(address, hide), language=None, wrap_lines=True)
-        st.link_button(w("course.print"), visit.link(address) + "&print=1")
+    st.button(
+        w("course.print"), on_click=lambda: st.session_state.update(printing=True), key="print", icon=":material/print:"
+    )
 
 
 def _turn(chapter: Chapter, visit: Visit, w: Words) -> None:
@@ -206,7 +252,6 @@ def _turn(chapter: Chapter, visit: Visit, w: Words) -> None:
 
     def go(key: str) -> None:
         visit.chapter = key
-        st.session_state["chapter"] = key
 
     if number > 0:
         other = CHAPTERS[number - 1].key

@@ -53,9 +53,13 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
             visit.facts[chapter.key]["paused"] = True
         state["running"] = not state["running"]
 
-    if state["trainer"] is None or state["options"] != options:  # other options start a new training
+    if state["trainer"] is None:
         begin()
     trainer: Trainer = state["trainer"]
+    if options[1] != state["options"][1] and not trainer.history.noise:
+        begin()
+        trainer = state["trainer"]
+    trainer.rate = float(options[0])
     buttons = st.columns([1, 1, 2])
     if trainer.finished:
         state["running"] = False
@@ -64,6 +68,8 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         name = "pause" if state["running"] else "resume" if trainer.history.noise else "start"
         buttons[0].button(w(f"course.training.{name}"), on_click=toggle, type="primary", key="toggle", width="stretch")
     buttons[1].button(w("course.training.again"), on_click=begin, key="again", width="stretch")
+    if options[1] != state["options"][1]:
+        st.caption(w("course.training.other_pool", trained=state["options"][1], chosen=options[1]))
 
     def tick() -> None:
         if state["running"]:
@@ -99,7 +105,8 @@ def _sample(bench: Bench, state: dict[str, Any], trainer: Any, chapter: Chapter,
     drawn = seed.number_input(w("settings.seed.label"), 0, 9999, key="sample.seed")
     count = steps.number_input(w("course.training.steps"), 1, 50, 10, key="sample.steps")
     if button.button(w("course.training.sample"), key="sample", width="stretch"):
-        visit.facts[chapter.key]["sampled"] = True
+        facts = visit.facts[chapter.key]
+        facts["sampled"] = facts.get("sampled", False) or trainer.history.previews[-1].dice >= training_chapter.TRAINED
         with bench.turn:
             state["sampled"] = training_chapter.sampled(trainer, int(chosen) - 1, int(drawn), int(count), w)
     st.caption(w("course.training.sample_hint"))
@@ -122,8 +129,8 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     )
     row = st.columns([1.2, 1.6, 1, 1.2], vertical_alignment="bottom")
     case = row[0].selectbox(
-        w("course.own.phantom"), CASES, format_func=lambda n: w("course.phantom", number=n), key="own.case",
-        disabled=file is not None,
+        w("course.own.phantom"), CASES, format_func=lambda n: w("course.phantom", number=n), 
+        key=f"own.case.{w.language}", disabled=file is not None,
     )  # fmt: skip
     name = row[1].selectbox(w("model.label"), list(bench.session.sources), key="own.checkpoint")
     go = row[2].button(w("course.own.run"), type="primary", key="own.run", width="stretch")

@@ -3,6 +3,7 @@
 import html
 import os
 from pathlib import Path
+from zlib import crc32
 
 import streamlit as st
 
@@ -10,8 +11,8 @@ from app.course.bench import Bench
 from app.course.chapters import CHAPTERS
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, Words, words
+from app.streamlit_ui import bridge, sheet
 from app.streamlit_ui import chapter as one
-from app.streamlit_ui import sheet
 
 __all__ = ["main"]
 
@@ -34,13 +35,15 @@ def main() -> None:
     w = words(visit.language, "course")
     st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
     chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)
-    if "print" in st.query_params and chapter:
+    if ("print" in st.query_params or st.session_state.get("printing")) and chapter:
         sheet.printed(_bench(), chapter, visit, w)
         return
     _head(visit)
+    training = st.session_state.get("training")
+    unsaved = bool(training and training["trainer"] and training["trainer"].history.noise)
+    bridge.keep(visit.kept() if visit.restored else None, "kept", visit.restore, warn=unsaved)
     if "nav" not in visit.hidden:
         _list(visit, w, forced)
-    chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)  # the list may have changed the chapter
     w = words(visit.language, "course")
     _address(visit)
     if chapter is None:
@@ -77,10 +80,15 @@ def _list(visit: Visit, w: Words, forced: bool) -> None:
         tick = " ✓" if visit.finished(CHAPTERS[number - 1]) else ""
         return f"{number}. {w(f'course.{key}.title')}{tick}"
 
-    st.session_state.setdefault("chapter", visit.chapter)
+    names = {key: name(key) for key in (*(c.key for c in CHAPTERS), TEACHER)}
+    widget = f"chapters.{crc32('|'.join(names.values()).encode()):x}"  # a radio loses its value if its labels change
+    st.session_state[widget] = visit.chapter
+
+    def go() -> None:
+        visit.chapter = st.session_state[widget]
+
     with st.sidebar:
-        keys = [*(c.key for c in CHAPTERS), TEACHER]
-        visit.chapter = st.radio(w("course.chapters"), keys, format_func=name, key="chapter")
+        st.radio(w("course.chapters"), list(names), format_func=names.__getitem__, key=widget, on_change=go)
         done = sum(visit.finished(c) for c in CHAPTERS)
         st.caption(w("course.progress", done=done, total=len(CHAPTERS)))
         if forced:
@@ -88,6 +96,9 @@ def _list(visit: Visit, w: Words, forced: bool) -> None:
         else:
             st.session_state.setdefault("recordings", visit.recordings)
             visit.recordings = st.toggle(w("course.mode"), key="recordings", help=w("course.mode_help"))
+        if any(visit.done.values()) or any(visit.answers.values()):
+            with st.popover(w("course.forget"), type="tertiary"):
+                st.button(w("course.forget_all"), help=w("course.forget_help"), on_click=visit.forget, key="forget")
 
 
 def _address(visit: Visit) -> None:

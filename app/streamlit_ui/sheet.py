@@ -13,15 +13,18 @@ from PIL import Image
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
-from app.course.visit import Visit
+from app.course.chapters import own as own_chapter
+from app.course.chapters import training as training_chapter
+from app.course.visit import QUESTIONS, Visit
 from app.i18n import Words
 from app.streamlit_ui import chapter as one
 from app.streamlit_ui import widgets
 from app.views import paint
+from app.views.panels import PANELS
 
 __all__ = ["printed", "teacher"]
 
-_LINES = 20  # most lines of code on the printed page
+_LINES = 13  # most lines of code on the printed page
 _HEADING = 5  # lines taken by the name and margins of a code block
 _TILES = 6
 
@@ -31,28 +34,27 @@ def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
     c = f"course.{chapter.key}"
     number = next(i for i, each in enumerate(CHAPTERS, 1) if each.key == chapter.key)
     above = f"{w('course.title')} · {w('course.chapter', number=number, total=len(CHAPTERS))}"
+    hint, back = st.columns([3, 1], vertical_alignment="center")
+    hint.html(f"<p class='screen soft'>{html.escape(w('course.print_hint'))}</p>")
+    back.button(w("course.print_back"), on_click=_back, key="back", width="stretch")
     st.html(
-        "<div class=screen><p class=soft>"
-        f"{html.escape(w('course.print_hint'))} <a href='{html.escape(visit.link(''))}' target=_self>"
-        f"{html.escape(w('course.print_back'))}</a></p></div>"
         f"<p class=above>{html.escape(above)}</p><h1 class=question>{html.escape(w(f'{c}.title'))}</h1>"
         f"<p class=ask>{html.escape(w(f'{c}.question'))}</p>"
     )
     seen = Seen()
-    if not one.replayed(bench, chapter, visit) or chapter.key == "training":
-        try:
-            seen = one.seen_of(bench, chapter, visit, w)
-        except ValueError as error:
-            st.html(f"<p class=soft>{html.escape(w.reason(error))}</p>")
-    for film in seen.films[:2]:
-        st.html(f"<div class=strip>{_strip(film, visit.places.get(chapter.key))}</div>")
+    try:
+        seen = _seen(bench, chapter, visit, w)
+    except ValueError as error:
+        st.html(f"<p class=soft>{html.escape(w.reason(error))}</p>")
+    strips = [_strip(film, visit.places.get(chapter.key)) for film in seen.films[:2]]
+    if strips:
+        st.html("".join(f"<div class=strip>{strip}</div>" for strip in strips))
     widgets.numbers(seen)
     st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{html.escape(w(f'{c}.notice'))}</p></div>")
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
         one.equations(chapter, w)
         st.html(f"<h3>{html.escape(w('course.differ'))}</h3><p>{html.escape(w(f'{c}.differ'))}</p>")
-        widgets.tasks([(w(f"{c}.task_{task.key}"), False) for task in chapter.tasks], w("course.tasks"), "")
     with right:
         left_over = _LINES
         for spec in chapter.sources:
@@ -62,6 +64,27 @@ def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
             st.html(f"<p class=soft>{html.escape(spec)}</p>")
             st.code("\n".join(lines[:_LINES] + (["..."] if len(lines) > _LINES else [])), language="python")
             left_over -= len(lines) + _HEADING
+        done = visit.done[chapter.key]
+        widgets.tasks([(w(f"{c}.task_{task.key}"), task.key in done) for task in chapter.tasks], w("course.tasks"), "")
+
+
+def _back() -> None:
+    st.session_state["printing"] = False
+    st.query_params.pop("print", None)
+
+
+def _seen(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
+    """Return what the visitor last saw; for a chapter that shows no run of its own here, a recorded one."""
+    own, training = st.session_state.get("own"), st.session_state.get("training")
+    if chapter.key == "own" and own and own["result"]:
+        return next(iter(own_chapter.show(own["result"]["recording"], w, "printed").values()))
+    if chapter.key == "training" and training and training["trainer"]:
+        return training_chapter.show(training["trainer"].history, training["trainer"].testing, w, "printed")
+    if chapter.key == "own" or (one.replayed(bench, chapter, visit) and chapter.key != "training"):
+        recording = next((run for _, run in one.recorded(bench, chapter, w).values()), None)
+        panel = next(p for p in PANELS if p.key == chapter.panel)
+        return one.seen_in(recording, panel, w, "printed") if recording else Seen()
+    return one.seen_of(bench, chapter, visit, w)
 
 
 def _strip(film: Mapping[str, Any], place: int | None) -> str:
@@ -71,8 +94,10 @@ def _strip(film: Mapping[str, Any], place: int | None) -> str:
     at = min(film["at"] if place is None else place, len(film["positions"]) - 1)
     figures = []
     for row, view in enumerate(film["views"][:_TILES]):
-        tile = sheet.crop((at * width, row * height, (at + 1) * width, (row + 1) * height))
-        alt, title = html.escape(view["alts"][at]), html.escape(view["title"])
+        column, spoken = min(at, view["tiles"] - 1), min(at, len(view["alts"]) - 1)
+        tile = sheet.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        title = view["titles"][at] if view["titles"] else view["title"]
+        alt, title = html.escape(view["alts"][spoken]), html.escape(title)
         uri = paint.data_uri(np.asarray(tile.convert("RGB")), 90)
         figures.append(f'<figure><img src="{uri}" alt="{alt}"><figcaption>{title}</figcaption></figure>')
     return "".join(figures) + f"<p class=soft>{html.escape(film['positions'][at]['label'])}</p>"
@@ -97,9 +122,11 @@ def teacher(visit: Visit, w: Words) -> None:
     st.html(f"<h3>{html.escape(w('teacher.questions'))}</h3>")
     for i, c in enumerate(CHAPTERS, 1):
         with st.expander(f"{i}. {w(f'course.{c.key}.title')}", key=f"answers.{c.key}"):
-            for n in (1, 2):
-                question, answer = (html.escape(w(f"course.{c.key}.{letter}{n}")) for letter in "qa")
-                st.html(f"<p class=quiz>{question}</p><p>{answer}</p>")
+            for n, right in zip(QUESTIONS, c.answers, strict=True):
+                question, option, answer = (
+                    html.escape(w(f"course.{c.key}.{key}")) for key in (f"q{n}", f"q{n}_{right}", f"a{n}")
+                )
+                st.html(f"<p class=quiz>{question}</p><p><b>{option}.</b> {answer}</p>")
             st.html(f"<p class=soft>{html.escape(', '.join(c.fidelity))} · docs/fidelity.md</p>")
     for key in ("links", "offline", "privacy"):
         st.html(

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import streamlit as st
@@ -12,9 +13,11 @@ from app.course.visit import Visit
 from app.i18n import Words
 from app.streamlit_ui import bridge
 from app.views import descriptions
+from app.views.charts import Figure, apart
 
-__all__ = ["controls", "label_of", "numbers", "show", "tasks"]
+__all__ = ["controls", "forget", "label_of", "numbers", "show", "tasks"]
 
+_CHARTS = 3  # most charts side by side; on a phone they stand below each other
 _IN_A_ROW = 24  # most characters of all options in a row of buttons; longer ones use a select box
 
 
@@ -46,7 +49,10 @@ def controls(chapter: Chapter, visit: Visit, w: Words) -> None:
 
 
 def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words) -> Any:
-    field, key = control.field, f"{chapter.key}.{control.field}"
+    field, key = (
+        control.field,
+        f"{chapter.key}.{control.field}.{w.language}",
+    )  # a widget loses its value if its labels change
     value = visit.values[chapter.key][field]
     labels: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
     if isinstance(control, Faders):
@@ -82,15 +88,26 @@ def _fits(names: Sequence[str]) -> bool:
 
 
 def _faders(control: Faders, chapter: Chapter, visit: Visit, w: Words) -> tuple[float, ...]:
-    value = visit.values[chapter.key][control.field]
+    values = visit.values[chapter.key]
+    chosen = values[control.choice]
+    value = control.presets.get(chosen, values[control.field])
 
     def drawn(gains: tuple[float, ...]) -> None:
-        visit.values[chapter.key][control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
+        values[control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
+        values[control.choice] = control.own
+        forget(chapter, control.choice)
         visit.places.pop(chapter.key, None)
 
     st.caption(f"{label_of(control.field, w)}  \n{_help(control.field, w)}")
-    bridge.faders(value, label_of(control.field, w), f"{chapter.key}.{control.field}", drawn)
+    preset = chosen if chosen in control.presets else ""
+    bridge.faders(value, label_of(control.field, w), f"{chapter.key}.{control.field}", drawn, preset)
     return value
+
+
+def forget(chapter: Chapter, field: str) -> None:
+    """Discard the state of a control's widget, which then shows the value of the visit."""
+    for key in [k for k in st.session_state if str(k).startswith(f"{chapter.key}.{field}.")]:
+        st.session_state.pop(key)
 
 
 def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> None:
@@ -107,14 +124,26 @@ def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> Non
             numbers(seen)
     if not seen.films:
         numbers(seen)
-    for i, figure in enumerate(seen.figures):
-        st.plotly_chart(
-            figure,
-            key=f"{prefix}chart.{chapter.key}.{i}",
-            config={"displayModeBar": False},
-            theme=None,
-            width="stretch",
-        )
+    for i, row in enumerate(_rows(seen.figures)):
+        for j, (column, figure) in enumerate(zip(st.columns(len(row)), row, strict=True)):
+            column.plotly_chart(
+                figure,
+                key=f"{prefix}chart.{chapter.key}.{i}.{j}",
+                config={"displayModeBar": False},
+                theme=None,
+                width="stretch",
+            )
+
+
+def _rows(figures: Sequence[Figure]) -> list[list[Figure]]:
+    """Arrange charts in rows: the panels of one figure side by side, and figures of one panel in twos."""
+    rows: list[list[Figure]] = []
+    for single, group in groupby(map(apart, figures), lambda parts: len(parts) == 1):
+        found = list(group)
+        for charts in [[c for (c,) in found]] if single else found:
+            width = 2 if single else _CHARTS
+            rows += [charts[i : i + width] for i in range(0, len(charts), width)]
+    return rows
 
 
 def numbers(seen: Seen) -> None:

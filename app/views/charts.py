@@ -5,7 +5,7 @@ every axis and colour bar. Data that change over the steps are shown by `films` 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Num
@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from app.views import paint
 
-__all__ = ["Curve", "Figure", "curves", "radial", "surface"]
+__all__ = ["Curve", "Figure", "apart", "curves", "radial", "surface"]
 
 _TEXT = "#7d8590"  # readable on white and on near-black
 _GRID = "rgba(125, 133, 144, 0.25)"
@@ -110,6 +110,40 @@ def surface(
     figure.update_xaxes(title=x_title, showgrid=False, zeroline=False)
     figure.update_yaxes(title=y_title, showgrid=False, zeroline=False)
     return _styled(figure, 270).update_layout(margin={"b": 48, "r": 8})
+
+
+def apart(figure: Figure) -> list[Figure]:
+    """Split a figure with several panels into one figure for each, which a page can place side by side or below each other."""
+    places = [key.removeprefix("xaxis") for key in figure.to_dict()["layout"] if key.startswith("xaxis")]
+    if len(places) < 2:
+        return [figure]
+    parts, data = [], cast("list[Any]", list(figure.data))
+    for place, title in zip(places, figure.layout.annotations, strict=True):
+        traces = [t for t in data if (t.xaxis or "x") == f"x{place}"]
+        part = _styled(Figure(), 300)
+        part.update_layout(title={"text": title.text, "font": {"size": 13}, "x": 0.5})
+        for trace in traces:
+            part.add_trace(trace.to_plotly_json() | {"xaxis": "x", "yaxis": "y"})
+        part.update_xaxes(figure.layout[f"xaxis{place}"].to_plotly_json() | {"domain": [0, 1], "anchor": "y"})
+        part.update_yaxes(figure.layout[f"yaxis{place}"].to_plotly_json() | {"domain": [0, 1], "anchor": "x"})
+        if part.layout.yaxis.scaleanchor:
+            part.update_yaxes(scaleanchor="x")
+        part.update_traces(colorbar={"x": 1.01, "y": 0.5, "len": 1}, selector={"type": "heatmap"})
+        names: list[str] = list(dict.fromkeys(t.name for t in traces if t.name))
+        shown: set[str] = set()
+        for trace in cast("list[Any]", list(part.data)):
+            if trace.name:
+                trace.showlegend = trace.name not in shown and len(names) > 1
+                shown.add(trace.name)
+        if not names:
+            part.update_layout(height=290, margin={"b": figure.layout.margin.b, "r": 8})
+        else:
+            wide = sum(7 * len(name) + 60 for name in names)  # pixels of the legend in one row
+            rows = max(-(-wide // 280), 2) if len(names) > 1 else 0
+            part.update_xaxes(title_standoff=4)
+            part.update_layout(height=270 + 20 * rows, margin={"b": 52 + 20 * rows})
+        parts.append(part)
+    return parts
 
 
 def radial(spectrum: Num[ndarray, "h w"]) -> tuple[Num[ndarray, " r"], Num[ndarray, " r"]]:

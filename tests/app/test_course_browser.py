@@ -100,7 +100,7 @@ def test_scrubbing_completes_a_task_and_updates_the_numbers(page, address):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("key", ["raters", "forward", "training"])
+@pytest.mark.parametrize("key", ["raters", "transformer", "training"])
 def test_a_chapter_prints_on_one_page(page, address, key, language):
     page.goto(f"{address}/?chapter={key}&lang={language}&print=1")
     page.wait_for_selector(".tasks")

@@ -12,11 +12,11 @@ from app.core.frames import Recording
 from app.core.settings import Choice, Slide
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
-from app.course.parts import CASE, SEED, of_recording, panel, switch
+from app.course.parts import CASE, SEED, compared, of_recording, panel, switch
 from app.i18n import Words
 from app.views.charts import Curve, curves
-from app.views.films import legend, positions, step_views
-from app.views.panels import charts_of
+from app.views.films import legend
+from app.views.panels import charts_of, film_of
 from medsegdiff.config import RunSettings
 from medsegdiff.switches import Interventions
 
@@ -31,25 +31,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         members=members, steps=_STEPS, seed=values["seed"], trace=True, switches=Interventions(sigma=sigma)
     )
     anchored = bench.run("v2", case, settings)
-    free = bench.run("v2", case, replace(settings, switches=Interventions(anchor=False)))
-    shown = anchored if on else free
-    never = bench.run("v1", case, replace(settings, switches=Interventions())) if bench.checkpoint("v1") else None
+    shown = anchored if on else bench.run("v2", case, replace(settings, switches=Interventions(anchor=False)))
+    pairs = [(words("course.anchor.with"), anchored)] + ([] if on else [(words("course.anchor.without"), shown)])
     run = f"anchor-{case}-{on}-{sigma}-{members}-{values['seed']}"
-    views = [
-        replace(step_views(anchored, words)[2], title=words("course.anchor.with")),
-        replace(step_views(free, words)[2], title=words("course.anchor.without")),
-    ]
-    moving = film(
-        views if on else views[::-1],
-        positions(anchored, words),
-        words,
-        run=run,
-        legend=legend(shown, words, members=True),
-    )
+    views, places = compared(pairs, words)
+    moving = film(views, places, words, run=run, legend=legend(shown, words, members=True))
 
     steps = [f.index + 1 for f in anchored.frames]
-    pairs = [(words("course.anchor.with"), anchored), (words("course.anchor.without"), free)]
-    pairs += [(words("course.anchor.never"), never)] if never else []
     lines = [Curve(name, steps, [float(f.spread.mean()) / 510 for f in r.frames]) for name, r in pairs]
     lines += [Curve(name, steps, [100 * float(np.std(f.shares)) for f in r.frames], panel=1) for name, r in pairs]
     titles = [words("film.disagreement"), words("course.anchor.area_spread")]
@@ -57,22 +45,25 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
     facts = dict(of_recording(shown, words)) | {
         "spread_with": round(_area_spread(anchored), 3),
-        "spread_without": round(_area_spread(free), 3),
-        "free_dice": of_recording(free, words)["dice"],
-        "spread_v1": round(_area_spread(never), 3) if never else None,
+        "spread_without": None if on else round(_area_spread(shown), 3),
     }
     sigmas = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor sigma"]
     gates = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor gate"]
+    names = " · ".join(name for name, _ in pairs)
     numbers = (
         Fact(
             words("course.anchor.area_spread"),
             " · ".join(f"{_area_spread(r):.2f}" for _, r in pairs),
-            words("course.anchor.area_detail", members=members),
+            words("course.anchor.area_detail", names=names, members=members),
         ),
         Fact(
             "Dice",
             " · ".join(f"{of_recording(r, words)['dice']:.3f}" for _, r in pairs),
-            words("course.anchor.dice_detail", anchor=f"{facts['anchor_dice'] or 0:.3f}"),
+            words(
+                "course.anchor.dice_detail",
+                names=names,
+                anchor=f"{of_recording(anchored, words)['anchor_dice'] or 0:.3f}",
+            ),
         ),
         Fact(
             "σ",
@@ -82,7 +73,10 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             else "",
         ),
     )
-    return Seen((moving,), (spread, *charts_of(panel("anchor"), anchored, words)), numbers, facts)
+    maps = film_of(panel("anchor"), anchored, words, f"{run}-maps")
+    return Seen(
+        (moving, *([maps] if maps else [])), (spread, *charts_of(panel("anchor"), anchored, words)), numbers, facts
+    )
 
 
 def _area_spread(recording: Recording) -> float:
@@ -93,7 +87,13 @@ def _area_spread(recording: Recording) -> float:
 CHAPTER = Chapter(
     key="anchor",
     see=_see,
-    controls=(CASE, Slide("sigma", 0.0, 0.0, 4.0, 0.25), switch("gate"), Choice("some_members", 6, (2, 6, 10)), SEED),
+    controls=(
+        CASE,
+        Slide("sigma", 0.0, 0.0, 4.0, 0.25),
+        switch("gate"),
+        Choice("some_members", 6, (2, 6, 12, 25)),
+        SEED,
+    ),
     tasks=(
         Task("before", lambda v, f: v["at"] == 0),
         Task("sigma", lambda v, f: v["sigma"] >= 2),
@@ -113,7 +113,8 @@ CHAPTER = Chapter(
     ),
     fidelity=("F14", "F15", "F27", "F31"),
     minutes=15,
-    log=("case", "sigma", "gate", "spread_with", "spread_without", "spread_v1", "dice"),
+    answers=("b", "a"),
+    log=("case", "sigma", "gate", "spread_with", "spread_without", "dice"),
     kind="v2",
     panel="anchor",
 )

@@ -9,10 +9,11 @@ from app.components.scrubber import film
 from app.core.settings import Choice
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
-from app.course.parts import SEED, SMALL, dice, dice_over_steps, of_recording, switch
+from app.course.parts import SEED, SMALL, compared, dice, dice_over_steps, of_recording, switch
 from app.i18n import Words
+from app.views import paint
 from app.views.charts import Curve, curves
-from app.views.films import encoding_views, legend, positions
+from app.views.films import encoding_views, legend
 from medsegdiff.config import RunSettings
 from medsegdiff.switches import Switches
 
@@ -25,14 +26,15 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     whole = bench.run("v1", case, settings)
     part = replace(settings, switches=Switches(dynamic_encoding=False))
     shown = whole if on else bench.run("v1", case, part)
-    views = encoding_views(whole, words)
-    if not on:
-        without = encoding_views(shown, words)[0]
-        views[0] = replace(views[0], title=words("course.conditioning.with"))
-        views.insert(1, replace(without, title=words("course.conditioning.without")))
+    runs = [(words("course.conditioning.with"), whole)] + (
+        [] if on else [(words("course.conditioning.without"), shown)]
+    )
+    masks, places = compared(runs, words)
+    maps = encoding_views(whole, words)[1:]
+    size = maps[0].tiles[0].shape[:2]
+    views = [*(replace(v, tiles=[paint.fit(tile, size) for tile in v.tiles]) for v in masks), *maps]
     run = f"conditioning-{case}-{settings.steps}-{settings.seed}-{on}"
-    lines = legend(shown, words, members=False)
-    moving = film(views, positions(whole, words), words, run=run, legend=lines)
+    moving = film(views, places, words, run=run, legend=legend(shown, words, members=False))
 
     steps = [f.index + 1 for f in whole.frames]
     curve = [Curve(words("course.conditioning.with"), steps, dice_over_steps(whole))]
@@ -65,6 +67,7 @@ CHAPTER = Chapter(
     sources=("medsegdiff.nn.fusion:DynamicEncoding", "medsegdiff.nn.fusion:ChannelNorm.forward"),
     fidelity=("F2", "F5", "F8", "F9"),
     minutes=12,
+    answers=("b", "c"),
     log=("case", "dynamic", "few_steps", "dice"),
     kind="v1",
     panel="encoding",

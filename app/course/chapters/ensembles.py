@@ -86,27 +86,29 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     lines.append(Curve(words("course.ensembles.fused"), list(range(1, _MEMBERS + 1)), first_n, panel=1))
     lines.append(Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6))
     titles = [words("course.ensembles.sensitivity"), words("course.ensembles.enough")]
-    chart = curves(lines, titles, "", ["q", "Dice"])
+    chart = curves(lines, titles, "", ["p", "Dice"])
     chart.update_xaxes(title=words("course.ensembles.round"), col=1)
     chart.update_xaxes(title=words("settings.members.label"), col=2)
 
     at = min(max(values["at"] or 0, 0), _ROUNDS)
-    agreed = float((wrong & (spread == 0)).sum() / max(int(wrong.sum()), 1))
+    agreed = float((wrong & (spread == 0)).sum() / max(int(wrong.sum()), 1)) if count > 1 else None
     here = rounds[at]
     facts = {
         "round": at,
         "dice": round(scores[at], 4),
         "all": round(first_n[-1], 4),
         "few": round(first_n[count - 1], 4),
-        "agreed": round(agreed, 3),
+        "agreed": None if agreed is None else round(agreed, 3),
         "positions": n,
     }
     numbers = (
         Fact("Dice", f"{scores[at]:.3f}", places[at].label),
         Fact(
             words("course.ensembles.agreed"),
-            f"{100 * agreed:.0f} %",
-            words("course.ensembles.agreed_detail", wrong=f"{100 * float(wrong.mean()):.2f}"),
+            "–" if agreed is None else f"{100 * agreed:.0f} %",
+            words("course.ensembles.agreed_one")
+            if agreed is None
+            else words("course.ensembles.agreed_detail", wrong=f"{100 * float(wrong.mean()):.2f}"),
         ),
         Fact(
             words("course.ensembles.quality"),
@@ -118,7 +120,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
 
 
 def _enough(values: Values, facts: Values) -> bool:
-    return values["count"] <= 8 and abs(facts["few"] - facts["all"]) <= 0.002
+    return values["count"] <= 8 and facts["few"] >= facts["all"] - 0.01
 
 
 CHAPTER = Chapter(
@@ -132,18 +134,19 @@ CHAPTER = Chapter(
     ),
     equations=(
         Equation(
-            r"W_i=\frac{\gamma\prod_j q_j^{D_{ij}}(1-q_j)^{1-D_{ij}}}"
-            r"{\gamma\prod_j q_j^{D_{ij}}(1-q_j)^{1-D_{ij}}+(1-\gamma)\prod_j r_j^{1-D_{ij}}(1-r_j)^{D_{ij}}}",
+            r"W_i=\frac{\gamma\prod_j p_j^{D_{ij}}(1-p_j)^{1-D_{ij}}}"
+            r"{\gamma\prod_j p_j^{D_{ij}}(1-p_j)^{1-D_{ij}}+(1-\gamma)\prod_j q_j^{1-D_{ij}}(1-q_j)^{D_{ij}}}",
             "course.ensembles.place_e",
         ),
         Equation(
-            r"q_j=\frac{\sum_i W_iD_{ij}}{\sum_i W_i},\qquad r_j=\frac{\sum_i(1-W_i)(1-D_{ij})}{\sum_i(1-W_i)}",
+            r"p_j=\frac{\sum_i W_iD_{ij}}{\sum_i W_i},\qquad q_j=\frac{\sum_i(1-W_i)(1-D_{ij})}{\sum_i(1-W_i)}",
             "course.ensembles.place_m",
         ),
     ),
     sources=("app.course.staple:staple", "medsegdiff.ensemble:_staple"),
     fidelity=("F16",),
     minutes=15,
+    answers=("a", "c"),
     log=("count", "stranger", "round", "dice", "agreed"),
     kind="v2",
     panel="members",

@@ -41,6 +41,7 @@ class _Noised:
     signal: Float[ndarray, " p"]  # sqrt(alpha_bar)
     x_t: Float[ndarray, "p h w"]
     photograph: UInt8[ndarray, "p h w 3"]  # the image with the same noise schedule
+    soft: UInt8[ndarray, "p h w 3"]  # the noisy image after the same blur as the mask
     read: Bool[ndarray, "p h w"]  # mask recovered from x_t by a blur
     dice: list[float]  # of `read` against the reference mask
     picture: paint.RGB
@@ -49,8 +50,12 @@ class _Noised:
 
 def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"]:
     """Recover a mask from its noisy version without a network: average over a window and take the sign."""
-    padded = F.pad(x_t, (_WINDOW // 2,) * 4, mode="reflect")
-    return F.avg_pool2d(padded, _WINDOW, 1) > 0
+    return averaged(x_t) > 0
+
+
+def averaged(x: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h w"]:
+    """Average over a window of 9 x 9 pixels."""
+    return F.avg_pool2d(F.pad(x, (_WINDOW // 2,) * 4, mode="reflect"), _WINDOW, 1)
 
 
 @lru_cache(maxsize=32)
@@ -74,12 +79,17 @@ def _noised(case: int, kind: str, scale: float, seed: int) -> _Noised:
         times.tolist(),
         diffusion.schedule.alpha_bar_at(t).sqrt().numpy(),
         x_t[:, 0].numpy(),
-        ((photograph.clamp(-1.5, 1.5) + 1.5) / 3 * 255).byte().movedim(1, -1).numpy(),
+        _colours(photograph),
+        _colours(averaged(photograph)),
         read,
         [dice(one, drawn.labels > 0) for one in read],
         drawn.image,
         drawn.labels,
     )
+
+
+def _colours(image: Float[torch.Tensor, "p 3 h w"]) -> UInt8[ndarray, "p h w 3"]:
+    return ((image.clamp(-1.5, 1.5) + 1.5) / 3 * 255).byte().movedim(1, -1).numpy()
 
 
 def _decibels(signal: Float[ndarray, " p"], scale: float) -> list[float]:
@@ -103,6 +113,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     rows = (
         (words("film.x_t"), [noisy(x) for x in noised.x_t], _GREY),
         (words("course.forward.photograph"), [paint.fit(p, TILE, smooth=False) for p in noised.photograph], None),
+        (words("course.forward.soft"), [paint.fit(p, TILE) for p in noised.soft], None),
         (words("course.forward.read"), [outlined(noised.picture, r, reference) for r in noised.read], None),
     )
     views = [View(title, tiles, [f"{title}. {text}" for text in texts], bar) for title, tiles, bar in rows]
@@ -132,6 +143,10 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         Curve(here, [noised.times[at]], [_decibels(noised.signal, scale)[at]], width=6),
         Curve(here, [noised.times[at]], [noised.dice[at]], panel=1, width=6),
     ]
+    area = float((noised.reference > 0).mean())
+    floor = area / (area + 0.5)  # the sign of pure noise is foreground in half of the pixels
+    ends = [noised.times[0], noised.times[-1]]
+    lines.append(Curve(words("course.forward.floor"), ends, [floor] * 2, panel=1, width=1.5, mode="dots"))
     chart = curves(
         lines, [words("course.forward.snr"), words("course.forward.readable")], "t", ["dB", "Dice"], least=[None, 0.0]
     )
@@ -140,6 +155,11 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         Fact("t", str(noised.times[at]), words("course.forward.t_detail", signal=f"{noised.signal[at]:.3f}")),
         Fact(words("course.forward.snr"), f"{_decibels(noised.signal, scale)[at]:+.0f} dB", words("course.forward.db")),
         Fact(words("course.forward.blur"), f"{noised.dice[at]:.2f}", words("course.forward.blur_detail", t=readable)),
+        Fact(
+            words("course.forward.floor"),
+            f"{floor:.2f}",
+            words("course.forward.floor_detail", area=f"{100 * area:.0f}"),
+        ),
     )
     facts = {"t": noised.times[at], "dice": round(noised.dice[at], 3), "readable": readable, "positions": _PLACES}
     return Seen((shown,), (chart,), numbers, facts)
@@ -169,5 +189,6 @@ CHAPTER = Chapter(
     ),
     fidelity=("F13", "F12"),
     minutes=12,
+    answers=("b", "a"),
     log=("kind", "scale", "t", "dice", "readable"),
 )

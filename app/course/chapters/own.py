@@ -58,5 +58,6 @@ CHAPTER = Chapter(
     sources=("medsegdiff.pipeline:Segmenter.run",),
     fidelity=("F26", "F27", "F7b"),
     minutes=20,
+    answers=("c", "b"),
     log=("members", "steps", "seed", "disagreement", "seconds"),
 )

@@ -1,10 +1,8 @@
 """Chapter 5. The FF-Parser: a learned or custom gain for every frequency.
 
 M = F(m),   M' = A * M,   m' = F^-1(M')                                                              V1 eq. 4-6
-sum |m|^2 = sum |M|^2                                                                  Parseval: energy is preserved
+sum |m|^2 = sum |M|^2                                       Parseval, for the unitary transform: F preserves energy, A does not
 """
-
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,10 +12,10 @@ from app.components.scrubber import film
 from app.core.settings import Choice
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Faders, Seen, Task, Values
-from app.course.parts import SEED, SMALL, dice, of_recording, panel
+from app.course.parts import SEED, SMALL, compared, dice, of_recording, panel
 from app.i18n import Words
 from app.views.charts import Curve, curves
-from app.views.films import legend, parser_views, positions, step_views
+from app.views.films import legend, parser_views, positions
 from app.views.panels import charts_of
 from medsegdiff.config import RunSettings
 from medsegdiff.nn.v1 import MedSegDiffV1
@@ -62,12 +60,10 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     learned = bench.run("v1", case, settings(Interventions()))
     own = bench.run("v1", case, settings(Interventions(profile=profile))) if profile else learned
     run = f"parser-{case}-{kind}-{profile}-{size}-{values['seed']}"
-    places = positions(learned, words)
-    pictures = [
-        replace(step_views(learned, words)[2], title=words("course.parser.learned")),
-        replace(step_views(own, words)[2], title=words("course.parser.chosen")),
-    ]
-    top = film(pictures[: 2 if profile else 1], places, words, run=run, legend=legend(own, words, members=False))
+    chosen = words(f"control.filter.{kind}")
+    runs = [(words("course.parser.learned"), learned)] + ([(chosen, own)] if profile else [])
+    pictures, places = compared(runs, words)
+    top = film(pictures, places, words, run=run, legend=legend(own, words, members=False))
     cells = film(parser_views(own, words), positions(own, words), words, run=run, smooth=False)
     gains = profile or (1.0, 1.0)
     radius = np.linspace(0, np.sqrt(0.5), len(gains)).tolist()
@@ -82,7 +78,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     segmenter = bench.segmenter("v1")
     parser, config = segmenter.checkpoint.model.get_submodule("parsers.0"), segmenter.checkpoint.model_config
     cell = (size or config.image_size) // config.stem
-    in_space, in_frequency = bench.keep(("parseval",), lambda: energies(_feature(segmenter)))
+    feature = bench.keep(("parseval",), lambda: _feature(segmenter))
+    (in_space, in_frequency), after = energies(feature), _energy_after(segmenter, feature, profile)
     facts = dict(of_recording(own, words)) | {
         "learned": of_recording(learned, words)["dice"],
         "alike": round(dice(learned.outcome.labels > 0, own.outcome.labels > 0), 3),
@@ -91,6 +88,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     numbers = (
         Fact("Dice", f"{facts['dice']:.3f}", words("course.parser.dice_detail", learned=f"{facts['learned']:.3f}")),
         Fact("Parseval", f"{in_space:.6g} = {in_frequency:.6g}", words("course.parser.parseval_detail")),
+        Fact(words("course.parser.energy"), f"{100 * after / in_space:.1f} %", words("course.parser.energy_detail")),
         Fact(
             words("course.parser.fixed"),
             words("course.parser.breaks" if cell != trained else "course.parser.fits"),
@@ -98,6 +96,14 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ),
     )
     return Seen((top, cells), ((drawn, *figures) if profile else tuple(figures)), numbers, facts)
+
+
+@torch.no_grad()
+def _energy_after(segmenter: Segmenter, feature: torch.Tensor, profile: tuple[float, ...]) -> float:
+    """Sum the squares of a feature map after the first FF-Parser."""
+    model = segmenter.checkpoint.model
+    assert isinstance(model, MedSegDiffV1)
+    return float(model.parsers[0](feature, profile).square().sum())
 
 
 @torch.no_grad()
@@ -117,7 +123,7 @@ CHAPTER = Chapter(
     controls=(
         SMALL,
         Choice("filter", "learned", ("learned", *PROFILES, "own")),
-        Faders("gains", (1.0,) * GAINS, 0.0, 2.0),
+        Faders("gains", (1.0,) * GAINS, 0.0, 2.0, "filter", {"learned": (1.0,) * GAINS, **PROFILES}, "own"),
         Choice("parser_size", 0, (0, 128, 192, 320)),
         SEED,
     ),
@@ -128,7 +134,7 @@ CHAPTER = Chapter(
     ),
     equations=(
         Equation(r"M=\mathcal F[m],\qquad M'=A\otimes M,\qquad m'=\mathcal F^{-1}[M']", "V1 eq. 4–6"),
-        Equation(r"\textstyle\sum\lvert m\rvert^2=\sum\lvert M\rvert^2", "Parseval"),
+        Equation(r"\textstyle\sum\lvert m\rvert^2=\sum\lvert M\rvert^2", "course.parser.place_parseval"),
     ),
     sources=(
         "medsegdiff.nn.spectral:FFParser.forward",
@@ -137,6 +143,7 @@ CHAPTER = Chapter(
     ),
     fidelity=("F6", "F7", "F7b"),
     minutes=18,
+    answers=("c", "a"),
     log=("filter", "gains", "parser_size", "dice"),
     kind="v1",
     panel="parser",

@@ -17,6 +17,7 @@ from numpy import ndarray
 from app.components.scrubber import Position, View, film
 from app.core import catalogue
 from app.core.settings import Slide
+from app.course import pixel
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.oracles import TwoRaters
@@ -26,6 +27,7 @@ from app.views import paint
 from app.views.charts import Curve, curves
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.data.synthetic import draw
+from medsegdiff.multi_reader import energy_distance
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
@@ -116,6 +118,10 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     chart.update_yaxes(range=[-0.03, 1.03])
     chart.update_xaxes(title=words("chart.step"), col=1).update_xaxes(title=words("settings.members.label"), col=2)
 
+    experts_20 = np.stack([small] * round(20 * share) + [large] * (20 - round(20 * share)))  # in steps of 0.05: exact
+    samples = (trajectory.share[-1] > 0.5).astype(np.uint8)
+    ged_samples = energy_distance(samples, experts_20)
+    ged_one = energy_distance(cut[None].astype(np.uint8), experts_20)
     numbers = (
         Fact(words("course.raters.sides"), f"{on_first} : {count - on_first}", words("course.raters.sides_detail")),
         Fact(
@@ -128,8 +134,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             f"{dice(cut, small > 0):.3f} · {dice(cut, large > 0):.3f}",
             words("course.raters.cut_detail"),
         ),
+        Fact(words("course.raters.ged"), f"{ged_samples:.3f} · {ged_one:.3f}", words("course.raters.ged_detail")),
     )
-    return Seen((shown,), (chart,), numbers, {"first": on_first, "members": count, "share": share})
+    moved = pixel.particles(share, "ddim", _STEPS, values["seed"])
+    at = min(max(int(values["at"]), 0), _STEPS - 1) if values["at"] is not None else _STEPS - 1
+    one_pixel = pixel.density_chart(share, moved, at, words)
+    paths = pixel.paths_chart(share, [("DDIM", moved)], words)
+    return Seen((shown,), (chart, one_pixel, paths), numbers, {"first": on_first, "members": count, "share": share})
 
 
 def _both(values: Values, facts: Values) -> bool:
@@ -151,10 +162,23 @@ CHAPTER = Chapter(
             r"\arg\min_f\ \mathbb E\,\lVert f(I)-x_0\rVert^2=\mathbb E[x_0\mid I]=s\,m_1+(1-s)\,m_2",
             "course.raters.place_average",
         ),
+        Equation(
+            r"D^2_{GED}=2\,\mathbb E[d(S,Y)]-\mathbb E[d(S,S')]-\mathbb E[d(Y,Y')],\quad d=1-\mathrm{IoU}",
+            "course.raters.place_ged",
+        ),
+        Equation(
+            r"\nabla_x\log p_t(x)=\frac{\sqrt{\bar\alpha_t}\,\mathbb E[x_0\mid x_t=x]-x}{1-\bar\alpha_t}",
+            "course.raters.place_score",
+        ),
     ),
-    sources=("app.course.oracles:TwoRaters.belief", "app.course.oracles:TwoRaters.__call__"),
+    sources=(
+        "app.course.oracles:TwoRaters.belief",
+        "app.course.oracles:TwoRaters.__call__",
+        "medsegdiff.multi_reader:energy_distance",
+    ),
     fidelity=("F16",),
     minutes=12,
+    answers=("b", "c"),
     log=("share", "raters_members", "seed", "first"),
     panel="members",
 )

@@ -4,19 +4,23 @@
     DDIM      x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps                                 DDIM eq. 12
     DPM++     as DDIM, with x_0 extrapolated from the last two predictions                            DPM-Solver++ alg. 2
 
-The fault: a sampler that rebuilds a schedule of 50 steps, numbered 0 ... 49, passes timesteps to a network trained on
-0 ... 999 that do not match the noise. Halfway, alpha_bar is 0.05, but the timestep stands for 0.99.
+The fault: the timesteps of a run are renumbered 0, 1, 2 ... for the network, as in code that rebuilds a short schedule. The
+network was trained on each of these numbers, but with far less noise. The sampler and the noise are those of a correct run.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from torch import Tensor
 
 from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice
+from app.course import pixel
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, SEED, SMALL, dice, noisy, outlined, probability
@@ -24,68 +28,91 @@ from app.i18n import Words
 from app.inputs.images import phantom
 from app.views import paint
 from app.views.charts import Curve, curves
-from medsegdiff.config import RunSettings
 from medsegdiff.pipeline import Segmenter
-from medsegdiff.records import Condition, Step
-from medsegdiff.sampling import MemberNoise, denoise
-from medsegdiff.schedule import Diffusion, NoiseSchedule
+from medsegdiff.records import Condition, Denoiser, Prediction, Step
+from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 
-__all__ = ["CHAPTER", "sample_with_wrong_t"]
+__all__ = ["CHAPTER", "Renumbered", "run_of"]
 
-_SHOWN, _REBUILT = 26, 50
+_SHOWN, _STARTS = 26, 4
 _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trajectory:
     given: list[int]  # the t given to the network
-    actual: list[int]  # the training timestep that matches the noise of x_t
+    actual: list[int]  # the t of the noise in x_t
     x_t: Float[ndarray, "p h w"]
     eps: Float[ndarray, "p h w"]
     share: Float[ndarray, "p h w"]
+    scores: list[float]  # Dice of the mask from each starting noise; the first one is shown
 
 
-def sample_with_wrong_t(segmenter: Segmenter, condition: Condition, steps: int, seed: int) -> Iterator[Step]:
-    """Sample with a rebuilt short schedule, whose betas and timesteps the network was not trained on."""
-    rebuilt = Diffusion(replace(segmenter.diffusion.config, timesteps=steps), segmenter.diffusion.classes)
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """A network that receives wrong timesteps: those of a run, renumbered 0, 1, 2 ... from the last step to the first."""
+
+    model: Denoiser
+    times: Sequence[int]  # of the run, descending
+
+    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
+        """Compute the features of the image."""
+        return self.model.encode(image)
+
+    def __call__(self, x_t: Tensor, t: Int[Tensor, " u"], condition: Condition, **options: Any) -> Prediction:
+        """Predict from x_t and the wrong t."""
+        wrong = [len(self.times) - 1 - self.times.index(int(step)) for step in t]
+        return self.model(x_t, torch.tensor(wrong, device=t.device), condition, **options)
+
+
+def run_of(
+    segmenter: Segmenter, condition: Condition, times: list[int], sampler: str, noise: MemberNoise, *, fault: bool
+) -> Iterator[Step]:
+    """Sample masks, with right or with renumbered timesteps."""
     size = segmenter.checkpoint.model_config.image_size
-    shape = (rebuilt.channels, size, size)
-    yield from denoise(segmenter.model, condition, rebuilt, list(reversed(range(steps))), MemberNoise(seed, 1), shape)
+    model = Renumbered(segmenter.model, times) if fault else segmenter.model
+    shape = (segmenter.diffusion.channels, size, size)
+    return denoise(model, condition, segmenter.diffusion, times, noise, shape, SamplingSettings(sampler=sampler))
 
 
 def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Trajectory:
-
     segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 was also trained on its own trajectories
     schedule = segmenter.diffusion.schedule
-    if fault:
-        trajectory = list(sample_with_wrong_t(segmenter, start.condition, _REBUILT, seed))
-        power = NoiseSchedule(schedule.kind, _REBUILT).alpha_bar
-        actual = [int((schedule.alpha_bar - power[s.t]).abs().argmin()) for s in trajectory]
-    else:
-        settings = segmenter.resolve_settings(RunSettings(members=1, steps=steps, sampler=sampler, seed=seed))
-        trajectory = list(segmenter.denoise(start.condition, settings))
-        actual = [s.t for s in trajectory]
+    times = spaced(schedule.timesteps, steps)
+    noise = MemberNoise(seed, _STARTS)
+    trajectory = list(run_of(segmenter, start.condition, times, sampler, noise, fault=fault))
+    shares = 1 - segmenter.diffusion.probability(trajectory[-1].x_0.float())[:, 0].cpu().numpy()
+    known = _known(case, shares.shape[1:])
     kept = np.unique(np.linspace(0, len(trajectory) - 1, min(_SHOWN, len(trajectory))).round().astype(int)).tolist()
     states = [trajectory[i] for i in kept]
-    eps = [schedule.eps_from_x_0(s.x_t, actual[i], s.x_0) for i, s in zip(kept, states, strict=True)]
+    eps = [schedule.eps_from_x_0(s.x_t[:1], s.t, s.x_0[:1]) for s in states]
     return _Trajectory(
+        [len(times) - 1 - i if fault else times[i] for i in kept],
         [s.t for s in states],
-        [actual[i] for i in kept],
         np.stack([s.x_t[0, 0].float().cpu().numpy() for s in states]),
         np.stack([e[0, 0].float().cpu().numpy() for e in eps]),
-        np.stack([1 - segmenter.diffusion.probability(s.x_0.float())[0, 0].cpu().numpy() for s in states]),
+        np.stack([1 - segmenter.diffusion.probability(s.x_0[:1].float())[0, 0].cpu().numpy() for s in states]),
+        [dice(share > 0.5, known) for share in shares],
     )
+
+
+def _known(case: int, size: tuple[int, int]) -> Bool[ndarray, "h w"]:
+    return paint.fit(phantom(case).reference[0], size, smooth=False) > 0
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     case, sampler, steps, seed = (values[k] for k in ("case", "sampler", "reverse_steps", "seed"))
     fault = values["times"] == "wrong"
-    trajectory = bench.keep(
-        ("reverse", case, sampler, steps, seed, fault), lambda: _trajectory(bench, case, sampler, steps, seed, fault)
-    )
+
+    def computed(wrong: bool) -> _Trajectory:
+        key = ("reverse", case, sampler, steps, seed, wrong)
+        return bench.keep(key, lambda: _trajectory(bench, case, sampler, steps, seed, wrong))
+
+    right = computed(False)
+    trajectory = computed(True) if fault else right
     image = phantom(case)
     picture, reference = image.picture.pixels, image.reference
-    known = paint.fit(reference[0], trajectory.share.shape[1:], smooth=False) > 0
+    known = _known(case, trajectory.share.shape[1:])
     scores = [dice(share > 0.5, known) for share in trajectory.share]
     total = len(trajectory.given)
     places = [
@@ -97,33 +124,58 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             else words("course.reverse.place", step=i + 1, total=total, t=given, dice=f"{scores[i]:.3f}")
         ]
     ]
-    rows = (
+    masks = [outlined(picture, p > 0.5, reference) for p in trajectory.share]
+    rows = [
         (words("film.x_t"), [noisy(x) for x in trajectory.x_t], _GREY),
         (words("course.reverse.eps"), [noisy(e) for e in trajectory.eps], _GREY),
         (words("film.x_0"), [probability(p) for p in trajectory.share], PROBABILITY),
-        (words("film.on_picture"), [outlined(picture, p > 0.5, reference) for p in trajectory.share], None),
-    )
+        (words("course.reverse.with_wrong") if fault else words("film.on_picture"), masks, None),
+    ]
+    if fault:
+        other = [outlined(picture, p > 0.5, reference) for p in right.share]
+        rows.append((words("course.reverse.with_right"), other, None))
     views = [View(title, tiles, [f"{title}. {p.spoken}" for p in places], bar) for title, tiles, bar in rows]
     legend = [(paint.CLASSES[0], "solid", words("film.model")), (paint.REFERENCE, "dotted", words("film.reference"))]
     run = f"reverse-{case}-{sampler}-{steps}-{seed}-{fault}"
     shown = film(views, places, words, run=run, legend=legend)
 
-    index = list(range(1, total + 1))
-    lines = [
-        Curve(words("course.reverse.given"), index, trajectory.given),
-        Curve(words("course.reverse.actual"), index, trajectory.actual, width=1.5),
-        Curve(words("chart.dice"), index, scores, panel=1),
+    index, starts = list(range(1, total + 1)), list(range(1, _STARTS + 1))
+    names = {False: words("course.reverse.with_right"), True: words("course.reverse.with_wrong")}
+    lines = [Curve(names[False], starts, right.scores, panel=1, mode="markers")]
+    if fault:
+        lines += [
+            Curve(names[True], starts, trajectory.scores, panel=1, mode="markers"),
+            Curve(words("course.reverse.given"), index, trajectory.given),
+            Curve(words("course.reverse.actual"), index, trajectory.actual, width=1.5),
+        ]
+    else:
+        lines.append(Curve(words("chart.dice"), index, scores))
+    titles = [
+        words("course.reverse.times_title") if fault else words("chart.dice"),
+        words("course.reverse.starts_title"),
     ]
-    titles = [words("course.reverse.times_title"), words("chart.dice")]
-    chart = curves(lines, titles, words("course.reverse.shown_step"), ["t", "Dice"], least=[None, 0.0])
+    chart = curves(lines, titles, "", ["t" if fault else "Dice", "Dice"], least=[None if fault else 0.0, 0.0])
+    chart.update_xaxes(title=words("course.reverse.shown_step"), col=1)
+    chart.update_xaxes(title=words("course.reverse.start"), col=2)
     apart = max(abs(a - b) for a, b in zip(trajectory.given, trajectory.actual, strict=True))
-    count = _REBUILT if fault else steps
+    means = {False: float(np.mean(right.scores)), True: float(np.mean(trajectory.scores))}
     numbers = (
         Fact("Dice", f"{scores[-1]:.3f}", words("course.reverse.dice_detail", first=f"{scores[0]:.3f}")),
-        Fact(words("course.reverse.evaluations"), str(count), words("course.reverse.evaluations_detail")),
+        Fact(
+            words("course.reverse.starts", count=_STARTS),
+            " · ".join(f"{means[wrong]:.3f}" for wrong in (False, True) if fault or not wrong),
+            words("course.reverse.starts_both" if fault else "course.reverse.starts_right"),
+        ),
+        Fact(words("course.reverse.evaluations"), str(steps), words("course.reverse.evaluations_detail")),
         Fact(words("course.reverse.apart"), str(apart), words("course.reverse.apart_detail")),
     )
-    return Seen((shown,), (chart,), numbers, {"dice": round(scores[-1], 3), "evaluations": count, "positions": total})
+    moved = {name: pixel.particles(0.5, name, steps, seed) for name in ("ddim", "ddpm")}
+    reached = " · ".join(f"{100 * pixel.at_a_mode(one):.0f} %" for one in moved.values())
+    numbers += (Fact(words("course.pixel.reached"), reached, words("course.pixel.reached_detail", steps=steps)),)
+    paths = pixel.paths_chart(0.5, [(words(f"settings.sampler.{name}"), one) for name, one in moved.items()], words)
+    return Seen(
+        (shown,), (chart, paths), numbers, {"dice": round(scores[-1], 3), "evaluations": steps, "positions": total}
+    )
 
 
 CHAPTER = Chapter(
@@ -131,7 +183,7 @@ CHAPTER = Chapter(
     see=_see,
     controls=(
         SMALL,
-        Choice("reverse_steps", 10, (1, 2, 5, 10, 50)),
+        Choice("reverse_steps", 10, (1, 2, 5, 10, 25)),
         Choice("sampler", "ddim", ("ddim", "ddpm", "dpm-solver++")),
         Choice("times", "right", ("right", "wrong")),
         SEED,
@@ -147,9 +199,10 @@ CHAPTER = Chapter(
         ),
         Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),
     ),
-    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:sample_with_wrong_t"),
+    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:Renumbered.__call__"),
     fidelity=("F10", "F12", "F11"),
     minutes=15,
+    answers=("a", "c"),
     log=("sampler", "reverse_steps", "times", "seed", "dice"),
     kind="v1",
 )

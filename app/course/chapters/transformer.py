@@ -2,6 +2,7 @@
 
 M   = ( F(q) W_q ) ( F(r) W_k )^T          affinity of token frequencies, n x n, complex, no softmax        V2 figure
 M'  = S_t * M      or, in arXiv v1,  M' = sin M
+q'  = q + Re F^-1( M' ) ( r W_v )
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from app.components.scrubber import film
+from app.core.frames import Plane, Recording
 from app.core.settings import Choice, Slide
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
@@ -69,8 +71,10 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     lines = [Curve(stage_words(stage, words), times, mean.tolist(), width=2) for stage, mean in over_time.items()]
     lines += [Curve(f"t = {t}", [t, t], [0, 1], width=1)]
     sizes = np.linspace(0, 2.5, 60)
+    measured = np.concatenate([p.values.astype(float).ravel() for p in _affinities(shown)] or [[0.0]])
     lines += [
         Curve(words("course.transformer.sine"), sizes.tolist(), np.abs(np.sin(sizes)).tolist(), panel=1),
+        Curve(words("course.transformer.sine_imaginary"), sizes.tolist(), np.sinh(sizes).tolist(), panel=1),
         *(
             Curve(stage_words(stage, words), sizes.tolist(), (float(s[0].mean()) * sizes).tolist(), panel=1, width=1.5)
             for stage, s in here.items()
@@ -82,7 +86,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         "",
         [words("course.transformer.mean"), "|M'|"],
     )
-    chart.update_xaxes(title="t", col=1).update_xaxes(title="|M|", col=2)
+    chart.update_xaxes(title="t", col=1).update_xaxes(title="|M|", col=2).update_yaxes(range=[0, 2.5], col=2)
     facts = dict(of_recording(shown, words)) | {"whole": of_recording(whole, words)["dice"], "t": t}
     numbers = (
         Fact("Dice", f"{facts['dice']:.3f}", words("course.transformer.dice_detail", whole=f"{facts['whole']:.3f}")),
@@ -95,8 +99,16 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             for stage, s in here.items()
         ),
     )
+    if part != "no_ss":
+        typical, most = np.median(measured), measured.max()
+        numbers += (Fact("|M|", f"{typical:.3f}", words("course.transformer.measured", most=f"{most:.2f}")),)
     figures = () if part != "all" else tuple(charts_of(panel("transformer"), shown, words))
     return Seen((result, *inside), (chart, *figures), numbers, facts)
+
+
+def _affinities(recording: Recording) -> list[Plane]:
+    """Return the magnitudes of all affinities of a run, averaged over the heads."""
+    return [p for frame in recording.frames for p in frame.planes if p.kind == "token affinity"]
 
 
 CHAPTER = Chapter(
@@ -117,6 +129,10 @@ CHAPTER = Chapter(
             r"S_t(u,v)=\sigma\bigl([\mathrm{conv}\to\text{scale, shift by }t\to\mathrm{conv}]\times R\,(u,v)\bigr)",
             "course.transformer.place_band",
         ),
+        Equation(
+            r"e'=e+\mathrm{Re}\,\mathcal F^{-1}[M']\,(c\,W_v)",
+            "course.transformer.place_value",
+        ),
     ),
     sources=(
         "medsegdiff.nn.transformer:SpectrumSpaceModule.affinity",
@@ -125,6 +141,7 @@ CHAPTER = Chapter(
     ),
     fidelity=("F17", "F18", "F19", "F23", "F24"),
     minutes=15,
+    answers=("c", "b"),
     log=("case", "part", "t", "dice"),
     kind="v2",
     panel="transformer",
