@@ -27,8 +27,10 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
     """Create the two setups, the slider between their masks, the comparison of all checkpoints, and the sweep."""
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('compare.text')}</p>"}, elem_classes="words")
     with gr.Row(elem_classes="sides"):
-        first, second = _build_side(page, "a", _SAMPLERS[0], 10), _build_side(page, "b", _SAMPLERS[0], 1)
-    runs = run_button.build(page, lambda w: {"value": w("compare.run")}, "compare")
+        name = next(iter(page.session.sources), None)
+        rival, sampler = _rival(page, name)
+        first, second = _build_side(page, "a", name, _SAMPLERS[0]), _build_side(page, "b", rival, sampler)
+    runs = run_button.build(page, lambda w: {"value": w("compare.run")}, "compare", variant="primary")
     table = gr.HTML("", elem_classes="words", elem_id="compared")
     slider = gr.ImageSlider(
         None,
@@ -114,13 +116,15 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
         return {box: gr.update(choices=_choices(page, words(language))) for box in boxes}
 
     def match_task(chosen: str | None, *sides: str | None) -> Update:
-        """Replace setups for another task by the checkpoint that was just selected."""
+        """Replace setups for another task by the checkpoint that was just selected and the one to compare it with."""
         known, task = _names(page), page.session.task(chosen)
-        same = [side in known and page.session.task(side) == task for side in sides]
-        return {box: gr.skip() if alike else gr.update(value=chosen) for box, alike in zip(boxes, same, strict=True)}
+        if all(side in known and page.session.task(side) == task for side in sides):
+            return {box: gr.skip() for box in boxes}
+        rival, sampler = _rival(page, chosen)
+        return {boxes[0]: gr.update(value=chosen), boxes[1]: gr.update(value=rival), second[1]: sampler}
 
     sidebar.fetched.then(update_choices, [page.controls.language], boxes, **QUICK)
-    page.controls.checkpoint.change(match_task, [page.controls.checkpoint, *boxes], boxes, **QUICK)
+    page.controls.checkpoint.change(match_task, [page.controls.checkpoint, *boxes], [*boxes, second[1]], **QUICK)
     chosen = [page.states.image, page.controls.checkpoint, page.controls.language]
     runs.does(compare, [*chosen, *first, *second, *page.controls.settings], [slider, table, hint])
     runs_all.does(compare_all, [*chosen, *page.controls.settings], [all_results])
@@ -176,14 +180,27 @@ def _sides(
     return sides
 
 
-def _build_side(page: PageState, side: str, sampler: str, steps: int) -> list[Any]:
+def _rival(page: PageState, name: str | None) -> tuple[str | None, str]:
+    """Return the checkpoint to compare one with, and its sampler: the plain U-Net, else another version, else the anchor."""
+    if name is None:
+        return None, _SAMPLERS[0]
+    own = page.session.card(name)
+    cards = {other: page.session.card(other) for other in _names(page) if other != name}
+    rivals = [other for other, card in cards.items() if card.task == own.task and card.kind != own.kind]
+    rivals.sort(key=lambda other: (cards[other].kind != "unet", len(other)))
+    if rivals:
+        return rivals[0], _SAMPLERS[0]
+    return name, ANCHOR if own.kind == "v2" else _SAMPLERS[0]
+
+
+def _build_side(page: PageState, side: str, name: str | None, sampler: str) -> list[Any]:
     """Create the controls of one setup; for a plain U-Net its description replaces sampler and steps."""
     with gr.Column(elem_classes="side", min_width=240):
         page.localized(gr.HTML, lambda w: {"value": f"<h3>{w(f'compare.{side}')}</h3>"}, elem_classes="words")
         checkpoint = page.localized(
             gr.Dropdown,
             lambda w: {"label": w("model.label"), "choices": _choices(page, w)},
-            value=next(iter(page.session.sources), None),
+            value=name,
             filterable=False,
             interactive=True,
             elem_id=f"{side}-checkpoint",
@@ -198,6 +215,7 @@ def _build_side(page: PageState, side: str, sampler: str, steps: int) -> list[An
                 ],
             },
             value=sampler,
+            visible=name not in page.session.plain,
             filterable=False,
             interactive=True,
             elem_id=f"{side}-sampler",
@@ -208,18 +226,28 @@ def _build_side(page: PageState, side: str, sampler: str, steps: int) -> list[An
             minimum=1,
             maximum=_STEPS,
             step=1,
-            value=steps,
+            value=10,
+            visible=name not in page.session.plain,
             interactive=True,
             elem_id=f"{side}-steps",
         )
-        note = gr.HTML("", elem_classes="words", elem_id=f"{side}-plain", visible=False)
+        plain = name in page.session.plain
+        note = gr.HTML(
+            _plain_words(page, name, words("en")), elem_classes="words", elem_id=f"{side}-plain", visible=plain
+        )
 
     def describe(name: str | None, language: str) -> Update:
         w, plain = words(language), name in page.session.plain
-        text = f"<p>{w('compare.plain_text')}</p>{descriptions.card(page.session.card_of(name), w)}" if plain else ""
         shown = {widget: gr.update(visible=not plain) for widget in (sampling, count)}
-        return shown | {note: gr.update(value=text, visible=plain)}
+        return shown | {note: gr.update(value=_plain_words(page, name, w), visible=plain)}
 
     for widget in (checkpoint, page.controls.language):
         widget.change(describe, [checkpoint, page.controls.language], [sampling, count, note], **QUICK)
     return [checkpoint, sampling, count]
+
+
+def _plain_words(page: PageState, name: str | None, w: Words) -> str:
+    """Describe a plain U-Net, which has no sampler and no steps, as HTML; an empty string for another checkpoint."""
+    if name not in page.session.plain:
+        return ""
+    return f"<p>{w('compare.plain_text')}</p>{descriptions.card(page.session.card_of(name), w)}"

@@ -4,7 +4,7 @@ import html
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -91,10 +91,12 @@ def clear_waiting(run: Any) -> str:
     return _LEAVE % json.dumps(run.elem_id)
 
 
-def build(page: PageState, label: Texts, name: str) -> RunButton:
+def build(
+    page: PageState, label: Texts, name: str, variant: Literal["primary", "secondary"] = "secondary"
+) -> RunButton:
     """Create the widgets."""
     with gr.Row(elem_classes="run-row"):
-        run = page.localized(gr.Button, label, elem_id=name, variant="secondary", min_width=240, scale=0, size="md")
+        run = page.localized(gr.Button, label, elem_id=name, variant=variant, min_width=240, scale=0, size="md")
         stop = page.localized(
             gr.Button,
             lambda w: {"value": w("run.stop")},
