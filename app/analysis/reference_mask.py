@@ -43,16 +43,13 @@ class Score:
 def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     """Read an uploaded label image: 0 for background and 1..K, or 0 and 255 for a single class.
 
+    A label image with the palette of `paint.save_labels` is read as its labels.
+
     Raises:
         ValueError: The file is not an image, is in colour, has other labels, or its size is not `size` (height, width).
     """
     with temporary_upload(path):
-        picture = read(path, window=(0, 255), most=MOST, limits=VISITOR)
-    values = picture.pixels[..., 0]
-    if (picture.pixels != values[..., None]).any():
-        raise InputError(
-            "mask.colour", "the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes"
-        )
+        values = _values(path)
     if values.shape != size:
         raise InputError(
             "mask.size",
@@ -72,6 +69,23 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
             classes=classes,
         )
     return values.copy()
+
+
+def _values(path: Path | str) -> UInt8[ndarray, "h w"]:
+    try:
+        return read(path, window=(0, 255), most=MOST, limits=VISITOR).pixels[..., 0]
+    except InputError as error:
+        if error.code != "image.window_colour":
+            raise
+    pixels = read(path, most=MOST, limits=VISITOR).pixels
+    values = paint.labels_of(pixels)
+    if values is None and (pixels == pixels[..., :1]).all():
+        values = pixels[..., 0]
+    if values is None:
+        raise InputError(
+            "mask.colour", "the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes"
+        )
+    return values
 
 
 def read_layer(path: Path | str) -> UInt8[ndarray, "h w 4"]:

@@ -176,7 +176,8 @@ def thumbnail(seed: int, task: str = TASK) -> str:
     row = next((row for row in sample_images.sample_images(task) if row.number == seed), None)
     if row is not None:
         return paint.data_uri(paint.fit(sample_images.pixels(row, task), (96, 96)))
-    held = (recording(path) for (_, drawn), path in recordings().items() if drawn == seed)
+    shown = [path for (name, drawn), path in recordings().items() if drawn == seed and name.startswith(task)]
+    held = (recording(path) for path in shown)
     picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)
     if picture is None:
         picture = draw(task, seed, 96).image

@@ -6,12 +6,11 @@ the input file.
 """
 
 import html
-import io
-from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -26,7 +25,17 @@ if TYPE_CHECKING:
     from medsegdiff.pipeline import Segmentation
     from medsegdiff.slices import VolumeSegmentation
 
-__all__ = ["FILES", "VOLUME_FILES", "figure_png", "figure_svg", "film_gif", "write", "write_result", "write_volume"]
+__all__ = [
+    "FILES",
+    "VOLUME_FILES",
+    "figure_png",
+    "figure_svg",
+    "film_gif",
+    "write",
+    "write_result",
+    "write_volume",
+    "zipped",
+]
 
 FILES = ("mask", "nifti", "seg", "probability", "disagreement", "film", "figure", "drawing", "report")
 """Keys of the files that `write` can return, in display order."""
@@ -45,9 +54,10 @@ def write_result(folder: Path | str, finished: RunOutput, cached_volume: CachedV
 
 
 def write(folder: Path | str, finished: RunOutput, cached_volume: CachedVolume | None, words: Words) -> dict[str, Path]:
-    """Write what `write_result` writes, and an animation and figures."""
+    """Write what `write_result` writes, with the colours of the page in the mask, and an animation and figures."""
     folder = Path(folder)
     paths = write_result(folder, finished, cached_volume)
+    paint.save_labels(paths["mask"], finished.result.labels)
     paths["film"] = folder / "run.gif"
     film_gif(paths["film"], finished, words)
     paths["figure"], paths["drawing"] = folder / "figure.png", folder / "figure.svg"
@@ -147,7 +157,9 @@ def figure_svg(finished: RunOutput, words: Words) -> str:
         left, below = i * (width + _GAP), _MARGIN + height + 6
         title = html.escape(f"{'abcd'[i]}  {words(key)}")
         parts.append(f'<text x="{left}" y="15">{title}</text>')
-        parts.append(f'<image x="{left}" y="{_MARGIN}" width="{width}" height="{height}" href="{_png(tile)}"/>')
+        parts.append(
+            f'<image x="{left}" y="{_MARGIN}" width="{width}" height="{height}" href="{paint.png_uri(tile)}"/>'
+        )
         if colours:
             stops = "".join(
                 f'<stop offset="{k / (len(colours) - 1):.3f}" stop-color="{c}"/>' for k, c in enumerate(colours)
@@ -166,7 +178,9 @@ def figure_svg(finished: RunOutput, words: Words) -> str:
     )
 
 
-def _png(tile: paint.RGB) -> str:
-    held = io.BytesIO()
-    Image.fromarray(tile).save(held, "PNG")
-    return "data:image/png;base64," + b64encode(held.getvalue()).decode()
+def zipped(paths: Sequence[Path], archive: Path) -> Path:
+    """Write files to an uncompressed ZIP archive; nearly all of them are compressed already."""
+    with ZipFile(archive, "w") as file:
+        for path in paths:
+            file.write(path, path.name)
+    return archive

@@ -1,6 +1,7 @@
 """Offer the files of a finished run for download."""
 
 from contextlib import suppress
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,31 +20,40 @@ __all__ = ["Files", "build"]
 
 
 class Files:
-    """The row of download buttons."""
+    """A button for all files as one archive, and a menu of single ones."""
 
-    __slots__ = ("_buttons", "_row", "_volumes")
+    __slots__ = ("_archive", "_buttons", "_group", "_volumes")
 
-    def __init__(self, row: Any, buttons: dict[str, Any], volume_cache: VolumeCache) -> None:
-        self._row, self._buttons, self._volumes = row, buttons, volume_cache
+    def __init__(self, group: Any, archive: Any, buttons: dict[str, Any], volume_cache: VolumeCache) -> None:
+        self._group, self._archive, self._buttons, self._volumes = group, archive, buttons, volume_cache
 
     @property
     def widgets(self) -> list[Any]:
         """All widgets that `hidden` and `offered` can change."""
-        return [self._row, *self._buttons.values()]
+        return [self._group, self._archive, *self._buttons.values()]
 
     def hidden(self) -> Update:
         """Hide the buttons, because no run of this visitor is shown."""
-        return {self._row: gr.update(visible=False)}
+        return {self._group: gr.update(visible=False)}
 
     def offered(self, finished: RunOutput, image: object, w: Words) -> Update:
-        """Write the files of a run to the page's cache, which deletes them later, and show the buttons."""
-        cached_volume = None
+        """Write the files of a run to the page's cache, which deletes them later, and show the buttons.
+
+        Their names start with that of the image.
+        """
+        cached_volume, task = None, finished.recording.facts["task"]
         if isinstance(image, InputImage) and image.slice_view:
             with suppress(ValueError):  # without the cached volume, only the files of the slice are written
                 cached_volume = self._volumes.get(image.slice_view.key)
-        offers: Update = {self._row: gr.update(visible=True)}
+        stem = image.stem(task) if isinstance(image, InputImage) else f"{task}-{finished.recording.facts['phantom']}"
+        offers: Update = {self._group: gr.update(visible=True)}
         with TemporaryDirectory() as folder:
-            paths = files.write(folder, finished, cached_volume, w)
+            paths = {
+                name: path.rename(path.with_name(f"{stem}-{path.name}"))
+                for name, path in files.write(folder, finished, cached_volume, w).items()
+            }
+            archive = files.zipped(list(paths.values()), Path(folder) / f"{stem}.zip")
+            offers[self._archive] = gr.update(value=self._archive.move_resource_to_block_cache(str(archive)))
             for name, button in self._buttons.items():
                 copy = button.move_resource_to_block_cache(str(paths[name])) if name in paths else None
                 offers[button] = gr.update(value=copy, visible=copy is not None)
@@ -52,9 +62,19 @@ class Files:
 
 def build(page: PageState) -> Files:
     """Create the buttons, hidden until there is a run."""
-    with gr.Row(elem_classes="files", visible=False) as row:
-        buttons = {name: _button(page, name) for name in FILES}
-    return Files(row, buttons, page.volume_cache)
+    with gr.Row(elem_classes="files", visible=False) as group:
+        archive = page.localized(
+            gr.DownloadButton,
+            lambda w: {"label": w("result.archive")},
+            size="sm",
+            elem_id="get-zip",
+            scale=0,
+            min_width=200,
+        )
+        menu = page.localized(gr.Accordion, lambda w: {"label": w("result.files")}, open=False, elem_id="files")
+        with menu, gr.Row(elem_classes="files"):
+            buttons = {name: _button(page, name) for name in FILES}
+    return Files(group, archive, buttons, page.volume_cache)
 
 
 def _button(page: PageState, name: str) -> gr.DownloadButton:

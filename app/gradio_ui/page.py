@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.components import equaliser, gallery, scrubber
+from app.components import equaliser, gallery, scrubber, uncertainty
 from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
@@ -74,7 +74,11 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         prevent_thread_lock=True,
         quiet=True,
         theme=_theme(),
-        css=_STYLE.read_text(encoding="utf-8") + scrubber.STYLE + equaliser.STYLE + gallery.STYLE,
+        css=_STYLE.read_text(encoding="utf-8")
+        + scrubber.STYLE
+        + equaliser.STYLE
+        + gallery.STYLE
+        + uncertainty.STYLE,
         max_file_size=MOST,
         app_kwargs={"middleware": [Middleware(limiting), Middleware(visitors.listening), Middleware(calls.middleware)]},
         allowed_paths=[],

@@ -144,7 +144,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                 return {controls.group: gr.skip()}
             w = words(language)
             with refusing(w, "errors.picture"):
-                fresh = volumes.look(page.volume_cache, wanted)
+                fresh = volumes.look(page.volume_cache, wanted, image.name if isinstance(image, InputImage) else "")
             latest.slices += 1
             return show(fresh, name, w) | _changed(controls, slice_view, fresh.slice_view or wanted)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -45,18 +46,31 @@ class SliceView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputImage:
-    """An image to segment. Only phantoms have a seed and a reference mask; the file name of an upload is not kept."""
+    """An image to segment. Only phantoms have a seed and a reference mask.
+
+    The file name of an upload is shown and names the downloads; no file and no report contains it.
+    """
 
     picture: Picture
     reference: tuple[UInt8[ndarray, "h w"], ...] = ()
     seed: int | None = None
     slice_view: SliceView | None = None  # for a slice of a volume
     sample: str = ""  # key of a sample image, for its caption
+    name: str = ""  # file name of an upload
 
     @property
     def opening(self) -> Opening:
         """The image and its reference mask at display size."""
         return Opening(frames.thumbnail(self.picture.pixels), tuple(frames.thumbnail(t) for t in self.reference), ())
+
+    def stem(self, task: str) -> str:
+        """Return the start of the names of the files made from this image."""
+        if not self.name:
+            return f"{task}-{self.sample or self.seed}"
+        stem = Path(self.name.removesuffix(".gz")).stem
+        kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60].strip("-") or "image"
+        picture = self.picture
+        return f"{kept}-slice-{picture.slice_index + 1}" if picture.slice_count > 1 else kept
 
 
 @lru_cache(maxsize=32)

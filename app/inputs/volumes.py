@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.components.scrubber import Position, View, film
@@ -132,11 +133,12 @@ def take(path: str, volume_cache: VolumeCache, card: Card | None) -> InputImage:
     with temporary_upload(path):
         volume = imaging.open(path, most=volume_cache.most, limits=imaging.VISITOR)
         if isinstance(volume, Picture):
-            return InputImage(volume)
+            return InputImage(volume, name=Path(path).name)
         source = _source(path) if volume.source_kind == "dicom" else None
     slice_view = _first(volume, card)
     picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)  # raises before the volume is cached
-    return InputImage(picture, slice_view=replace(slice_view, key=volume_cache.put(CachedVolume(volume, source))))
+    slice_view = replace(slice_view, key=volume_cache.put(CachedVolume(volume, source)))
+    return InputImage(picture, slice_view=slice_view, name=Path(path).name)
 
 
 def _first(volume: Volume, card: Card | None) -> SliceView:
@@ -165,15 +167,15 @@ def _source(path: str) -> Any:
     return None
 
 
-def look(volume_cache: VolumeCache, slice_view: SliceView) -> InputImage:
-    """Extract the slice of a view.
+def look(volume_cache: VolumeCache, slice_view: SliceView, name: str = "") -> InputImage:
+    """Extract the slice of a view; `name` is the file name of the upload.
 
     Raises:
         ValueError: The volume is no longer cached, or there is no such slice.
     """
     volume = volume_cache.get(slice_view.key).volume
     picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)
-    return InputImage(picture, slice_view=replace(slice_view, shown=picture.window))
+    return InputImage(picture, slice_view=replace(slice_view, shown=picture.window), name=name)
 
 
 def turn(volume_cache: VolumeCache, image: object, before: Card | None, after: Card | None) -> object:
@@ -185,7 +187,7 @@ def turn(volume_cache: VolumeCache, image: object, before: Card | None, after: C
         The new view, or `image` itself if nothing changes or the volume is no longer cached.
     """
     slice_view = image.slice_view if isinstance(image, InputImage) else None
-    if slice_view is None or after is None:
+    if not isinstance(image, InputImage) or slice_view is None or after is None:
         return image
     with suppress(ValueError):
         wanted = slice_view
@@ -194,7 +196,7 @@ def turn(volume_cache: VolumeCache, image: object, before: Card | None, after: C
         trained = _trained(volume_cache.get(slice_view.key).volume, after)
         window = trained if slice_view.window == slice_view.trained else slice_view.window
         wanted = replace(wanted, window=window, trained=trained)
-        return image if wanted == slice_view else look(volume_cache, wanted)
+        return image if wanted == slice_view else look(volume_cache, wanted, image.name)
     return image
 
 

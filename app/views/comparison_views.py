@@ -15,6 +15,7 @@ from app.inputs.images import InputImage
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
 from app.views.films import consensus_tile, legend, per_position, share, tile_size
+from app.views.tables import table
 from medsegdiff.metrics import mean
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "side_words",
     "sweep_charts",
     "sweep_table",
-    "table",
 ]
 
 _ALIKE = 0.99  # Dice above which two masks count as the same
@@ -167,16 +167,6 @@ def side_words(sides: Sequence[Side], words: Words) -> str:
         return table(heads, rows)
     alike = agreement(sides[0].labels, sides[1].labels, len(names))
     return f"{table(heads, rows)}<p>{html.escape(words('compare.alike', dice=per_class(shown, alike)))}</p>"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Make an HTML table; the first cell of each row is its header."""
-    head = "".join(f'<th scope="col">{html.escape(h)}</th>' if h else "<td></td>" for h in heads)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(c)}</td>" for c in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def sweep_table(results: Sequence[StepsResult], words: Words) -> str:

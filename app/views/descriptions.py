@@ -7,6 +7,8 @@ import html
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from app.core import catalogue
@@ -16,7 +18,8 @@ from app.core.frames import Recording
 from app.i18n import Words
 from app.inputs.images import InputImage, phantom
 from app.inputs.sample_images import missing, sample_images
-from app.views import panels
+from app.views import films, paint, panels
+from app.views.tables import table
 from medsegdiff.metrics import mean
 
 __all__ = [
@@ -26,14 +29,20 @@ __all__ = [
     "domain",
     "estimate",
     "facts",
+    "head",
     "in_browser",
     "option",
     "parts",
+    "tasks",
     "thumbnails",
+    "uploaded",
     "verdict",
     "waiting",
     "warning",
 ]
+
+
+_ELSEWHERE = ' target="_blank" rel="noopener"'
 
 
 def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, Any]:
@@ -70,6 +79,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
             for row in sample_images(task)
         ],
         "real_heading": w("sample.heading"),
+        "real_about": w("sample.about"),
         "hard_heading": w("picture.hard", of=of),
         "hard_hint": w("picture.hard_hint"),
         "chosen": chosen,
@@ -77,6 +87,64 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
         "hint": w("picture.drawn_hint_readers", count=readers) if readers > 1 else w("picture.drawn_hint"),
         "another": w("picture.another"),
     }
+
+
+def tasks(cards: Mapping[str, Card], chosen: str | None, w: Words) -> dict[str, Any]:
+    """Build the value of the tasks component: a tile for each task, with the versions of the model below it."""
+    tiles: dict[str, dict[str, Any]] = {}
+    for name, known in sorted(cards.items(), key=lambda row: (row[1].kind == "v1", len(row[0]))):
+        label = name.rpartition("/")[2]
+        if name.startswith(f"{known.task}-{known.kind}"):
+            label = f"{known.kind.upper()} {name.removeprefix(f'{known.task}-{known.kind}').strip('-')}".strip()
+        tile = tiles.setdefault(known.task, {"label": w.known(f"task.{known.task}", known.task), "versions": []})
+        tile["versions"].append({"name": name, "label": w.known(f"model.{label}", label)})
+        tile["src"] = catalogue.thumbnail(catalogue.EXAMPLES[0], known.task)
+    order = list(dict.fromkeys(known.task for known in cards.values()))
+    return {"legend": w("model.tasks"), "tiles": [tiles[task] for task in order], "chosen": chosen}
+
+
+def head(recording: Recording | None, w: Words) -> str:
+    """Introduce the page in a sentence, a strip of pictures and links, as HTML."""
+    shown = "".join(
+        f'<li><img src="{src}" alt=""><span>{html.escape(w(f"page.strip_{key}"))}</span></li>'
+        for key, src in zip(("image", "noise", "masks", "result"), _strip(recording), strict=False)
+    )
+    strip = f'<ol class="strip" aria-label="{html.escape(w("page.strip"))}">{shown}</ol>' if shown else ""
+    links = " · ".join(
+        f'<a href="{html.escape(address)}"{_ELSEWHERE if "://" in address else ""}>{html.escape(w(f"page.{key}"))}</a>'
+        for key, address in _links().items()
+    )
+    title, lead = w("page.title"), w("page.lead")
+    return f'<div><h1>{title}</h1><p class="lead">{lead}</p><p class="links">{links}</p></div>{strip}'
+
+
+@lru_cache(maxsize=4)
+def _strip(recording: Recording | None) -> list[str]:
+    return [] if recording is None else [paint.data_uri(tile) for tile in films.strip(recording)]
+
+
+def _links() -> dict[str, str]:
+    """Return the addresses of the papers, the code, the course and the API, as far as they are known."""
+    space = os.environ.get("SPACE_ID", "")
+    addresses = {
+        "paper_v1": "https://arxiv.org/abs/2211.00611",
+        "paper_v2": "https://arxiv.org/abs/2301.11798",
+        "code": os.environ.get("MEDSEGDIFF_CODE_URL")
+        or (f"https://huggingface.co/spaces/{space}/tree/main" if space else ""),
+        "course": os.environ.get("MEDSEGDIFF_COURSE_URL", ""),
+        "api": "?view=api",
+    }
+    return {key: address for key, address in addresses.items() if address.startswith(("https://", "http://", "?"))}
+
+
+def uploaded(image: InputImage, w: Words, *, notes: Sequence[str] = (), run: bool = False) -> str:
+    """Name an uploaded image and its size, as HTML; `run` marks one that fits its checkpoint and can be run at once."""
+    picture = image.picture
+    text = w("picture.size", height=picture.height, width=picture.width)
+    if picture.slice_count > 1:
+        text += w("picture.slice", slice=picture.slice_index + 1, slices=picture.slice_count)
+    mark, below = " data-run" if run else "", "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"<p{mark}><b>{html.escape(image.name or w('picture.yours_heading'))}</b> · {html.escape(text)}</p>{below}"
 
 
 def parts(recording: Recording | None, w: Words) -> list[tuple[str, str]]:
@@ -208,6 +276,7 @@ def option(field: str, choice: str | int, w: Words) -> str:
     return w(f"settings.{field}.{choice}")
 
 
+_TILES = 3  # most classes shown as one figure each; more are listed in a table
 _BARE = ("CT", "MR", "PT")  # modalities whose images hardly ever contain burned-in text
 
 
@@ -231,22 +300,31 @@ def waiting(image: InputImage, w: Words) -> str:
 
 def facts(recording: Recording, w: Words, *, live: bool) -> str:
     """Format the figures of a run, as HTML."""
-    known = recording.facts
-    cells = []
-    for label, area in known["areas"].items():
+    known, many = recording.facts, len(recording.facts["areas"]) > _TILES
+    cells, rows = [], []
+    for index, (label, area) in enumerate(known["areas"].items()):
         detail = "result.area_detail_mm2" if "mm2" in area else "result.area_detail"
         note = w(detail, pixels=f"{area['pixels']:,}", mm2=f"{area.get('mm2', 0):,.1f}")
+        between = alike = "–"
         if members := known.get("confidence", {}).get(label):  # recordings made earlier have none
             whole = (
                 known["picture"]["height"] * known["picture"]["width"]
             )  # the recording holds the image at display size
             low, high = (f"{100 * end / whole:.1f}" for end in members["pixels"])
+            between = w("result.between", low=low, high=high)
             note += w("result.members_area", low=low, high=high)
             if members["pairwise_dice"] is not None:
-                note += w("result.members_dice", dice=f"{members['pairwise_dice']:.3f}")
-        cells.append(
-            (w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}"), note)
-        )
+                alike = f"{members['pairwise_dice']:.3f}"
+                note += w("result.members_dice", dice=alike)
+        named, share = w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}")
+        cells.append((named, share, note))
+        dices = ["–" if math.isnan(dice[index]) else f"{dice[index]:.3f}" for dice in known["dice"]]
+        rows.append([named, share, f"{area['pixels']:,}", between, alike, *dices])
+    listed = ""
+    if many:
+        heads = ["", *(w(f"result.head_{key}") for key in ("area", "pixels", "members", "pairwise"))]
+        listed = table([*heads, *([w("result.dice")] * len(known["dice"]))], rows)
+        cells = []
     for i, dice in enumerate(known["dice"]):
         if all(math.isnan(d) for d in dice):
             cells.append((w("result.dice"), "–", w("result.dice_none")))
@@ -264,9 +342,10 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
         note = reasons(judged["reasons"], w) or w("domain.like_training")
         cells.append((w("domain.heading"), w(f"domain.level_{judged['level']}"), note))
     cells.append((w("result.seconds"), w("result.seconds_value", seconds=f"{known['seconds']:.2f}"), counts))
-    cells.append((w("result.weights"), known["digest"][:8], w("result.weights_detail", seed=settings["seed"])))
     shown = "".join(
         f"<div><dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd><dd class=detail>{html.escape(c)}</dd></div>"
         for a, b, c in cells
     )
-    return f'<dl class="facts">{shown}</dl><p class="origin">{w("run.live" if live else "run.recorded")}</p>'
+    origin = w("run.live" if live else "run.recorded")
+    origin += " " + w("result.weights", digest=known["digest"][:8], seed=settings["seed"])
+    return f'<dl class="facts">{shown}</dl><div class="words">{listed}</div><p class="origin">{html.escape(origin)}</p>'

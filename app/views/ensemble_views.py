@@ -17,8 +17,9 @@ from app.core.frames import Recording, target
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
-from app.views.comparison_views import brief, table
+from app.views.comparison_views import brief
 from app.views.films import legend, tile_size
+from app.views.tables import table
 from medsegdiff.metrics import dice
 
 __all__ = [
@@ -32,9 +33,27 @@ __all__ = [
     "members",
     "reader_film",
     "subset_chart",
+    "uncertainty",
 ]
 
+_MAP_WORDS = ("heat", "none", "most", "threshold", "covers", "help")
 _BESIDE = 12  # tiles of readers, and of members, beside each other
+
+
+def uncertainty(recording: Recording, words: Words) -> dict[str, Any]:
+    """Build the value of the uncertainty component: the image, and the maps of probability and disagreement."""
+    opening, outcome = recording.opening, recording.outcome
+    size = tile_size(opening.picture, 1, most=512)
+    spread = outcome.disagreement
+    alt = words("ensemble.map_alt", mean=f"{spread.mean() / 510:.3f}", largest=f"{spread.max() / 510:.2f}")
+    return {
+        "size": [size[1], size[0]],
+        "picture": paint.data_uri(opening.picture),
+        "probability": paint.png_uri(outcome.probability),
+        "disagreement": paint.png_uri(spread),
+        "alt": alt,
+        "words": {key: words.sentences[f"ensemble.map_{key}"] for key in _MAP_WORDS},
+    }
 
 
 def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:

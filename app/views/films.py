@@ -37,6 +37,7 @@ __all__ = [
     "stage_words",
     "step_views",
     "still",
+    "strip",
     "tile_size",
     "transformer_views",
 ]
@@ -81,6 +82,25 @@ def live(opening: Opening, frame: Frame | None, words: Words, status: str, progr
         legend=_lines(opening, words, True),
         overlay=True,
     )
+
+
+def strip(recording: Recording, side: int = 112) -> list[paint.RGB]:
+    """Summarise a run in four square tiles: the image, the noise of a member, all members' masks, and the result.
+
+    In the result, the places where the members disagree are bright.
+    """
+    opening, outcome, size = recording.opening, recording.outcome, (side, side)
+    picture = paint.fit(opening.picture, size)
+    members = [paint.fit(mask, size, smooth=False) for mask in outcome.members]
+    noise = paint.mapped(paint.fit(recording.frames[0].x_t, size, smooth=False), *_NOISY, "diverging")
+    return [
+        picture,
+        noise,
+        paint.on_picture(picture, np.zeros(size, np.uint8), (), members),
+        paint.disagreement_on(
+            picture, paint.fit(outcome.disagreement, size), paint.fit(outcome.labels, size, smooth=False)
+        ),
+    ]
 
 
 def positions(recording: Recording, words: Words) -> list[Position]:

@@ -1,6 +1,6 @@
 """Map arrays to colours, using one colour-blind-safe scheme throughout.
 
-Masks are drawn as a contour with a light fill in Okabe and Ito's colours, the reference mask as a yellow dotted contour, and
+Masks are drawn as a contour in Okabe and Ito's colours, the reference mask as a yellow dotted contour, and
 individual members as thin lines. Probabilities use viridis and all other scales cividis; both increase evenly in brightness,
 so they remain readable in greyscale. Decreases are blue, increases orange. Noisy masks are grey.
 
@@ -12,6 +12,7 @@ References:
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
@@ -22,15 +23,20 @@ __all__ = [
     "CIVIDIS",
     "CLASSES",
     "DIVERGING",
+    "HEAT",
     "MEMBER",
     "READERS",
     "REFERENCE",
     "VIRIDIS",
     "data_uri",
+    "disagreement_on",
     "fit",
     "grey",
+    "labels_of",
     "mapped",
     "on_picture",
+    "png_uri",
+    "save_labels",
     "sheet",
 ]
 
@@ -57,6 +63,8 @@ DIVERGING = (
     "#D55E00",
 )  # decrease, no change, increase
 
+HEAT = ("#D55E00", "#E69F00", "#F0E442")  # disagreement on a grey image: some, much, most
+
 RGB = UInt8[ndarray, "h w 3"]
 
 
@@ -71,7 +79,8 @@ def _table(colours: Sequence[str]) -> UInt8[ndarray, "256 3"]:
     return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 
-_TABLES = {"viridis": _table(VIRIDIS), "cividis": _table(CIVIDIS), "diverging": _table(DIVERGING)}
+_NAMED = {"viridis": VIRIDIS, "cividis": CIVIDIS, "diverging": DIVERGING, "heat": HEAT}
+_TABLES = {name: _table(colours) for name, colours in _NAMED.items()}
 
 
 def fit(image: UInt8[ndarray, "h w *c"], size: tuple[int, int], *, smooth: bool = True) -> UInt8[ndarray, "h2 w2 *c"]:
@@ -99,14 +108,11 @@ def on_picture(
     reference: Sequence[UInt8[ndarray, "h w"]] = (),
     members: Sequence[UInt8[ndarray, "h w"]] = (),
 ) -> RGB:
-    """Draw masks on an image of the same size: classes filled and outlined, members thin, the reference mask dotted.
+    """Draw masks on an image of the same size: classes outlined, members thin, the reference mask dotted.
 
     The masks of several readers are dotted in a colour each.
     """
     canvas = picture.astype(np.float32)
-    for c in np.unique(labels[labels > 0]):
-        colour = _rgb(CLASSES[(c - 1) % len(CLASSES)])
-        canvas[labels == c] += 0.22 * (colour - canvas[labels == c])
     for member in members:
         canvas[_rim(member > 0, 0)] = 0.35 * canvas[_rim(member > 0, 0)] + 0.65 * _rgb(MEMBER)
     for c in np.unique(labels[labels > 0]):
@@ -116,6 +122,15 @@ def on_picture(
         rows, columns = np.indices(known.shape)
         for c in np.unique(known[known > 0]):  # alternate dots, so that readers who agree are both visible
             canvas[_rim(known == c, 1) & ((rows + columns) // 4 % 2 == i % 2)] = _rgb(READERS[i % len(READERS)])
+    return canvas.clip(0, 255).astype(np.uint8)
+
+
+def disagreement_on(picture: RGB, disagreement: UInt8[ndarray, "h w"], labels: UInt8[ndarray, "h w"]) -> RGB:
+    """Draw the disagreement of the members, 255 for the largest possible, and the contour of the mask on a grey image."""
+    grey_picture = np.repeat(picture.mean(-1, keepdims=True) * 0.7, 3, -1)
+    share = disagreement.astype(np.float32)[..., None] / 255
+    canvas = grey_picture + np.minimum(1, 2 * share) * (mapped(disagreement, 0, 255, "heat") - grey_picture)
+    canvas[_rim(labels > 0, 0)] = _rgb(MEMBER)
     return canvas.clip(0, 255).astype(np.uint8)
 
 
@@ -144,3 +159,26 @@ def data_uri(image: RGB, quality: int = 82) -> str:
     held = io.BytesIO()
     Image.fromarray(image).save(held, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
+
+
+def png_uri(values: UInt8[ndarray, "h w *c"]) -> str:
+    """Encode a map or an image as a PNG data URI, with its very values."""
+    held = io.BytesIO()
+    Image.fromarray(values).save(held, "PNG")
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+
+
+def save_labels(path: Path | str, labels: UInt8[ndarray, "h w"]) -> None:
+    """Write a label image as PNG with a palette: programs read the labels, viewers show the colours of the page."""
+    image = Image.fromarray(labels)
+    image.putpalette([round(c) for colour in ("#000000", *CLASSES) for c in _rgb(colour)])
+    image.save(path, "PNG")
+
+
+def labels_of(picture: RGB) -> UInt8[ndarray, "h w"] | None:
+    """Return the labels of an image in the colours that `save_labels` gives them; None if it has other colours."""
+    codes = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    labels = np.full(codes.shape, 255, np.uint8)
+    for label, colour in enumerate(("#000000", *CLASSES)):
+        labels[codes == int(colour[1:], 16)] = label
+    return None if (labels == 255).any() else labels

@@ -15,7 +15,6 @@ from app.components.scrubber import Position, View, film
 from app.i18n import Words
 from app.views import paint
 from app.views.comparison_views import table
-from medsegdiff.imaging import write_labels
 
 __all__ = ["class_legend", "contours", "score_table", "write"]
 
@@ -86,8 +85,8 @@ def write(
 ) -> dict[str, Path]:
     """Write both masks as label images at the original size, and the scores as JSON."""
     paths = {"mask": folder / "mask.png", "reference": folder / "reference.png", "scores": folder / "scores.json"}
-    write_labels(paths["mask"], labels)
-    write_labels(paths["reference"], reference)
+    paint.save_labels(paths["mask"], labels)
+    paint.save_labels(paths["reference"], reference)
     rows = [score.facts() for score in scores]
     paths["scores"].write_text(json.dumps(rows, indent=2, allow_nan=False), encoding="utf-8")
     return paths

@@ -25,6 +25,14 @@ def test_a_mask_file_is_read_as_labels(tmp_path):
         np.testing.assert_array_equal(read_mask(path, 1, reference.shape), reference)
 
 
+def test_a_mask_in_the_colours_of_the_page_keeps_its_labels(tmp_path):
+    labels = (np.arange(16 * 20, dtype=np.uint8) % 14).reshape(16, 20)  # background and 13 organs
+    paint.save_labels(tmp_path / "mask.png", labels)
+    with Image.open(tmp_path / "mask.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), labels)  # as other programs read it
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", 13, labels.shape), labels)
+
+
 @pytest.mark.parametrize(
     ("pixels", "match"),
     [
