@@ -35,6 +35,11 @@ def unfold(page: Any, accordion: str, held: str) -> None:
     page.evaluate(_TWO_FRAMES)
 
 
+def choose(page: Any, checkpoint: str) -> None:
+    """Choose a checkpoint among the tiles."""
+    page.locator(f"#tasks input[value='{checkpoint}']").check(force=True)
+
+
 def turn(page: Any, **settings: int) -> None:
     """Open the settings and type into some of them."""
     unfold(page, "#settings", "#set-steps")

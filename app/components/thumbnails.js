@@ -19,7 +19,7 @@ const show = () => {
   const v = props.value;
   root.replaceChildren();
   const heading = (text) => { const h = document.createElement('h2'); h.textContent = text; return h; };
-    const row = document.createElement('div');
+  const row = document.createElement('div');
   v.items.forEach((item) => row.append(thumbnail(item, v)));
   const another = document.createElement('button');
   another.type = 'button'; another.className = 'another'; another.textContent = v.another;
@@ -28,13 +28,18 @@ const show = () => {
   another.onclick = () => trigger('click', { seed: 100 + Math.floor(Math.random() * 900000) });
   row.append(another);
   const paragraph = (text) => { const p = document.createElement('p'); p.textContent = text; return p; };
-  root.append(heading(v.heading), row, paragraph(v.hint));
+  const hint = paragraph(v.hint);
+  hint.className = 'hint';
+  root.append(heading(v.heading), row, hint);
   if (v.real.length) {
     const photographs = document.createElement('div');
     v.real.forEach((item) => photographs.append(thumbnail(item, v)));
     const above = heading(v.real_heading);
     above.style.marginTop = '12px';
-    root.append(above, photographs, ...v.real.map((item) => paragraph(item.text)));
+    const about = document.createElement('details'), summary = document.createElement('summary');
+    summary.textContent = v.real_about;
+    about.append(summary, ...v.real.map((item) => paragraph(item.text)));
+    root.append(above, photographs, about);
   }
   if (v.hard.length) {
     const details = document.createElement('details');

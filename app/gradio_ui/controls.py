@@ -63,7 +63,7 @@ def create_controls(localized: LocalizedWidgets, checkpoints: list[str]) -> Shar
             value=next(iter(checkpoints), None),
             interactive=True,
             filterable=False,
-            elem_id="checkpoint",
+            elem_id="checkpoint",  # hidden: it holds the name that the tiles choose
             render=False,
         ),
         settings=[_setting(localized, control) for control in CONTROLS],

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.components import equaliser, gallery, scrubber, uncertainty
+from app.components import equaliser, gallery, scrubber, tasks, uncertainty
 from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
@@ -31,6 +31,7 @@ from app.gradio_ui.sidebar import (
 from app.gradio_ui.visitor_queue import VisitorQueue
 from app.i18n import choose as choose_language
 from app.i18n import words
+from app.views import descriptions
 from medsegdiff import reader
 
 __all__ = ["build", "serve"]
@@ -78,6 +79,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         + scrubber.STYLE
         + equaliser.STYLE
         + gallery.STYLE
+        + tasks.STYLE
         + uncertainty.STYLE,
         max_file_size=MOST,
         app_kwargs={"middleware": [Middleware(limiting), Middleware(visitors.listening), Middleware(calls.middleware)]},
@@ -145,12 +147,9 @@ def build(session: Session, calls: ConnectedCalls) -> gr.Blocks:
 
 
 def _head(page: PageState) -> None:
+    recorded = page.opening.recording
     with gr.Row(elem_classes="head", equal_height=True):
-        page.localized(
-            gr.HTML,
-            lambda w: {"value": f"<h1>{w('page.title')}</h1><p>{w('page.subtitle')}</p>"},
-            elem_classes="brand",
-        )
+        page.localized(gr.HTML, lambda w: {"value": descriptions.head(recorded, w)}, elem_classes="brand")
         page.controls.language.render()
     page.localized(gr.HTML, lambda w: {"value": f"<p>{w('page.notice')}</p>"}, elem_classes="notice")
 

@@ -1,30 +1,41 @@
 """Build the sidebar: examples, upload, checkpoint and settings."""
 
 import html
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
-from app.components import thumbnails
+from app.components import tasks, thumbnails
 from app.core import catalogue
 from app.core.settings import read
 from app.gradio_ui import hub, volume_controls
-from app.gradio_ui.events import QUICK, Update, refusing
+from app.gradio_ui.events import QUICK, SILENT, Update, refusing
 from app.gradio_ui.page_state import LatestRequest, PageState
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage
+from app.inputs.uploads import temporary_upload
 from app.views import descriptions
 
 __all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of", "unknown_checkpoint"]
+
+
+# Run an upload that fits its checkpoint as soon as the run of another image has ended.
+_RUN_NEW = """(shown) => {
+    const run = document.getElementById('run'), until = Date.now() + 10000;
+    const press = () => run.disabled && Date.now() < until ? setTimeout(press, 100) : run.click();
+    if (shown && shown.includes('data-run')) setTimeout(press, 100);
+}"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sidebar:
     """The widgets of the sidebar, besides the shared controls."""
 
+    tasks: gr.HTML
     examples: gr.HTML
     brief: gr.HTML
     warning: gr.HTML
@@ -36,6 +47,9 @@ class Sidebar:
     stop: gr.Button
     estimate: gr.HTML
     upload: gr.File
+    file: gr.Row  # names the upload and removes it
+    shown: gr.HTML
+    remove: gr.Button
     slices: volume_controls.VolumeControls
     card: gr.HTML
     fetched: Dependency  # the event that loads a checkpoint from the Hub
@@ -51,19 +65,44 @@ def build_sidebar(page: PageState) -> Sidebar:
 
 
 def _build_first_part(page: PageState) -> dict[str, Any]:
-    """Create the examples, the checkpoint, Run and Stop."""
+    """Create the tasks, the examples, the upload, Run and Stop."""
     en, card = words("en"), page.session.card_of(page.opening.checkpoint)
+    chosen = gr.HTML(
+        descriptions.tasks(_cards(page), page.opening.checkpoint, en),
+        html_template=tasks.MARKUP,
+        js_on_load=tasks.SCRIPT,
+        elem_id="tasks",
+    )
+    page.controls.checkpoint.render()
+    unknown = gr.HTML("", visible=False, elem_classes="warning", elem_id="unknown")
     examples = gr.HTML(
         descriptions.thumbnails(catalogue.EXAMPLES[0], card, en),
         html_template=thumbnails.MARKUP,
         js_on_load=thumbnails.SCRIPT,
         elem_id="examples",
     )
-    page.controls.checkpoint.render()
-    brief = gr.HTML(descriptions.brief(card, en), elem_classes="words brief", elem_id="brief")
-    text = descriptions.warning(card, en)
-    warning = gr.HTML(text, visible=bool(text), elem_classes="warning")
-    unknown = gr.HTML("", visible=False, elem_classes="warning", elem_id="unknown")
+    upload = page.localized(
+        gr.File,
+        lambda w: {"label": w("picture.yours_heading")},
+        show_label=False,
+        file_count="multiple",
+        height=60,  # no file_types: files are recognised by content, and DICOM often has no suffix
+        elem_id="upload",
+    )
+    with gr.Row(visible=False, elem_id="file") as file:
+        shown = gr.HTML("", elem_classes="words", elem_id="file-name")
+        remove = page.localized(
+            gr.Button, lambda w: {"value": w("picture.remove")}, size="sm", scale=0, min_width=80, elem_id="remove"
+        )
+    page.localized(
+        gr.HTML,
+        lambda w: {
+            "value": f"<p>{w('picture.identify')}</p><details><summary>{w('picture.details')}</summary>"
+            f"<p>{w('picture.formats')}</p><p>{w('picture.privacy')}</p></details>"
+            f"{descriptions.in_browser(w)}{descriptions.chrome(w)}"
+        },
+        elem_classes="privacy",
+    )
     domain = gr.HTML("", elem_classes="words domain", elem_id="domain")
     suggested = gr.State(None, time_to_live=3600)
     switch = gr.Button(visible=False, size="sm", elem_id="switch")
@@ -81,7 +120,11 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
             min_width=80,
         )
     estimate = gr.HTML("", elem_classes="words", elem_id="estimate")
+    brief = gr.HTML(descriptions.brief(card, en), elem_classes="words brief", elem_id="brief")
+    text = descriptions.warning(card, en)
+    warning = gr.HTML(text, visible=bool(text), elem_classes="warning")
     return {
+        "tasks": chosen,
         "examples": examples,
         "brief": brief,
         "warning": warning,
@@ -92,27 +135,15 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
         "run": run,
         "stop": stop,
         "estimate": estimate,
+        "upload": upload,
+        "file": file,
+        "shown": shown,
+        "remove": remove,
     }
 
 
 def _build_second_part(page: PageState) -> dict[str, Any]:
-    """Create the upload, the controls of volumes, the settings, the checkpoint's details and the Hub."""
-    page.localized(
-        gr.HTML,
-        lambda w: {
-            "value": f"<h2>{w('picture.yours_heading')}</h2><p>{w('picture.privacy')}</p>"
-            f"{descriptions.in_browser(w)}{descriptions.chrome(w)}"
-        },
-        elem_classes="privacy",
-    )
-    upload = page.localized(
-        gr.File,
-        lambda w: {"label": w("picture.yours_heading")},
-        show_label=False,
-        height=130,  # no file_types: files are recognised by content, and DICOM often has no suffix
-        elem_id="upload",
-    )
-    page.localized(gr.HTML, lambda w: {"value": f"<p>{w('picture.formats')}</p>"}, elem_classes="words formats")
+    """Create the controls of volumes, the settings, the checkpoint's details and the Hub."""
     slices = volume_controls.build(page)
     with page.localized(gr.Accordion, lambda w: {"label": w("settings.heading")}, open=False, elem_id="settings"):
         for setting in page.controls.settings:
@@ -121,16 +152,21 @@ def _build_second_part(page: PageState) -> dict[str, Any]:
         text = descriptions.card(page.session.card_of(page.opening.checkpoint), words("en"))
         card = gr.HTML(text, elem_classes="words")
         fetched = hub.build(page)
-    return {"upload": upload, "slices": slices, "card": card, "fetched": fetched}
+    return {"slices": slices, "card": card, "fetched": fetched}
+
+
+def _cards(page: PageState) -> dict[str, catalogue.Card]:
+    """Return the metadata of every checkpoint that can be run, by name."""
+    return {name: page.session.card(name) for name in (*page.session.sources, *page.session.fetched)}
 
 
 def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     """Connect the events of the sidebar; call it after the tabs have been built."""
 
     def present(tab: str, image: object, name: str | None, w: Words) -> Update:
-        """Show the recorded run of an image in the current tab; without a recording, switch to the Run tab."""
+        """Show the recorded run of an image in the current tab; without one, switch to the Run tab."""
         selection = page.selection(image, None, name)
-        tab = tab if selection.recording else "run"
+        tab = tab if selection.recording or tab == "comparison" else "run"
         return (
             {page.states.tab_cache: {}}
             | page.draw(tab, selection, w)
@@ -146,6 +182,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         """Show a new image with the latest selected checkpoint."""
         name, latest.pictures = latest.checkpoint or name, latest.pictures + 1
         shown = present(tab, image, name, w) | sidebar.slices.shown(image)
+        shown |= {sidebar.file: gr.update(visible=isinstance(image, InputImage)), sidebar.shown: ""}
         return shown | described(page, sidebar, image, name, w)
 
     def choose_example(tab: str, name: str, language: str, latest: LatestRequest, event: gr.EventData) -> Update:
@@ -169,18 +206,49 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
 
     def show_slice(image: InputImage, name: str | None, w: Words) -> Update:
-        return present("run", image, name, w) | checked(page, sidebar, image, name, w)
+        named = {sidebar.shown: descriptions.uploaded(image, w)}
+        return present("run", image, name, w) | checked(page, sidebar, image, name, w) | named
 
-    def read_upload(path: str | None, name: str, language: str, latest: LatestRequest) -> Update:
+    def read_upload(
+        paths: list[str] | None, name: str, language: str, latest: LatestRequest
+    ) -> Generator[Update, None, None]:
+        """Read an upload and select the checkpoint that fits it; an upload that fits none is shown, but not run."""
         w = words(language)
-        if path is None:
-            return {sidebar.upload: None}
-        with refusing(w, "errors.picture"):
-            image = volumes.take(path, page.volume_cache, page.session.card_of(name))
-        # Reset the upload widget, so that the page does not keep the file name.
-        return show_new("run", image, name, w, latest) | {sidebar.upload: None}
+        if not paths:
+            yield {sidebar.upload: None}
+            return
+        yield {sidebar.file: gr.update(visible=True), sidebar.shown: f'<p role="status">{w("picture.reading")}</p>'}
+        for unused in paths[1:]:
+            with temporary_upload(unused):  # so that these are deleted as well
+                pass
+        try:
+            with refusing(w, "errors.picture"):
+                image = volumes.take(paths[0], page.volume_cache, page.session.card_of(name))
+        except gr.Error:
+            yield {sidebar.file: gr.update(visible=False), sidebar.shown: "", sidebar.upload: None}
+            raise
+        notes = [w("picture.first_of", count=len(paths))] if len(paths) > 1 else []
+        suggested = page.session.check(name, image).suggested
+        if suggested:
+            image = volumes.turn(page.volume_cache, image, page.session.card_of(name), page.session.card(suggested))
+            assert isinstance(image, InputImage)
+            name = latest.checkpoint = suggested
+            notes.append(w("picture.switched", name=name))
+        judged = page.session.check(name, image).verdict
+        text = descriptions.uploaded(image, w, notes=notes, run=judged is None or judged.level != "other")
+        yield show_new("run", image, name, w, latest) | {
+            page.controls.checkpoint: name,
+            sidebar.file: gr.update(visible=True),
+            sidebar.shown: text,
+            sidebar.upload: None,  # which would keep a link to a file that is about to be deleted
+        }
 
-    everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar)]
+    def remove(name: str, language: str, latest: LatestRequest) -> Update:
+        """Show the first example instead of the upload."""
+        return show_new("run", catalogue.EXAMPLES[0], name, words(language), latest)
+
+    file = [sidebar.file, sidebar.shown]
+    everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar), *file]
     sidebar.examples.click(
         choose_example,
         [page.controls.tab, page.controls.checkpoint, page.controls.language, page.states.latest],
@@ -203,21 +271,27 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     page.demo.load(estimate, counting, sidebar.estimate, **QUICK)
     for widget in counting:
         widget.change(estimate, counting, sidebar.estimate, trigger_mode="always_last", **QUICK)
-    uploaded = sidebar.upload.upload(
+    sidebar.upload.upload(
         read_upload,
         [sidebar.upload, page.controls.checkpoint, page.controls.language, page.states.latest],
-        [*everything, sidebar.upload],
-        api_visibility="private",
-        show_progress="minimal",
-        show_progress_on=sidebar.upload,  # otherwise an error is marked on every output
+        [*everything, page.controls.checkpoint, sidebar.upload],
         concurrency_id="read",
         concurrency_limit=16,
+        **SILENT,
+    ).success(None, [sidebar.shown], None, js=_RUN_NEW, **QUICK)
+    sidebar.remove.click(
+        remove, [page.controls.checkpoint, page.controls.language, page.states.latest], everything, **QUICK
     )
-    clearing: dict[str, Any] = QUICK | {"show_progress_on": sidebar.upload}
-    uploaded.failure(lambda: None, None, sidebar.upload, **clearing)  # clears the "Error" mark
+    sidebar.tasks.click(_named, None, page.controls.checkpoint, **QUICK)
     checking = [sidebar.domain, sidebar.suggested, sidebar.switch]
-    volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking])
+    volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking, *file])
     sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.controls.checkpoint, **QUICK)
+
+
+def _named(event: gr.EventData) -> Any:
+    """Return the name of the checkpoint that was chosen among the tasks."""
+    name = event.name  # pyright: ignore[reportAttributeAccessIssue]
+    return name if isinstance(name, str) else gr.skip()
 
 
 def unknown_checkpoint(unknown: str, shown: str | None, w: Words) -> Update:
@@ -229,6 +303,7 @@ def unknown_checkpoint(unknown: str, shown: str | None, w: Words) -> Update:
 def descriptions_of(sidebar: Sidebar) -> list[Any]:
     """All widgets that `described` can change."""
     return [
+        sidebar.tasks,
         sidebar.examples,
         sidebar.brief,
         sidebar.warning,
@@ -256,6 +331,7 @@ def described(page: PageState, sidebar: Sidebar, image: object, name: str | None
     warning = descriptions.warning(card, w)
     seed = image if isinstance(image, int) else catalogue.EXAMPLES[0] if image is None else None
     return {
+        sidebar.tasks: descriptions.tasks(_cards(page), name, w),
         sidebar.examples: descriptions.thumbnails(seed, card, w),
         sidebar.brief: descriptions.brief(card, w),
         sidebar.warning: gr.update(value=warning, visible=bool(warning)),

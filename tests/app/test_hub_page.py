@@ -66,8 +66,8 @@ def test_a_repository_is_downloaded_listed_selected_and_run(page):
     assert cells[:2] == [NAME, f"main ({FIRST[:12]})"]
     assert digest.startswith(cells[3])
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
-    assert digest.startswith(page.locator("#facts dd").nth(-2).inner_text())
+    page.wait_for_selector("#get-zip", state="visible")
+    expect(page.locator("#facts .origin")).to_contain_text(digest[:8])
 
 
 def test_a_plain_unet_is_offered_for_comparison_only(page):
@@ -126,5 +126,5 @@ def test_an_unresponsive_hub_does_not_block_the_page(page, monkeypatch):
         page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
         assert page.locator("#loaded").inner_text().startswith("Fetching")  # all this while
         page.locator("#run").click()
-        page.wait_for_selector("#get-mask", state="visible")
+        page.wait_for_selector("#get-zip", state="visible")
         assert status(page).startswith("No connection.")

@@ -4,7 +4,7 @@ import copy
 import threading
 
 import pytest
-from browser_input import settled, turn
+from browser_input import choose, settled, turn
 from playwright.sync_api import expect
 
 from app.core import links
@@ -37,17 +37,16 @@ def brake(monkeypatch):
 
 def test_an_image_uploaded_while_a_checkpoint_is_selected_stays(page, lesion, brake):
     begun, release = brake
-    page.locator("#checkpoint input").click()
-    page.locator("[role=option]", has_text="other").click()
+    choose(page, "other")
     assert begun.wait(60)
     page.set_input_files("#upload input[type=file]", lesion)
     page.wait_for_selector("text=192 × 256 pixels")
     with page.expect_response(lambda answer: "/run/predict" in answer.url or "/queue/join" in answer.url):
         release.set()
     settled(page)
-    assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
+    expect(page.locator("#file-name")).to_contain_text("192 × 256 pixels")
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
     assert "Dice" not in page.locator("#facts").inner_text()  # only phantoms have a ground truth
 
 
@@ -87,20 +86,18 @@ def begin(page, steps):
 
 
 def test_an_upload_ends_the_run_of_another_image(page, lesion, ended, slow_steps):
-    begin(page, 50)
+    begin(page, 25)
     page.set_input_files("#upload input[type=file]", lesion)
-    page.wait_for_selector("text=192 × 256 pixels")
-    page.wait_for_selector("#run:enabled")
-    settled(page)
-    assert "192 × 256 pixels" in page.locator("#film-steps").inner_text()
-    assert page.locator("#get-mask").is_hidden()
-    assert ended[0] < 52  # the opening, every step, the end
+    expect(page.locator("#file-name")).to_contain_text("192 × 256 pixels")
+    expect(page.locator("#get-zip")).to_be_visible()  # of the upload, which is run next
+    assert "Dice" not in page.locator("#facts").inner_text()
+    assert ended[0] < ended[1] == 27  # the opening, every step, the end
 
 
 def test_a_run_ends_in_the_latest_language(page, slow_steps):
     begin(page, 25)
     page.locator(".language label", has_text="中文").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
     page.wait_for_selector("#film-steps >> text=结果")
     assert "刚刚" in page.locator("#facts").inner_text()
 
@@ -140,7 +137,7 @@ def test_no_input_is_accepted_before_initialisation(visit, address, monkeypatch)
     page.wait_for_selector(".layout[inert]")
     release.set()
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
 
 
 def test_the_page_works_if_initialisation_fails(visit, address):
@@ -151,7 +148,7 @@ def test_the_page_works_if_initialisation_fails(visit, address):
     page.wait_for_selector(".layout:not([inert])")
     page.unroute("**/run/predict*")
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
 
 
 def applied(values, edits):
@@ -198,4 +195,4 @@ def test_a_slow_browser_shows_the_result_of_a_short_run(page):
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})  # as slow as a phone
     page.locator("#run").click()
     page.wait_for_selector("#film-steps .film[data-shown=run]")
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")

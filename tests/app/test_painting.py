@@ -79,7 +79,7 @@ def test_paint_stays_until_the_image_changes(page):
     stroke(page, (0.3, 0.3), (0.7, 0.7))
     _, painted = on_screen(page, "you painted")
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
     page.locator("#tabs input[value=reference_mask]").check(force=True)
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
     _, again = on_screen(page, "you painted")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from browser_input import turn
+from browser_input import choose, turn, unfold
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -69,7 +69,7 @@ def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_pat
         page.locator("#window-low input").fill("-1")
     few(page)
     page.locator("#run").click()
-    page.wait_for_selector("#get-nifti")
+    unfold(page, "#files", "#get-nifti")
     mask = sitk.ReadImage(str(save(page, "#get-nifti", tmp_path)))
     report = json.loads(save(page, "#get-report", tmp_path).read_text())
     assert mask.GetSize() == (10, 12, 14)
@@ -79,6 +79,9 @@ def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_pat
     flat = np.asarray(Image.open(save(page, "#get-mask", tmp_path)))
     labels = sitk.GetArrayFromImage(mask)
     np.testing.assert_array_equal(labels[::-1, :, 3], flat)
+    assert "secret-name" not in json.dumps(report)
+    page.locator("#remove").click()  # nor does the page keep the name of a file that has been removed
+    expect(page.locator("#slices")).to_be_hidden()
     assert "secret-name" not in page.content()
 
 
@@ -104,11 +107,6 @@ def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow
     expect(page.locator("#get-volume-nifti")).to_be_hidden()
 
 
-def choose(page, checkpoint):
-    page.locator("#checkpoint input").click()
-    page.get_by_role("option", name=checkpoint, exact=True).click()
-
-
 def test_changing_slice_or_checkpoint_repeats_the_check(page, tmp_path):
     values = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
     values[..., 0] = 0  # nothing in the outermost slices
@@ -129,6 +127,7 @@ def test_changing_slice_or_checkpoint_repeats_the_check(page, tmp_path):
     expect(page.locator("#slice-index input[type=number]")).to_have_value("11")
     few(page)
     page.locator("#run").click()
+    unfold(page, "#files", "#get-report")
     with page.expect_download() as offered:
         page.locator("#get-report").click()
     assert json.loads(offered.value.path().read_text())["picture"]["axis"] == 2

@@ -1,8 +1,10 @@
 """The tabs of the page in a browser: changes, comparisons, reference masks, links and accessibility."""
 
+import re
+
 import numpy as np
 import pytest
-from browser_input import settled
+from browser_input import settled, unfold
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -53,10 +55,10 @@ def test_two_setups_are_compared_with_a_slider(page):
     page.wait_for_selector("#compared table")
     head = page.locator("#compared thead").inner_text()
     assert "steps: 2" in head
-    assert "steps: 1" in head
+    assert "without diffusion (anchor only)" in head  # there is no other model for this task
     expect(page.locator("#slider img")).to_have_count(2)
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
     enter(page, "comparison")
     settled(page)
     assert page.locator("#compared thead").inner_text() == head  # kept for the same image
@@ -94,12 +96,28 @@ def test_an_uploaded_mask_is_scored(page, tmp_path):
 
 def test_a_member_is_selected_and_downloaded(page):
     enter(page, "ensemble")
+    unfold(page, "#fold-pick", "#members button")
     page.locator("#members button").nth(1).click()
     page.wait_for_selector("#members button:nth-child(2)[aria-pressed=true]")
     with page.expect_download() as download:
         page.locator("#get-member").click()
-    assert download.value.suggested_filename == "member-2.png"
+    assert download.value.suggested_filename == "skin-lesion-3-member-2.png"
     assert set(np.unique(np.asarray(Image.open(download.value.path())))) <= {0, 1}
+
+
+def test_the_threshold_changes_the_mask_without_a_request(page):
+    enter(page, "ensemble")
+    covers = page.locator("#uncertainty .covers")
+    expect(covers).to_contain_text("Above the threshold 0.50")
+    settled(page)
+    asked, shares = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    for threshold in ("1", "50", "99"):
+        page.locator("#uncertainty input[type=range]").fill(threshold)
+        shares.append(float(re.search(r"covers ([\d.]+) %", covers.inner_text())[1]))
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
+    assert not asked
 
 
 def test_a_link_restores_settings_and_hides_parts(page, address):
@@ -133,7 +151,7 @@ def test_closing_the_browser_tab_frees_its_place_in_the_queue(page, browser, add
     page.goto(address + "?steps=1&members=1")
     check_members(page, members="1")
     page.locator("#run").click()
-    page.wait_for_selector("#get-mask", state="visible")
+    page.wait_for_selector("#get-zip", state="visible")
 
 
 @pytest.mark.parametrize("look", [("light", "en", 1280), ("dark", "zh", 390)])
