@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from app.core import catalogue
 from app.core.settings import CONTROLS, Control, Flags, Slide, checked
 from medsegdiff.shipped import FORMER_NAMES
 
@@ -87,7 +86,7 @@ def write(
     """Build the query string of a link, starting with "?"; `parse` is its inverse."""
     query: dict[str, Any] = {"lang": language}
     query |= {"checkpoint": checkpoint} if checkpoint else {}
-    query |= {"example": example} if example not in (None, catalogue.EXAMPLES[0]) else {}
+    query |= {"example": example} if example is not None else {}
     for control, value in zip(CONTROLS, values, strict=True):
         given = checked(control, value)
         if given != control.default:

@@ -152,11 +152,15 @@ class PageState:
         if isinstance(image, InputImage):
             target, seed = image, None
         else:
-            seed = image if isinstance(image, int) else catalogue.EXAMPLES[0]
+            seed = image if isinstance(image, int) else self.first(name)
             target = phantom(seed, self.session.task(name))
         path = None if finished_run or seed is None else catalogue.recordings().get((name or "", seed))
         recording = finished_run.recording if finished_run else catalogue.recording(path) if path else None
         return Selection(target, name, recording, finished_run, tab_cache or {})
+
+    def first(self, name: str | None) -> int:
+        """Return the seed of the first example for a checkpoint."""
+        return catalogue.examples(self.session.task(name))[0]
 
     def draw(self, key: str, selection: Selection, w: Words) -> Update:
         """Show a selection in one tab, and mark the other tabs as outdated."""

@@ -76,7 +76,7 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
     page.controls.checkpoint.render()
     unknown = gr.HTML("", visible=False, elem_classes="warning", elem_id="unknown")
     examples = gr.HTML(
-        descriptions.thumbnails(catalogue.EXAMPLES[0], card, en),
+        descriptions.thumbnails(page.first(page.opening.checkpoint), card, en),
         html_template=thumbnails.MARKUP,
         js_on_load=thumbnails.SCRIPT,
         elem_id="examples",
@@ -245,7 +245,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
 
     def remove(name: str, language: str, latest: LatestRequest) -> Update:
         """Show the first example instead of the upload."""
-        return show_new("run", catalogue.EXAMPLES[0], name, words(language), latest)
+        return show_new("run", None, name, words(language), latest)
 
     file = [sidebar.file, sidebar.shown]
     everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar), *file]
@@ -329,7 +329,7 @@ def described(page: PageState, sidebar: Sidebar, image: object, name: str | None
     """Update the examples, the checkpoint description and the domain check."""
     card = page.session.card_of(name)
     warning = descriptions.warning(card, w)
-    seed = image if isinstance(image, int) else catalogue.EXAMPLES[0] if image is None else None
+    seed = image if isinstance(image, int) else page.first(name) if image is None else None
     return {
         sidebar.tasks: descriptions.tasks(_cards(page), name, w),
         sidebar.examples: descriptions.thumbnails(seed, card, w),

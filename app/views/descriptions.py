@@ -58,7 +58,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
                 "src": catalogue.thumbnail(seed, task),
                 "alt": w("picture.example_alt", task=named, seed=seed),
             }
-            for seed in catalogue.EXAMPLES
+            for seed in catalogue.examples(task)
         ],
         "hard": [
             {
@@ -98,7 +98,7 @@ def tasks(cards: Mapping[str, Card], chosen: str | None, w: Words) -> dict[str, 
             label = f"{known.kind.upper()} {name.removeprefix(f'{known.task}-{known.kind}').strip('-')}".strip()
         tile = tiles.setdefault(known.task, {"label": w.known(f"task.{known.task}", known.task), "versions": []})
         tile["versions"].append({"name": name, "label": w.known(f"model.{label}", label)})
-        tile["src"] = catalogue.thumbnail(catalogue.EXAMPLES[0], known.task)
+        tile["src"] = catalogue.thumbnail(catalogue.examples(known.task)[0], known.task)
     order = list(dict.fromkeys(known.task for known in cards.values()))
     return {"legend": w("model.tasks"), "tiles": [tiles[task] for task in order], "chosen": chosen}
 

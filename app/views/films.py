@@ -52,13 +52,11 @@ _LIVE = 192  # longest side of a tile during a run, in pixels
 
 
 def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
-    """Show an image that has not been run yet."""
-    size = tile_size(opening.picture, 1)
-    reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
-    tile = paint.on_picture(paint.fit(opening.picture, size), np.zeros(size, np.uint8), reference)
+    """Show an image that has not been run yet, without its reference mask, so that visitors can guess first."""
+    tile = paint.fit(opening.picture, tile_size(opening.picture, 1))
     height, width = opening.picture.shape[:2]
     view = View(words("film.picture"), [tile], [words("film.picture_alt", height=height, width=width)])
-    return film([view], [Position(status, status)], words, legend=_reference_lines(opening, words))
+    return film([view], [Position(status, status)], words)
 
 
 def live(opening: Opening, frame: Frame | None, words: Words, status: str, progress: float) -> dict[str, Any]:
@@ -225,7 +223,7 @@ def step_views(recording: Recording, words: Words) -> list[View]:
     columns += [_triple(opening, f.x_t, f.x_0, consensus_tile(f, size), f.members, size) for f in kept]
     fused = paint.fit(outcome.labels, size, smooth=False)
     after = (_NOISY[0] + kept[-1].x_0 / 255 * (_NOISY[1] - _NOISY[0])).astype(np.uint8)  # the last step ends at x_0
-    columns.append(_triple(opening, after, outcome.probability, fused, (), size))
+    columns.append(_triple(opening, after, outcome.probability, fused, kept[-1].members, size))
     texts = [p.spoken for p in positions(recording, words)]
     members = recording.facts["settings"]["members"]
     mean = words("film.mean_of" if members > 1 else "film.one_probability", members=members)

@@ -50,9 +50,10 @@ def session(checkpoint):
 @pytest.fixture(scope="session")
 def recorded(session, tmp_path_factory):
     """A run of the tiny checkpoint on a phantom, as a file."""
+    from app.core import catalogue
     from scripts.record_runs import record
 
-    return record(session, "tiny", 3, tmp_path_factory.mktemp("recordings"))
+    return record(session, "tiny", catalogue.examples("skin-lesion")[0], tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture(scope="module")

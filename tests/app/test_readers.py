@@ -75,7 +75,8 @@ def test_members_stand_beside_readers_in_both_languages(recording, language):
     for panel in panels.PANELS:
         if panel.needs(recording):
             panels.charts_of(panel, recording, w)
-    lines = films.still(recording.opening, w, "")["legend"]
+    assert films.still(recording.opening, w, "")["legend"] == []  # the readers' masks appear with the run
+    lines = films.legend(recording, w, members=False)
     assert w("film.reader", number=1) in str(lines)
     assert w("film.reader_empty", number=2) in str(lines)
 

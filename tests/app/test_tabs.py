@@ -101,7 +101,7 @@ def test_a_member_is_selected_and_downloaded(page):
     page.wait_for_selector("#members button:nth-child(2)[aria-pressed=true]")
     with page.expect_download() as download:
         page.locator("#get-member").click()
-    assert download.value.suggested_filename == "skin-lesion-3-member-2.png"
+    assert download.value.suggested_filename == "skin-lesion-7-member-2.png"
     assert set(np.unique(np.asarray(Image.open(download.value.path())))) <= {0, 1}
 
 
@@ -122,10 +122,10 @@ def test_the_threshold_changes_the_mask_without_a_request(page):
 
 def test_a_link_restores_settings_and_hides_parts(page, address):
     values = [3 if control.field == "steps" else control.default for control in CONTROLS]
-    query = links.write(values, language="zh", example=7, tab="reference_mask", hide=["upload"])
+    query = links.write(values, language="zh", example=3, tab="reference_mask", hide=["upload"])
     page.goto(address + query)
     page.wait_for_selector("#examples button:nth-child(2)[aria-pressed=true]")
-    page.wait_for_function("document.querySelector('#scores')?.textContent.includes('请先')")  # 7 has no run yet
+    page.wait_for_function("document.querySelector('#scores')?.textContent.includes('请先')")  # 3 has no run yet
     page.locator("#settings button").first.click()
     expect(page.locator("#set-steps input[type=number]")).to_have_value("3")
     expect(page.locator("#upload")).to_be_hidden()
