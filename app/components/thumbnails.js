@@ -20,7 +20,8 @@ const show = () => {
   root.replaceChildren();
   const heading = (text) => { const h = document.createElement('h2'); h.textContent = text; return h; };
   const row = document.createElement('div');
-  v.items.forEach((item) => row.append(thumbnail(item, v)));
+  [...v.real, ...v.items].forEach((item) => row.append(thumbnail(item, v)));
+  row.style.gridTemplateColumns = `repeat(${v.real.length + v.items.length + 1}, 1fr)`;
   const another = document.createElement('button');
   another.type = 'button'; another.className = 'another'; another.textContent = v.another;
   const offered = [...v.items, ...v.real, ...v.hard].some((item) => item.seed === v.chosen);
@@ -30,16 +31,12 @@ const show = () => {
   const paragraph = (text) => { const p = document.createElement('p'); p.textContent = text; return p; };
   const hint = paragraph(v.hint);
   hint.className = 'hint';
-  root.append(heading(v.heading), row, hint);
+  root.append(heading(v.real.length ? v.real_heading : v.heading), row, hint);
   if (v.real.length) {
-    const photographs = document.createElement('div');
-    v.real.forEach((item) => photographs.append(thumbnail(item, v)));
-    const above = heading(v.real_heading);
-    above.style.marginTop = '12px';
     const about = document.createElement('details'), summary = document.createElement('summary');
     summary.textContent = v.real_about;
     about.append(summary, ...v.real.map((item) => paragraph(item.text)));
-    root.append(above, photographs, about);
+    root.append(about);
   }
   if (v.hard.length) {
     const details = document.createElement('details');

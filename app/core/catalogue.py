@@ -182,7 +182,10 @@ def thumbnail(seed: int, task: str = TASK) -> str:
     """Make the thumbnail of an example as a data URI, taken from its recorded run where there is one."""
     row = next((row for row in sample_images.sample_images(task) if row.number == seed), None)
     if row is not None:
-        return paint.data_uri(paint.fit(sample_images.pixels(row, task), (96, 96)))
+        picture = sample_images.pixels(row, task)
+        side = min(picture.shape[:2])  # of the square in the middle
+        top, left = ((length - side) // 2 for length in picture.shape[:2])
+        return paint.data_uri(paint.fit(picture[top : top + side, left : left + side], (96, 96)))
     shown = [path for (name, drawn), path in recordings().items() if drawn == seed and name.startswith(task)]
     held = (recording(path) for path in shown)
     picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)

@@ -3,7 +3,7 @@
 Each entry names the package, the file, and the crop for each task. The file is located without importing the package. If
 the package is not installed, or the file has another checksum, the image is not offered.
 
-requirements.txt lists scikit-image only for its image of a retina.
+requirements.txt lists scikit-image only for its image of a retina; pydicom also reads DICOM files.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
+
+from medsegdiff.imaging import read
 
 __all__ = ["SAMPLES", "Box", "SampleImage", "missing", "pixels", "sample_images"]
 
@@ -50,6 +52,14 @@ SAMPLES: tuple[SampleImage, ...] = (
         # 1411 x 1411 pixels; the disc is centred at (238, 649), 185 pixels wide. The crop is three disc diameters wide.
         {"optic-disc": (0, 0, 1411, 1411), "optic-disc-cup": (0, 371, 556, 927)},
     ),
+    SampleImage(
+        990_002,
+        "liver",
+        "pydicom",
+        "pydicom/data/test_files/examples_overlay.dcm",
+        "112539bc17c0e281987397e827dff9e99890109866d570f08761f83b8f55c277",
+        {"abdomen-mr": (0, 0, 484, 300)},
+    ),
 )
 
 
@@ -76,5 +86,8 @@ def missing(seed: int) -> SampleImage | None:
 def pixels(row: SampleImage, task: str) -> UInt8[ndarray, "h w 3"]:
     """Read a sample image, cropped for a task."""
     assert row.path is not None
+    if row.path.suffix == ".dcm":
+        left, top, right, bottom = row.crops[task]
+        return read(row.path).pixels[top:bottom, left:right].copy()
     with Image.open(row.path) as image:
         return np.array(image.convert("RGB").crop(row.crops[task]))

@@ -50,6 +50,10 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
     task = known.task if known else catalogue.TASK
     named = w.known(f"task.{task}", task)
     readers = len(phantom(catalogue.EXAMPLES[0], task).reference)
+    real = sample_images(task)
+    hint = w("picture.drawn_hint_readers", count=readers) if readers > 1 else w("picture.drawn_hint")
+    if real:
+        hint = w("sample.hint")
     of, worst = catalogue.hard(known.name, known.sha256) if known else (0, ())
     return {
         "items": [
@@ -74,9 +78,10 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
                 "seed": row.number,
                 "src": catalogue.thumbnail(row.number, task),
                 "alt": w(f"sample.{row.key}.alt"),
+                "caption": w("sample.real"),
                 "text": w(f"sample.{row.key}.text"),
             }
-            for row in sample_images(task)
+            for row in real
         ],
         "real_heading": w("sample.heading"),
         "real_about": w("sample.about"),
@@ -84,7 +89,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
         "hard_hint": w("picture.hard_hint"),
         "chosen": chosen,
         "heading": w("picture.drawn"),
-        "hint": w("picture.drawn_hint_readers", count=readers) if readers > 1 else w("picture.drawn_hint"),
+        "hint": hint,
         "another": w("picture.another"),
     }
 

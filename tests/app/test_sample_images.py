@@ -50,7 +50,18 @@ def test_every_sample_image_has_a_caption_and_a_reserved_number(row):
     for language in LANGUAGES:
         w = words(language)
         assert w(f"sample.{row.key}.alt")
-        assert "CC0" in w(f"sample.{row.key}.text")
+        assert row.package in w(f"sample.{row.key}.text")
+        assert any(licence in w(f"sample.{row.key}.text") for licence in ("CC0", "BSD"))
+
+
+@pytest.mark.skipif(not sample_images("abdomen-mr"), reason="this pydicom does not contain the image")
+def test_the_liver_is_read_from_dicom_with_its_grey_values_windowed():
+    image = phantom(990_002, "abdomen-mr")
+    assert (image.sample, image.reference, image.picture.pixels.shape) == ("liver", (), (300, 484, 3))
+    black, tissue = image.picture.pixels[:20, :20], image.picture.pixels[60:250, 60:430]
+    assert black.max() < 20
+    assert tissue.mean() > 40
+    assert tissue.max() == 255
 
 
 @pytest.mark.slow
