@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.analysis.comparisons import Clock
-from app.core.frames import Frame, Opening
+from app.core.frames import Frame, Opening, Recording
 from app.core.session import FinishedRun, RunOutput
 from app.core.settings import read
 from app.gradio_ui import files, film, run_button
@@ -28,7 +28,7 @@ _PANEL = next(panel for panel in panels.PANELS if panel.key == "steps")
 def build(page: PageState, sidebar: Sidebar) -> Tab:
     """Create the film of the steps, the figures and the downloads, and connect Run and Stop."""
     opening = page.opening.recording
-    shown = film.build(page, _PANEL, opening, between=lambda: (_facts(opening), files.build(page)))
+    shown = film.build(page, _PANEL, opening, between=lambda: _below(page, sidebar, opening))
     facts, downloads = shown.between
     widgets = [*shown.widgets, facts, *downloads.widgets]
 
@@ -128,6 +128,12 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
         **QUICK,
     ).then(None, None, None, js=run_button.clear_waiting(sidebar.run), **QUICK)
     return Tab("run", widgets, show)
+
+
+def _below(page: PageState, sidebar: Sidebar, opening: Recording | None) -> tuple[gr.HTML, files.Files]:
+    """Create what is between the film and its text: the controls of a volume, the figures, the downloads."""
+    sidebar.slices.group.render()
+    return _facts(opening), files.build(page)
 
 
 def _facts(recording: Any) -> gr.HTML:

@@ -1,6 +1,6 @@
 """Build the controls for uploaded volumes: slice, window, and the segmentation of all slices.
 
-They are hidden until a volume, or an image of more than 8 bits, is uploaded.
+They are hidden until a volume, or an image of more than 8 bits, is uploaded. The Run tab shows them below the image.
 """
 
 import html
@@ -27,6 +27,23 @@ from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.progress import Progress
 
 __all__ = ["VolumeControls", "build", "connect"]
+
+# Change the slice with the mouse wheel over the image.
+_WHEEL = """
+const film = document.getElementById('film-steps');
+let moved = 0;
+if (!film.dataset.wheel) film.addEventListener('wheel', (event) => {
+  const range = document.querySelector('#slice-index input[type=range]');
+  if (!range?.offsetParent || event.ctrlKey || !event.target.closest('canvas')) return;
+  event.preventDefault();
+  moved += event.deltaY;
+  if (Math.abs(moved) < 30) return;  // a touchpad sends many small steps
+  range.value = +range.value + Math.sign(moved);
+  moved = 0;
+  range.dispatchEvent(new Event('input', { bubbles: true }));
+}, { passive: false });
+film.dataset.wheel = 'slices';
+"""
 
 Show = Callable[[InputImage, str | None, Words], Update]
 
@@ -83,9 +100,14 @@ class VolumeControls:
 
 
 def build(page: PageState) -> VolumeControls:
-    """Create the widgets, hidden."""
-    with gr.Column(visible=False, elem_id="slices") as group:
-        page.localized(gr.HTML, lambda w: {"value": f"<h3>{w('volume.heading')}</h3>"}, elem_classes="words")
+    """Create the widgets, hidden; `group` has still to be rendered."""
+    with gr.Column(visible=False, elem_id="slices", render=False) as group:
+        page.localized(
+            gr.HTML,
+            lambda w: {"value": f"<h3>{w('volume.heading')}</h3><p>{w('volume.wheel')}</p>"},
+            elem_classes="words",
+            js_on_load=_WHEEL,
+        )
         axis = page.localized(
             gr.Radio,
             lambda w: {"label": w("volume.axis"), "choices": [(w(f"volume.axis_{axis}"), axis) for axis in range(3)]},
@@ -110,7 +132,7 @@ def build(page: PageState) -> VolumeControls:
             high = page.localized(
                 gr.Number, lambda w: {"label": w("volume.high")}, min_width=100, elem_id="window-high"
             )
-        with gr.Column() as whole:
+        with gr.Column(elem_classes="whole") as whole:
             every = run_button.build(page, lambda w: {"value": w("volume.all")}, "all-slices")
             film = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume")
             sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")

@@ -62,8 +62,11 @@ def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_pat
     page.wait_for_selector("text=slice 8 of 14")
     page.locator("#slice-axis label").first.click()
     page.wait_for_selector("text=slice 6 of 10")
-    page.locator("#slice-index input[type=number]").fill("4")
+    page.locator("#slice-index input[type=number]").fill("3")
     page.locator("#slice-index input[type=number]").press("Enter")
+    page.wait_for_selector("text=slice 3 of 10")
+    page.locator("#film-steps canvas").hover()
+    page.mouse.wheel(0, 100)
     page.wait_for_selector("text=slice 4 of 10")
     with page.expect_response("**/run/predict"):  # a new window selects a new image, which would end a run
         page.locator("#window-low input").fill("-1")
