@@ -328,7 +328,9 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
     listed = ""
     if many:
         heads = ["", *(w(f"result.head_{key}") for key in ("area", "pixels", "members", "pairwise"))]
-        listed = table([*heads, *([w("result.dice")] * len(known["dice"]))], rows)
+        heads += [w("result.dice")] * len(known["dice"])
+        filled = [i for i in range(len(heads)) if i == 0 or any(row[i] != "–" for row in rows)]
+        listed = table([heads[i] for i in filled], [[row[i] for i in filled] for row in rows])
         cells = []
     for i, dice in enumerate(known["dice"]):
         if all(math.isnan(d) for d in dice):
