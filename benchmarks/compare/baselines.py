@@ -12,7 +12,7 @@ For images marked by several readers:
     unet-dropout   the same with dropout, which stays on at test time: as many masks as wanted
     unet-five      ensemble of five U-Nets of a fifth of the size, trained alternately from different initialisations: five masks
     probabilistic, stochastic   Probabilistic U-Net and Stochastic Segmentation Network (`probabilistic`)
-    v2-readers     V2 with a stem of 2 and four noise samples per image, one reader each; no soft Dice, no unrolling
+    v2-readers     V2 with a stem of 2 and the recipe of lung-nodule-v2: one reader per image, no soft Dice on x_0, no unrolling
 
 The plain networks are trained on all readers' masks of an image, the others on that of one randomly drawn reader.
 
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from benchmarks.compare.base import Baseline, Recipe, class_probability, every_reader, one_reader
 from benchmarks.compare.probabilistic import ProbabilisticUNet, StochasticSegmentation
-from medsegdiff.config import PRESETS, DiffusionConfig, ModelConfig, TrainConfig, V2Config
+from medsegdiff.config import PRESETS, ModelConfig, TrainConfig, V2Config
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.nn.unet import ConditionUNet
@@ -176,7 +176,6 @@ class Ours(Baseline):
         anchor_first: float = 0.0,  # share of the budget in which V2's condition network is trained alone
         anchor_weight: float = 0.0,  # weight of the anchor at every step
         recipe: TrainConfig | None = None,  # default: that of the first shipped checkpoints
-        diffusion: DiffusionConfig | None = None,
     ) -> None:
         super().__init__()
         chosen = PRESETS[preset]
@@ -185,7 +184,7 @@ class Ours(Baseline):
         self.anchor_first = anchor_first
         self.anchor_weight = anchor_weight
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
-        self.diffusion = Diffusion(diffusion or chosen.diffusion, classes)
+        self.diffusion = Diffusion(chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
         self.objective = Objective(
             network,
@@ -246,10 +245,9 @@ def _of_readers(size: int, classes: int) -> Baseline:
         size,
         classes,
         "this project's V2",
-        replace(preset.model, stem=2, nbp_octaves=4),
-        anchor_first=0.1,
-        recipe=replace(preset.training, batch=8, draws=4, beta=1.0, anchor_dice=0.0),
-        diffusion=replace(preset.diffusion, schedule="cosine"),
+        replace(preset.model, stem=2),
+        anchor_first=0.08,
+        recipe=replace(preset.training, batch=32, draws=1, beta=5.0),
     )
 
 
