@@ -91,7 +91,11 @@ def main(arguments: argparse.Namespace) -> None:
         raise ValueError("--readme and --summary show what was measured; name its folder with --results")
     write_text(arguments.folder / CARD, _card(checkpoint, results, curve))
     if arguments.readme:
-        fill(arguments.readme, f"results {checkpoint.folder.name}", _table(results))
+        fill(
+            arguments.readme,
+            f"results {checkpoint.folder.name}",
+            "\n\n".join([_table(results), *_reader_tables(results)]),
+        )
     if arguments.summary:
         fill(arguments.summary, "results", _summary(checkpoint.folder.resolve().parent, arguments.results.parent))
 
@@ -210,12 +214,12 @@ def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
     ]
     rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
     for result in several:
-        low, high = result["reader_intervals"]["ged"]
+        interval = [end for end in result["reader_intervals"]["ged"] or () if end is not None]  # none for few patients
         names = ("hm_iou", "dice_majority", "dice_best_match", "diversity")
-        scores = " | ".join(f"{result[name]:.3f}" for name in names)
+        scores = " | ".join("-" if result[name] is None else f"{result[name]:.3f}" for name in names)
         rows.append(
-            f"| {_setting(result['settings'])} | {result['ged']:.3f} | {low:.3f} to {high:.3f} | {scores} "
-            f"| {result['ece_share']:.4f} | {result['brier']:.4f} |"
+            f"| {_setting(result['settings'])} | {result['ged']:.3f} | {' to '.join(f'{end:.3f}' for end in interval)} "
+            f"| {scores} | {result['ece_share']:.4f} | {result['brier']:.4f} |"
         )
     main = max(several, key=_standing)
     parts = [
@@ -304,6 +308,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             if (split := main["settings"]["split"]) == "all"
             else f"## Results on the {split} split",
             _table(results),
+            *_reader_tables(results),
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
             f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
@@ -368,7 +373,8 @@ def _curve(curve: list[dict[str, Any]], held: int = 0) -> str:
     lines = [f"| iteration | {' | '.join(words[n] for n in names)} |", "|---:|" + "---:|" * len(names)]
     lines += [f"| {row['iteration']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in chosen]
     whose = "Dice" if "dice_mask" in names else "Dice of one member"
-    return whose + " on 24 validation images during training:\n\n" + "\n".join(lines)
+    where = "training images of patients held out" if held else "24 validation images"
+    return f"{whose} on {where} during training:\n\n" + "\n".join(lines)
 
 
 def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCardData:

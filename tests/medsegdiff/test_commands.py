@@ -234,6 +234,28 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     assert (Path(checkpoint) / "README.md").read_text() == card
 
 
+@pytest.mark.slow
+def test_the_card_compares_members_with_several_readers(checkpoint: str, tmp_path: Path) -> None:
+    data, measured = tmp_path / "data" / "val", tmp_path / "results"
+    for name, part in (
+        ("images", slice(0)),
+        ("masks_1", slice(8, 24)),
+        ("masks_2", slice(12, 20)),
+        ("masks_3", slice(0)),
+    ):
+        (data / name).mkdir(parents=True)
+        pixels = np.zeros((32, 32), np.uint8)
+        pixels[part, part] = 1
+        Image.fromarray(pixels).save(data / name / "a.png")
+    measured.mkdir()
+    run = ["evaluate", "--checkpoint", checkpoint, "--data", str(data.parent), "--json", str(measured / "1x1.json")]
+    assert main([*run, "--members", "1", "--steps", "1", "--device", "cpu"]) == 0
+    assert main(["card", checkpoint, "--results", str(measured)]) == 0
+    card, found = (Path(checkpoint) / "README.md").read_text(), json.loads((measured / "1x1.json").read_text())
+    assert f"the readers' own diversity is {found['reader_diversity']:.3f}" in card
+    assert f"| 2 | 1 | {found['ged']:.3f} |" in card  # one picture, which two of three readers marked
+
+
 def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(
     checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
