@@ -33,10 +33,10 @@ class Bench:
     _kept: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, init=False, repr=False)
     _keeping: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def checkpoint(self, kind: str) -> str | None:
-        """Return the name of the first checkpoint of a kind for the default task, or None."""
+    def checkpoint(self, kind: str, task: str = catalogue.TASK) -> str | None:
+        """Return the name of the first checkpoint of a kind for a task, or None."""
         cards = ((name, self.session.card(name)) for name in self.session.sources)
-        return next((name for name, card in cards if card.kind == kind and card.task == catalogue.TASK), None)
+        return next((name for name, card in cards if card.kind == kind and card.task == task), None)
 
     def segmenter(self, kind: str) -> Segmenter:
         """Load this checkpoint, or return it from the cache.
@@ -46,9 +46,9 @@ class Bench:
         """
         return self.session.segmenter(self._named(kind))
 
-    def run(self, kind: str, case: int, settings: RunSettings) -> Recording:
-        """Segment a phantom, or return the cached run."""
-        name = self._named(kind)
+    def run(self, kind: str, case: int, settings: RunSettings, task: str = catalogue.TASK) -> Recording:
+        """Segment a phantom of a task, or return the cached run."""
+        name = self._named(kind, task)
         return self.keep(("run", name, case, settings), lambda: self._computed(name, case, settings))
 
     def start(self, kind: str, case: int) -> Start:
@@ -68,19 +68,19 @@ class Bench:
                 self._kept.pop(next(iter(self._kept)))
         return made
 
-    def _named(self, kind: str) -> str:
-        name = self.checkpoint(kind)
+    def _named(self, kind: str, task: str = catalogue.TASK) -> str:
+        name = self.checkpoint(kind, task)
         if name is None:
             raise InputError(
                 "checkpoint.none_of_kind",
                 "no {kind} checkpoint for {task} is here; train one, or use recordings only",
                 kind=kind,
-                task=catalogue.TASK,
+                task=task,
             )
         return name
 
     def _computed(self, name: str, case: int, settings: RunSettings) -> Recording:
-        *_, last = self.session.run(name, phantom(case), settings)
+        *_, last = self.session.run(name, phantom(case, self.session.task(name)), settings)
         assert isinstance(last, RunOutput)
         return last.recording
 

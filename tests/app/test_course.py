@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from app.core import catalogue
 from app.core.session import Session
 from app.core.settings import Choice, Slide
-from app.course import chapter
-from app.course.bench import Bench
+from app.course import chapter, readers
+from app.course.bench import CASES, Bench
 from app.course.chapters import CHAPTERS
 from app.course.chapters.reverse import run_of
 from app.course.oracles import TwoRaters
@@ -507,3 +507,17 @@ def test_the_recorded_training_converged():
     history = History.load(RECORDED)
     assert history.previews[-1].dice > 0.8 > 0.4 > history.previews[0].dice
     assert np.mean(history.noise[-20:]) < 0.2 * np.mean(history.noise[:5])
+
+
+@pytest.mark.slow
+def test_a_trained_networks_members_come_nearer_to_the_readers_with_more_steps():
+    bench = Bench(Session({"lung-nodule-v2": str(catalogue.ROOT / "checkpoints" / "lung-nodule-v2")}, "cpu"))
+    found = [readers.distances(readers.runs(bench, case, 0)) for case in CASES]
+    one, ten = (np.mean([ged[i] for ged, _ in found]) for i in (0, -1))
+    alone = np.mean([anchor for _, anchor in found])
+    assert ten < min(one, alone) - 0.1  # 0.40, 0.60 and 0.66 when the checkpoint was shipped
+    shown = readers.show(bench, CASES[0], 0, words("zh", "course"))
+    assert shown
+    film, _, (ged, _) = shown
+    assert len(film["positions"]) == len(readers.STEPS)
+    assert ged.value.startswith(f"{found[0][0][0]:.2f}")

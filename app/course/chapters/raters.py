@@ -17,7 +17,7 @@ from numpy import ndarray
 from app.components.scrubber import Position, View, film
 from app.core import catalogue
 from app.core.settings import Slide
-from app.course import pixel
+from app.course import pixel, readers
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.oracles import TwoRaters
@@ -140,7 +140,12 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     at = min(max(int(values["at"]), 0), _STEPS - 1) if values["at"] is not None else _STEPS - 1
     one_pixel = pixel.density_chart(share, moved, at, words)
     paths = pixel.paths_chart(share, [("DDIM", moved)], words)
-    return Seen((shown,), (chart, one_pixel, paths), numbers, {"first": on_first, "members": count, "share": share})
+    facts = {"first": on_first, "members": count, "share": share}
+    trained = readers.show(bench, values["case"], values["seed"], words)
+    if trained is None:
+        return Seen((shown,), (chart, one_pixel, paths), numbers, facts)
+    second, distance, told = trained
+    return Seen((shown, second), (chart, one_pixel, paths, distance), (*numbers, *told), facts)
 
 
 def _both(values: Values, facts: Values) -> bool:
