@@ -72,3 +72,12 @@ def test_the_results_are_those_that_were_measured(page: str):
         v1 = "skin-lesion-v1-unrolled" if task == "skin-lesion" else f"{task}-v1"
         measured = [f"{v1}/5x10", f"{task}-v2/5x10", f"{task}-v2/5x10-half", f"compare/{task}/unet-*"]
         assert [cell.strip() for cell in cells.split("|")] == [dice(f"{path}.json") for path in measured], task
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_the_distances_to_the_readers_are_those_that_were_measured(page: str):
+    folder = ROOT / "results" / "lung-nodule-v2"
+    runs = [json.loads((folder / f"{run}.json").read_text()) for run in ("anchor", "16x1", "16x2", "16x10")]
+    rows = re.findall(r"^\| [^`|]*(?:GED²|readers|读片者)[^|]*\|(.*)\|$", text(page), re.MULTILINE)
+    for name, cells in zip(("ged", "diversity", "dice_majority"), rows, strict=True):
+        assert [float(cell) for cell in cells.split("|")] == [round(run[name], 2) for run in runs], name
