@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from app.components import source
 from app.i18n import Words
 from app.views import paint
 
-__all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film"]
+__all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film", "timeline"]
 
 
 _QUALITY = 60  # JPEG quality of the sprite sheet, most of whose bytes encode noise
@@ -38,6 +40,7 @@ class View:
     alts: Sequence[str]
     bar: Bar | None = None
     titles: Sequence[str] = ()  # one for every position, where they differ
+    key: str = ""  # of a map of a network component: its kind and stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,12 @@ def film(
         "words": {key: words(f"film.{key}") for key in ("play", "pause", "back", "forward", "line", "keys", "opacity")}
         | {"stopped": words("run.stopped")},
     }
+
+
+def timeline(positions: Sequence[Position], words: Words, *, run: str) -> dict[str, Any]:
+    """Build the value of a film without views: a timeline that moves the films of the same run."""
+    blank = View("", [np.zeros((1, 1, 3), np.uint8)], [""])
+    return film([blank], positions, words, run=run) | {"views": []}
 
 
 MARKUP = '<div class="film"></div>'

@@ -85,7 +85,7 @@ def target(reference: tuple[UInt8[ndarray, "h w"], ...]) -> tuple[UInt8[ndarray,
     return (majority(np.stack(reference)),) if len(reference) > 1 else reference
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Frame:
     """One denoising step. `x_t` and `x_0` belong to the first member, the other fields to all members."""
 

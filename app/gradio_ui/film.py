@@ -14,7 +14,7 @@ from app.gradio_ui.page_state import PageState, Selection
 from app.i18n import Words, words
 from app.views import panels
 
-__all__ = ["PanelWidgets", "build", "show", "still"]
+__all__ = ["PanelWidgets", "build", "run_of", "show", "still"]
 
 _PLOTS = 4  # most charts of a panel
 
@@ -68,8 +68,13 @@ def show(shown: PanelWidgets, selection: Selection, w: Words) -> Update:
 
 
 def _render(panel: panels.Panel, recording: Recording, language: str) -> tuple[dict[str, Any], list[Any]]:
-    w, run = words(language), f"{recording.facts['digest'][:8]}-{id(recording)}"
-    return panels.film_of(panel, recording, w, run), panels.charts_of(panel, recording, w)
+    w = words(language)
+    return panels.film_of(panel, recording, w, run_of(recording)), panels.charts_of(panel, recording, w)
+
+
+def run_of(recording: Recording) -> str:
+    """Identify a run, so that its films move together."""
+    return f"{recording.facts['digest'][:8]}-{id(recording)}"
 
 
 _cached = lru_cache(maxsize=64)(_render)

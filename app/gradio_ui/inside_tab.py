@@ -7,13 +7,14 @@ import gradio as gr
 
 from app.analysis import comparisons
 from app.analysis.comparisons import CHANGES, Change, Pair
-from app.components import equaliser, scrubber
+from app.components import diagram, equaliser, scrubber
 from app.core.session import FinishedRun
 from app.gradio_ui import film, run_button
 from app.gradio_ui.events import QUICK, Update, Updates, refusal, refusing
 from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
 from app.i18n import Words, words
-from app.views import comparison_views, descriptions, panels
+from app.views import comparison_views, descriptions, films, panels
+from app.views.diagram import diagram as network_diagram
 from medsegdiff.progress import Progress
 
 __all__ = ["build"]
@@ -21,9 +22,23 @@ __all__ = ["build"]
 _PANELS = [panel for panel in panels.PANELS if panel.tab == "inside"]
 # Plotly charts drawn while hidden have no width; a resize event makes them measure again.
 _SHOW_PART = """(key) => {
-    document.querySelector('.parts').dataset.part = key;
+    document.querySelector('.parts').dataset.part = window.__panel = key;
+    window.dispatchEvent(new CustomEvent('panel-shown', { detail: key }));
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
 }"""
+# Open the panel of a block that was chosen in the diagram: select it, scroll to it, and move the keyboard focus there.
+_OPEN_PANEL = """
+window.addEventListener('panel', ({ detail: key }) => {
+    const input = document.querySelector(`#parts input[value="${key}"]`), panel = document.querySelector(`.part-${key}`);
+    input.click();
+    Object.assign(panel, { tabIndex: -1, role: 'group', ariaLabel: input.closest('label').textContent.trim() });
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    setTimeout(() => {
+        panel.focus({ preventScroll: true });
+        document.getElementById('parts').scrollIntoView({ behavior: still ? 'auto' : 'smooth' });
+    });
+});
+"""
 _SHOW_DIALS = """(key) => {
     const shown = (dials) => (dials.id === 'dials-' + key ? 'flex' : 'none');
     document.querySelectorAll('#change-%s .dials').forEach((dials) => { dials.style.display = shown(dials); });
@@ -34,6 +49,11 @@ def build(page: PageState) -> Tab:
     """Create the choice of components, a panel for each, and below it the changes that apply to it."""
     opening = page.opening.recording
     empty = gr.HTML("", elem_classes="words")
+    network = gr.HTML(
+        None, html_template=diagram.MARKUP, js_on_load=diagram.SCRIPT + _OPEN_PANEL, elem_id="diagram", min_height=0
+    )
+    timeline = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="timeline")
+    legend = gr.HTML("", elem_classes="words")
     available = descriptions.parts(opening, words("en"))
     part = page.localized(
         gr.Radio,
@@ -56,8 +76,12 @@ def build(page: PageState) -> Tab:
     part.change(None, [part], None, js=_SHOW_PART, **QUICK)
 
     def show(selection: Selection, w: Words) -> Update:
-        available = descriptions.parts(selection.recording, w)
+        recording, card = selection.recording, page.session.card_of(selection.checkpoint)
+        available, run = descriptions.parts(recording, w), film.run_of(recording) if recording else ""
         update: Update = {
+            network: network_diagram(card.kind, recording, w, run) if card else None,
+            timeline: scrubber.timeline(films.positions(recording, w), w, run=run) if recording else None,
+            legend: f"<p>{w('diagram.text' if recording else 'diagram.waiting')}</p>" if card else "",
             part: gr.update(choices=available, value=available[0][1] if available else None, visible=bool(available)),
             empty: "" if available else f"<p>{w('inside.empty')}</p>",
         }
@@ -67,7 +91,7 @@ def build(page: PageState) -> Tab:
 
     panel_widgets = [widget for panel in shown for widget in panel.widgets]
     results = [widget for changed in changes for widget in (changed.film, changed.summary)]
-    return Tab("inside", [empty, part, *panel_widgets, *results], show)
+    return Tab("inside", [empty, network, timeline, legend, part, *panel_widgets, *results], show)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.components import equaliser, gallery, scrubber, tasks, uncertainty
+from app.components import diagram, equaliser, gallery, scrubber, tasks, uncertainty
 from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
@@ -42,7 +42,10 @@ _MCP = find_spec("mcp") is not None  # optional: the page works without MCP
 _SHOW_TAB = """(key) => {
     document.querySelector('.area-stage').dataset.tab = key;
     const part = document.querySelector('#parts input:checked');
-    if (part) document.querySelector('.parts').dataset.part = part.value;
+    if (part) {
+        document.querySelector('.parts').dataset.part = window.__panel = part.value;
+        window.dispatchEvent(new CustomEvent('panel-shown', { detail: part.value }));
+    }
     setTimeout(() => window.dispatchEvent(new Event('resize')), 60);
 }"""
 # Parts hidden by a link are hidden with CSS. The page does not accept input until it has been initialised from the link,
@@ -77,6 +80,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8")
         + scrubber.STYLE
+        + diagram.STYLE
         + equaliser.STYLE
         + gallery.STYLE
         + tasks.STYLE

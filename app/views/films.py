@@ -7,6 +7,7 @@ without a tile of its own at either end repeats the neighbouring one.
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,10 +32,12 @@ __all__ = [
     "parser_views",
     "per_position",
     "plane",
+    "plane_views",
     "positions",
     "run_views",
     "share",
     "stage_words",
+    "states",
     "step_views",
     "still",
     "strip",
@@ -48,6 +51,7 @@ CELLS = (64, 64)  # tile of a feature map; the browser enlarges its cells
 _AFFINITY = (128, 128)  # tile of an affinity map and of the image beside it
 MEMBERS_SHOWN = 6
 _NOISY = 62, 186  # bytes of x_t between -1 and 1 root mean square, which the colours span
+_SHARES: WeakKeyDictionary[Frame, float] = WeakKeyDictionary()
 _LIVE = 192  # longest side of a tile during a run, in pixels
 
 
@@ -144,8 +148,10 @@ def consensus(frame: Frame) -> UInt8[ndarray, "s s"]:
 
 
 def share(frame: Frame) -> float:
-    """Compute the foreground share of the consensus, in percent of the image."""
-    return 100 * float((consensus(frame) > 0).mean())
+    """Compute the foreground share of the consensus, in percent of the image; every film of a run states it."""
+    if frame not in _SHARES:
+        _SHARES[frame] = 100 * float((consensus(frame) > 0).mean())
+    return _SHARES[frame]
 
 
 def consensus_tile(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
@@ -169,10 +175,13 @@ def _triple(
 ) -> list[paint.RGB]:
     thin = [paint.fit(m, size, smooth=False) for m in members] if len(members) > 1 else []
     reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
+    return [*_pair(x_t, x_0, size), paint.on_picture(paint.fit(opening.picture, size), labels, reference, thin)]
+
+
+def _pair(x_t: UInt8[ndarray, "s s"], x_0: UInt8[ndarray, "s s"], size: tuple[int, int]) -> list[paint.RGB]:
     return [
         paint.mapped(paint.fit(x_t, size, smooth=False), *_NOISY, "diverging"),
         paint.mapped(paint.fit(x_0, size), 0, 255, "viridis"),
-        paint.on_picture(paint.fit(opening.picture, size), labels, reference, thin),
     ]
 
 
@@ -215,6 +224,19 @@ def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[s
 # -------------------------------------------------------------------------------------------------------------- views
 
 
+def states(recording: Recording, size: tuple[int, int]) -> list[list[paint.RGB]]:
+    """Draw the noisy mask and the predicted clean mask at every position."""
+    kept, outcome = recording.frames, recording.outcome
+    columns = [_pair(kept[0].x_t, anchor, size) for anchor in recording.opening.anchor]
+    columns += [_pair(f.x_t, f.x_0, size) for f in kept]
+    return [*columns, _pair(_end(kept[-1]), outcome.probability, size)]
+
+
+def _end(last: Frame) -> UInt8[ndarray, "s s"]:
+    """Return the state after the last step, which is its x_0, in the colours of noisy masks."""
+    return (_NOISY[0] + last.x_0 / 255 * (_NOISY[1] - _NOISY[0])).astype(np.uint8)
+
+
 def step_views(recording: Recording, words: Words) -> list[View]:
     """Show the noisy mask, the predicted clean mask, and the mask on the image."""
     opening, outcome, kept = recording.opening, recording.outcome, recording.frames
@@ -222,8 +244,7 @@ def step_views(recording: Recording, words: Words) -> list[View]:
     columns = [_triple(opening, kept[0].x_t, anchor, _threshold(anchor, size), (), size) for anchor in opening.anchor]
     columns += [_triple(opening, f.x_t, f.x_0, consensus_tile(f, size), f.members, size) for f in kept]
     fused = paint.fit(outcome.labels, size, smooth=False)
-    after = (_NOISY[0] + kept[-1].x_0 / 255 * (_NOISY[1] - _NOISY[0])).astype(np.uint8)  # the last step ends at x_0
-    columns.append(_triple(opening, after, outcome.probability, fused, kept[-1].members, size))
+    columns.append(_triple(opening, _end(kept[-1]), outcome.probability, fused, kept[-1].members, size))
     texts = [p.spoken for p in positions(recording, words)]
     members = recording.facts["settings"]["members"]
     mean = words("film.mean_of" if members > 1 else "film.one_probability", members=members)
@@ -256,24 +277,22 @@ def run_views(recording: Recording, words: Words) -> list[View]:
     return [replace(image, alts=[*image.alts] * len(steps[0].alts)), *steps]
 
 
-def _plane_views(
-    recording: Recording,
-    words: Words,
-    kind: str,
-    table: str = "cividis",
-    size: tuple[int, int] = CELLS,
-    ends: tuple[float, float] | None = None,
-) -> list[View]:
+def plane_views(recording: Recording, words: Words, kind: str, size: tuple[int, int] = CELLS) -> list[View]:
     """Show the maps of one kind, one view per stage; a view uses the same colour scale at all steps.
 
-    The scale spans `ends`, or else nearly the smallest and the largest value; a diverging one is centred at zero.
+    The scale of affinities is centred at zero, that of token affinities, which are magnitudes, begins there. The NBP-Filter's
+    is 0 to 1. All others span nearly the smallest to the largest value.
     """
-    views = []
+    views, table = [], {"affinity": "diverging", "band": "viridis"}.get(kind, "cividis")
     texts = [p.spoken for p in positions(recording, words)]
     for stage in dict.fromkeys(p.stage for f in recording.frames for p in f.planes if p.kind == kind):
         values = [plane(frame, kind, stage).astype(np.float32) for frame in recording.frames]
-        low, high = ends or (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
-        if table == "diverging":
+        low, high = (float(q) for q in np.percentile(np.stack(values), (0.5, 99.5)))
+        if kind == "band":
+            low, high = 0.0, 1.0
+        elif kind == "token affinity":
+            low = 0.0
+        elif table == "diverging":
             low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
         tiles = [paint.fit(paint.mapped(v, low, high, table), size, smooth=False) for v in values]
         title = f"{kind_words(kind, words)} · {stage_words(stage, words)}"
@@ -282,17 +301,19 @@ def _plane_views(
         ]
         alts = [f"{title}. {text}. {n}" for text, n in zip(texts, per_position(recording, numbers), strict=True)]
         bar = Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}")
-        views.append(View(title, per_position(recording, tiles), alts, bar))
+        views.append(View(title, per_position(recording, tiles), alts, bar, key=f"{kind}, {stage}"))
     return views
 
 
-def _still_view(title: str, values: ndarray, words: Words, table: str, ends: tuple[float, float] | None = None) -> View:
+def _still_view(
+    title: str, values: ndarray, words: Words, table: str, ends: tuple[float, float] | None = None, key: str = ""
+) -> View:
     """Show one map that is the same at every step."""
     values = values.astype(np.float32)
     low, high = ends or (float(values.min()), float(values.max()))
     tile = paint.fit(paint.mapped(values, low, high, table), CELLS, smooth=False)
     numbers = words("film.numbers", low=f"{values.min():.3g}", mean=f"{values.mean():.3g}", high=f"{values.max():.3g}")
-    return View(title, [tile], [f"{title}. {numbers}"], Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}"))
+    return View(title, [tile], [f"{title}. {numbers}"], Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}"), key=key)
 
 
 def plane(frame: Frame, kind: str, stage: str) -> ndarray:
@@ -318,7 +339,7 @@ def stage_words(stage: str, words: Words) -> str:
 
 def parser_views(recording: Recording, words: Words) -> list[View]:
     """Show the spectra before and after each FF-Parser, then its filter, gain and phase."""
-    before, after = (_plane_views(recording, words, f"spectrum {when}") for when in ("before", "after"))
+    before, after = (plane_views(recording, words, f"spectrum {when}") for when in ("before", "after"))
     views = [view for pair in zip(before, after, strict=True) for view in pair]
     for p in _one_channel_each([p for p in recording.frames[0].planes if p.kind in ("gain", "phase")]):
         title = f"{'|A|' if p.kind == 'gain' else 'arg A'} · {stage_words(p.stage, words)}"
@@ -345,7 +366,8 @@ def anchor_views(recording: Recording, words: Words) -> list[View]:
             title = f"{kind_words(p.kind, words)} · {stage_words(p.stage, words)}"
             gate = p.kind == "anchor gate"
             values = 1 + p.values.astype(np.float32) if gate else p.values
-            views.append(_still_view(title, values, words, "viridis" if gate else "cividis", (1, 2) if gate else None))
+            table, ends = ("viridis", (1.0, 2.0)) if gate else ("cividis", None)
+            views.append(_still_view(title, values, words, table, ends, f"{p.kind}, {p.stage}"))
     return views
 
 
@@ -354,13 +376,12 @@ def encoding_views(recording: Recording, words: Words) -> list[View]:
     picture = step_views(recording, words)[2]
     tiles = [paint.fit(tile, _AFFINITY) for tile in picture.tiles]
     image = View(picture.title, tiles, picture.alts)
-    return [image, *_plane_views(recording, words, "affinity", "diverging", _AFFINITY)]
+    return [image, *plane_views(recording, words, "affinity", _AFFINITY)]
 
 
 def transformer_views(recording: Recording, words: Words) -> list[View]:
     """Show the affinity matrices of token frequencies, and the NBP-Filter surfaces."""
-    affinities = _plane_views(recording, words, "token affinity")
-    return [*affinities, *_plane_views(recording, words, "band", "viridis", ends=(0, 1))]
+    return [view for kind in ("token affinity", "band") for view in plane_views(recording, words, kind)]
 
 
 def member_views(recording: Recording, words: Words) -> list[View]:

@@ -11,6 +11,7 @@ from app.i18n import words
 from app.inputs import sample_images
 from app.inputs.images import InputImage
 from app.views import descriptions
+from app.views.diagram import diagram
 from medsegdiff.config import RunSettings
 from medsegdiff.image_ref import Picture
 
@@ -27,6 +28,19 @@ def test_only_the_measured_weights_are_described_with_their_dice():
     tumours = catalogue.card(catalogue.shipped()["brain-flair-v2"])
     assert "on 101 validation cases" in descriptions.brief(tumours, words("en"))  # 41 more have no tumour, and no Dice
     assert "Dice" not in descriptions.brief(replace(known, sha256="0" * 64), words("en"))
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2"])
+def test_every_block_with_a_trace_has_a_picture_and_a_panel(kind):
+    recording, w = catalogue.recording(catalogue.recordings()[f"skin-lesion-{kind}", 7]), words("en")
+    drawn, waiting = diagram(kind, recording, w)["blocks"], diagram(kind, None, w)["blocks"]
+    assert not [block["label"] for block in drawn if block["off"]]
+    assert {block["panel"] for block in drawn} == {"", *(key for _, key in descriptions.parts(recording, w))}
+    assert [block["label"] for block in waiting] == [block["label"] for block in drawn]
+    assert all((block["row"], block["panel"]) == (-1, "") for block in waiting)
+    unparsed = replace(recording, frames=tuple(replace(frame, planes=()) for frame in recording.frames))
+    off = [block for block in diagram(kind, unparsed, w)["blocks"] if block["off"]]  # a run with components turned off
+    assert len(off) == sum(bool(block["panel"]) for block in drawn)
 
 
 CARDS = {

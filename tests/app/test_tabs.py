@@ -47,6 +47,24 @@ def test_a_component_is_changed_on_the_same_noise(page):
     expect(steps).to_have_attribute("max", "11")  # ten steps between the opening and the result
 
 
+def test_a_block_follows_the_timeline_and_opens_its_panel(page):
+    enter(page, "inside")
+    blocks = page.locator("#diagram .block")
+    expect(blocks).to_have_count(13)
+    noisy = blocks.filter(has_text="Noisy mask x_t")
+    shown = "block => block.querySelector('svg').getAttribute('viewBox').split(' ')[0]"
+    last = float(noisy.evaluate(shown))
+    page.locator("#timeline .time input").press("Home")
+    page.locator("#timeline .time input").press("ArrowRight")
+    expect(noisy).to_have_attribute("aria-label", re.compile("step 1 of 10"))
+    assert 0 < float(noisy.evaluate(shown)) < last
+    expect(blocks.filter(has_text="t = 999")).to_have_class(re.compile("active"))
+    page.locator("#diagram [data-panel=transformer]").first.press("Enter")
+    expect(page.locator("#diagram [aria-pressed=true] text")).to_have_text(["NBP-Filter", "SS-Former"])
+    expect(page.locator(".part-transformer")).to_be_focused()
+    expect(page.locator("#film-transformer .now")).to_contain_text("Step 1 of 10")
+
+
 def test_two_setups_are_compared_with_a_slider(page):
     enter(page, "comparison")
     page.locator("#a-steps input[type=number]").fill("2")
