@@ -34,6 +34,7 @@ __all__ = [
     "beside_readers",
     "calibration",
     "fusions",
+    "marked_disagreement",
     "subset_scores",
 ]
 
@@ -68,6 +69,20 @@ def areas(recording: Recording) -> Areas:
     shares = recording.frames[-1].shares
     low, high = bootstrap_interval(shares, seed=0)
     return Areas(shares, math.fsum(shares) / len(shares), low, high)
+
+
+def marked_disagreement(recording: Recording) -> float:
+    """Average the disagreement over the pixels that at least one member marked, at display size.
+
+    The average over the whole image is near 0 for any small structure, however much the members differ on it. This one does
+    not depend on how much background the image has.
+
+    Returns:
+        A value in [0, 0.5]: 0 if all members marked the same pixels with certainty; larger values of several classes count as
+        0.5. NaN if no member marked anything.
+    """
+    marked = (recording.outcome.members > 0).any(0)
+    return float(recording.outcome.disagreement[marked].mean()) / 510 if marked.any() else math.nan
 
 
 @dataclass(frozen=True, slots=True)

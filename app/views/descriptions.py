@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from app.analysis.ensemble import marked_disagreement
 from app.core import catalogue
 from app.core.catalogue import Card
 from app.core.domain_check import ImageCheck
@@ -343,7 +344,9 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
         cells.append((w("result.dice"), f"{mean(dice):.3f}", note))
     settings = known["settings"]
     if settings["members"] > 1:
-        cells.append((w("result.disagreement"), f"{known['disagreement']:.3f}", w("result.disagreement_detail")))
+        inside, whole = marked_disagreement(recording), f"{known['disagreement']:.3f}"
+        note = w("result.disagreement_none" if math.isnan(inside) else "result.disagreement_detail", whole=whole)
+        cells.append((w("result.disagreement"), "–" if math.isnan(inside) else f"{inside:.2f}", note))
     counts = w("result.seconds_detail", members=settings["members"], steps=settings["steps"])
     if judged := known.get("domain"):
         note = reasons(judged["reasons"], w) or w("domain.like_training")

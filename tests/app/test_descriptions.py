@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.analysis.ensemble import marked_disagreement
 from app.core import catalogue, domain_check
 from app.i18n import words
 from app.inputs import sample_images
@@ -71,6 +72,11 @@ def test_a_verdict_names_the_reasons_and_a_checkpoint_that_fits_in_each_language
     assert "optic-disc-v2 是用这类图像训练的" in shown["zh", "fundus", "skin-lesion-v2"]
     assert "it is nearly uniform. No checkpoint here" in shown["en", "blank", "skin-lesion-v2"]
     assert "它与训练图像不像；它是灰度图，而训练图像是彩色" in shown["zh", "noise", "optic-disc-v2"]
+    card = replace(CARDS["skin-lesion-v2"], task="hippocampus")
+    front = InputImage(Picture(noise, slice_count=9, source_kind="nifti", axis=1))  # a coronal slice
+    assert "it is a coronal slice, the training slices were sagittal" in descriptions.domain(
+        card, front, domain_check.check(front, card, {}), words("en")
+    )
     assert domain_check.check(InputImage(Picture(noise), seed=3), CARDS["optic-disc-v2"], CARDS).verdict is None
 
 
@@ -80,6 +86,19 @@ def test_the_range_of_the_members_areas_is_a_share_of_the_whole_image(session):
     found = {"lesion": {"pixels": [60_000, 120_000], "pairwise_dice": 0.5}}
     recording = replace(output.recording, facts=output.recording.facts | {"confidence": found})
     assert "95 % of members 25.0 to 50.0 %" in descriptions.facts(recording, words("en"), live=True)
+
+
+def test_disagreement_is_that_of_the_marked_pixels_whatever_their_share_of_the_image():
+    recording = catalogue.recording(catalogue.recordings()["lung-nodule-v2", 7])
+    outcome = recording.outcome
+    members, spread = np.zeros((2, 100, 100), np.uint8), np.zeros((100, 100), np.uint8)
+    members[0, :2, :5] = members[1, 1:3, :5] = 1  # they share 5 of 15 pixels, and disagree wholly on the others
+    spread[0, :5] = spread[2, :5] = 255
+    small = replace(recording, outcome=replace(outcome, members=members, disagreement=spread))
+    assert marked_disagreement(small) == pytest.approx(0.5 * 10 / 15)
+    assert "<dd>0.33</dd>" in descriptions.facts(small, words("en"), live=True)
+    empty = replace(recording, outcome=replace(outcome, members=0 * members, disagreement=spread))
+    assert "no member marked anything" in descriptions.facts(empty, words("en"), live=True)
 
 
 def test_errors_have_a_title_in_the_visitors_language():
