@@ -1,5 +1,6 @@
 # make demo    open the page in a browser; the first run creates .venv and installs what it needs
 # make course  open the course in a browser: ten chapters on diffusion segmentation
+# make notebooks  build the notebooks of the course from scripts/notebooks
 # make web     build the page that runs in the browser into web/dist and serve it; needs Node.js 20
 # make test-fast    run the tests that are neither slow nor need a browser; the default while developing
 # make test    run all tests; ARGS=tests/test_structure.py runs some
@@ -28,7 +29,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course web test test-fast check fix browser fuzz results bench compare ablations domain space hub
+.PHONY: help demo course notebooks web test test-fast check fix browser fuzz results bench compare ablations domain space hub
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -38,6 +39,9 @@ demo: $(VENV)/demo.stamp
 
 course: $(VENV)/demo.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m streamlit run app.py $(ARGS)
+
+notebooks: $(VENV)/dev.stamp
+	@$(PY) -m scripts.build_notebooks
 
 web: $(VENV)/dev.stamp
 	@$(PY) web/build.py --serve $(ARGS)

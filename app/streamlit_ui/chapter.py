@@ -221,12 +221,32 @@ def _below(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
         st.html(f"<p class=soft>{html.escape(w('course.code_from', places=places))}</p>")
         for spec in chapter.sources:
             st.code(source(spec), language="python", wrap_lines=True)
+    _exercises(chapter, w)
     if visit.notebook[chapter.key]:
         with st.expander(w("course.notebook"), key="notebook"):
             st.caption(w("course.notebook_hint"))
             st.table(widgets.rows_of(visit.notebook[chapter.key], w))
     _link(chapter, visit, w)
     _turn(chapter, visit, w)
+
+
+def _exercises(chapter: Chapter, w: Words) -> None:
+    """Offer the notebook of a chapter, if the notebooks are here."""
+    number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
+    file = catalogue.ROOT / "notebooks" / f"{number:02d}-{chapter.key}.ipynb"
+    if file.is_file():
+        st.html(
+            f"<h3>{html.escape(w('course.exercises'))}</h3><p class=soft>{html.escape(w('course.exercises_hint'))}</p>"
+        )
+        st.download_button(
+            w("course.exercises_get", name=file.name),
+            file.read_bytes(),
+            file.name,
+            "application/x-ipynb+json",
+            key="exercises",
+            on_click="ignore",
+            icon=":material/download:",
+        )
 
 
 def _link(chapter: Chapter, visit: Visit, w: Words) -> None:

@@ -1,0 +1,70 @@
+"""Build the notebooks of the course from their sources.
+
+    python -m scripts.build_notebooks
+
+A source, `scripts/notebooks/NAME.py`, is a notebook in the percent format with its solutions: run as a script it passes all
+checks. In the notebook, every solution is replaced by an exception. Within a cell tagged `exercise`:
+
+    ### BEGIN SOLUTION ... ### END SOLUTION      removed from the notebook, as in nbgrader
+    ### MISTAKE right => wrong                   a wrong answer, for the tests: the check below must fail on it
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+__all__ = ["NOTEBOOKS", "SOURCES", "main", "mistakes", "solved", "unsolved"]
+
+SOURCES = Path(__file__).parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+_SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION\n*", re.DOTALL | re.MULTILINE)
+_MISTAKE = re.compile(r"^ *### MISTAKE (.*?) => (.*)\n?", re.MULTILINE)
+_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def solved(source: Path) -> NotebookNode:
+    """Return the notebook with its solutions."""
+    return _changed(source, lambda code: _SOLUTION.sub(r"\2\n", _MISTAKE.sub("", code)))
+
+
+def unsolved(source: Path) -> NotebookNode:
+    """Return the notebook for students."""
+    return _changed(source, lambda code: _SOLUTION.sub(r"\1raise NotImplementedError\n", _MISTAKE.sub("", code)))
+
+
+def mistakes(source: Path) -> list[tuple[int, str]]:
+    """Return every wrong answer: the index of a cell, and its code with one mistake."""
+    found = []
+    for i, cell in enumerate(jupytext.read(source, fmt="py:percent").cells):
+        right = _SOLUTION.sub(r"\2\n", _MISTAKE.sub("", cell.source))
+        for old, new in _MISTAKE.findall(cell.source):
+            if right.count(old) != 1:
+                raise ValueError(f"{source.name}, cell {i}: {old!r} occurs {right.count(old)} times in the solution")
+            found.append((i, right.replace(old, new)))
+    return found
+
+
+def _changed(source: Path, change: Callable[[str], str]) -> NotebookNode:
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = NotebookNode(kernelspec=NotebookNode(_KERNEL), language_info=NotebookNode(name="python"))
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"{source.stem}-{i}"
+        if cell.cell_type == "code":
+            cell.source = change(cell.source).rstrip()
+    nbformat.validate(notebook)
+    return notebook
+
+
+def main() -> None:
+    """Write all notebooks."""
+    NOTEBOOKS.mkdir(exist_ok=True)
+    for source in sorted(SOURCES.glob("*.py")):
+        nbformat.write(unsolved(source), NOTEBOOKS / f"{source.stem}.ipynb")
+
+
+if __name__ == "__main__":
+    main()
