@@ -28,6 +28,7 @@ _PANEL = next(panel for panel in panels.PANELS if panel.key == "steps")
 def build(page: PageState, sidebar: Sidebar) -> Tab:
     """Create the film of the steps, the figures and the downloads, and connect Run and Stop."""
     opening = page.opening.recording
+    sidebar.batch.group.render()
     shown = film.build(page, _PANEL, opening, between=lambda: _below(page, sidebar, opening))
     facts, downloads = shown.between
     widgets = [*shown.widgets, facts, *downloads.widgets]
@@ -49,7 +50,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
     def going(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Updates:
         w = latest.words(language)
-        yield {page.controls.tab: "run", page.states.drawn: ("run",)}
+        yield {page.controls.tab: "run", page.states.drawn: ("run",)} | sidebar.batch.hidden()
         try:
             with refusing(w, "errors.settings"):
                 if name is None:
@@ -108,6 +109,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
         ],
         [
             *widgets,
+            sidebar.batch.group,
             page.controls.tab,
             page.states.image,
             page.states.finished_run,

@@ -11,23 +11,23 @@ from gradio.events import Dependency
 from app.components import tasks, thumbnails
 from app.core import catalogue
 from app.core.settings import read
-from app.gradio_ui import hub, volume_controls
+from app.gradio_ui import batch, hub, volume_controls
 from app.gradio_ui.events import QUICK, SILENT, Update, refusing
 from app.gradio_ui.page_state import LatestRequest, PageState
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage
-from app.inputs.uploads import temporary_upload
-from app.views import descriptions
+from app.views import batch_views, descriptions
 
 __all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of", "unknown_checkpoint"]
 
 
-# Run an upload that fits its checkpoint as soon as the run of another image has ended.
+# Run several files, or an upload that fits its checkpoint, as soon as the run of another image has ended.
 _RUN_NEW = """(shown) => {
-    const run = document.getElementById('run'), until = Date.now() + 10000;
+    const many = shown && shown.includes('data-batch');
+    const run = document.getElementById(many ? 'batch-run' : 'run'), until = Date.now() + 10000;
     const press = () => run.disabled && Date.now() < until ? setTimeout(press, 100) : run.click();
-    if (shown && shown.includes('data-run')) setTimeout(press, 100);
+    if (many || shown && shown.includes('data-run')) setTimeout(press, 100);
 }"""
 
 
@@ -51,6 +51,7 @@ class Sidebar:
     shown: gr.HTML
     remove: gr.Button
     slices: volume_controls.VolumeControls
+    batch: batch.Batch
     card: gr.HTML
     fetched: Dependency  # the event that loads a checkpoint from the Hub
 
@@ -144,7 +145,7 @@ def _build_first_part(page: PageState) -> dict[str, Any]:
 
 def _build_second_part(page: PageState) -> dict[str, Any]:
     """Create the controls of volumes, the settings, the checkpoint's details and the Hub."""
-    slices = volume_controls.build(page)
+    slices, several = volume_controls.build(page), batch.build(page)
     with page.localized(gr.Accordion, lambda w: {"label": w("settings.heading")}, open=False, elem_id="settings"):
         for setting in page.controls.settings:
             setting.render()
@@ -152,7 +153,7 @@ def _build_second_part(page: PageState) -> dict[str, Any]:
         text = descriptions.card(page.session.card_of(page.opening.checkpoint), words("en"))
         card = gr.HTML(text, elem_classes="words")
         fetched = hub.build(page)
-    return {"slices": slices, "card": card, "fetched": fetched}
+    return {"slices": slices, "batch": several, "card": card, "fetched": fetched}
 
 
 def _cards(page: PageState) -> dict[str, catalogue.Card]:
@@ -169,6 +170,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         tab = tab if selection.recording or tab == "comparison" else "run"
         return (
             {page.states.tab_cache: {}}
+            | sidebar.batch.hidden()
             | page.draw(tab, selection, w)
             | {
                 page.states.image: image,
@@ -212,22 +214,28 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     def read_upload(
         paths: list[str] | None, name: str, language: str, latest: LatestRequest
     ) -> Generator[Update, None, None]:
-        """Read an upload and select the checkpoint that fits it; an upload that fits none is shown, but not run."""
+        """Read an upload and select the checkpoint that fits it; an upload that fits none is shown, but not run.
+
+        Several files are left to the batch.
+        """
         w = words(language)
         if not paths:
             yield {sidebar.upload: None}
             return
+        if len(paths) > 1:
+            latest.pictures += 1  # ends a run under way
+            text = batch_views.uploaded(len(paths), w)
+            shown = {page.controls.tab: "run", sidebar.file: gr.update(visible=True), sidebar.shown: text}
+            yield shown | sidebar.batch.filled(paths) | {sidebar.upload: None}
+            return
         yield {sidebar.file: gr.update(visible=True), sidebar.shown: f'<p role="status">{w("picture.reading")}</p>'}
-        for unused in paths[1:]:
-            with temporary_upload(unused):  # so that these are deleted as well
-                pass
         try:
             with refusing(w, "errors.picture"):
                 image = volumes.take(paths[0], page.volume_cache, page.session.card_of(name))
         except gr.Error:
             yield {sidebar.file: gr.update(visible=False), sidebar.shown: "", sidebar.upload: None}
             raise
-        notes = [w("picture.first_of", count=len(paths))] if len(paths) > 1 else []
+        notes = []
         suggested = page.session.check(name, image).suggested
         if suggested:
             image = volumes.turn(page.volume_cache, image, page.session.card_of(name), page.session.card(suggested))
@@ -248,7 +256,7 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         return show_new("run", None, name, words(language), latest)
 
     file = [sidebar.file, sidebar.shown]
-    everything = [*page.shown, *sidebar.slices.widgets, *descriptions_of(sidebar), *file]
+    everything = [*page.shown, *sidebar.slices.widgets, *sidebar.batch.widgets, *descriptions_of(sidebar), *file]
     sidebar.examples.click(
         choose_example,
         [page.controls.tab, page.controls.checkpoint, page.controls.language, page.states.latest],
@@ -284,7 +292,8 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     )
     sidebar.tasks.click(_named, None, page.controls.checkpoint, **QUICK)
     checking = [sidebar.domain, sidebar.suggested, sidebar.switch]
-    volume_controls.connect(page, sidebar.slices, show_slice, [*page.shown, *sidebar.slices.widgets, *checking, *file])
+    shown = [*page.shown, sidebar.batch.group, *sidebar.slices.widgets, *checking, *file]
+    volume_controls.connect(page, sidebar.slices, show_slice, shown)
     sidebar.switch.click(lambda name: name or gr.skip(), sidebar.suggested, page.controls.checkpoint, **QUICK)
 
 
