@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.components import diagram, equaliser, gallery, scrubber, tasks, uncertainty
+from app.components import diagram, equaliser, gallery, planes, scrubber, tasks, uncertainty
 from app.core import links
 from app.core.session import FinishedRun, Session
 from app.core.settings import CONTROLS
@@ -81,6 +81,7 @@ def serve(session: Session, *, port: int | None = None, host: str | None = None)
         css=_STYLE.read_text(encoding="utf-8")
         + scrubber.STYLE
         + diagram.STYLE
+        + planes.STYLE
         + equaliser.STYLE
         + gallery.STYLE
         + tasks.STYLE

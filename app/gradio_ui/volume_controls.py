@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components import scrubber
+from app.components import planes, scrubber
 from app.core.settings import read
 from app.export import files
 from app.gradio_ui import run_button
@@ -23,6 +23,7 @@ from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
 from app.inputs.volumes import PRESETS
+from app.views.planes import planes as volume_planes
 from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.progress import Progress
 
@@ -61,6 +62,7 @@ class VolumeControls:
     whole: gr.Column  # the widgets for all slices together
     every: run_button.RunButton
     film: gr.HTML
+    planes: gr.HTML
     sizes: gr.HTML
     buttons: dict[str, gr.DownloadButton]
 
@@ -72,12 +74,12 @@ class VolumeControls:
     @property
     def results(self) -> list[Any]:
         """The widgets that show the segmentation of all slices."""
-        return [self.film, self.sizes, *self.buttons.values()]
+        return [self.film, self.planes, self.sizes, *self.buttons.values()]
 
     def cleared(self) -> Update:
         """Clear the results of another volume or checkpoint."""
         hidden = {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
-        return {self.film: None, self.sizes: ""} | hidden
+        return {self.film: None, self.planes: None, self.sizes: ""} | hidden
 
     def shown(self, image: object) -> Update:
         """Show the controls that apply to an image; hide all of them if it is not a volume."""
@@ -135,10 +137,11 @@ def build(page: PageState) -> VolumeControls:
         with gr.Column(elem_classes="whole") as whole:
             every = run_button.build(page, lambda w: {"value": w("volume.all")}, "all-slices")
             film = gr.HTML(None, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id="film-volume")
+            three = gr.HTML(None, html_template=planes.MARKUP, js_on_load=planes.SCRIPT, elem_id="planes")
             sizes = gr.HTML("", elem_classes="words", elem_id="volume-sizes")
             with gr.Row(elem_classes="files"):
                 buttons = {name: _button(page, name) for name in files.VOLUME_FILES}
-    return VolumeControls(group, axis, index, preset, low, high, whole, every, film, sizes, buttons)
+    return VolumeControls(group, axis, index, preset, low, high, whole, every, film, three, sizes, buttons)
 
 
 def _button(page: PageState, name: str) -> gr.DownloadButton:
@@ -273,6 +276,7 @@ def _results(
     lines.append(w("volume.done", slices=slice_view.slices, seconds=f"{result.seconds:.1f}"))
     update: Update = {
         controls.film: volumes.watch(held, slice_view, result, w),
+        controls.planes: volume_planes(held, slice_view, result, w),
         controls.sizes: "".join(f"<p>{html.escape(line)}</p>" for line in lines),
     }
     with TemporaryDirectory() as folder:

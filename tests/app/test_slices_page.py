@@ -88,6 +88,21 @@ def test_the_mask_of_a_slice_has_the_geometry_of_its_volume(page, nifti, tmp_pat
     assert "secret-name" not in page.content()
 
 
+def check_planes(page, marked):
+    """Move the three planes, and compare what each shows with the downloaded mask (z, y, x)."""
+    planes = page.locator("#planes figure")
+    expect(planes).to_have_count(3)
+    planes.nth(0).locator("input").fill("4")
+    frame = planes.nth(2).locator("canvas")  # axial: x to the right, y downwards
+    box = frame.bounding_box()
+    frame.click(position={"x": box["width"] * 7.5 / 10, "y": box["height"] * 2.5 / 12})
+    planes.nth(2).locator("input").press("Home")
+    covers = [marked[:, :, 7].mean(), marked[:, 2].mean(), marked[0].mean()]
+    for plane, (name, count), share in zip(planes.all(), (("8", 10), ("3", 12), ("1", 14)), covers, strict=True):
+        label = plane.locator("canvas").get_attribute("aria-label")
+        assert f"slice {name} of {count}. The mask covers {100 * share:.1f} %" in label
+
+
 def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow_steps):
     upload(page, nifti)
     page.wait_for_selector("#slices")
@@ -97,6 +112,7 @@ def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow
     expect(page.locator("#film-volume canvas")).to_have_count(1)
     mask = sitk.ReadImage(str(save(page, "#get-volume-nifti", tmp_path)))
     assert mask.GetSize() == (10, 12, 14)
+    check_planes(page, sitk.GetArrayFromImage(mask) > 0)
     page.locator("#set-steps input[type=number]").fill("50")
     page.locator("#set-steps input[type=number]").press("Enter")
     page.locator("#all-slices").click()
