@@ -63,6 +63,7 @@ class Seen:
     figures: tuple[Figure, ...] = ()
     numbers: tuple[Fact, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""  # shown above the last film
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ class Visit:
     def judge(self, chapter: Chapter, seen: Seen) -> bool:
         """Mark the tasks that are done, add a row to the notebook, and return whether a new task was done.
 
-        Without facts, nothing was computed (a replay or an error), and nothing is marked.
+        Tasks that the fact `skipped` names count as done, because what they need is not here. Without facts, nothing was
+        computed (a replay or an error), and nothing is marked.
         """
         facts = dict(seen.facts) | self.facts[chapter.key]
         arrived, self._linked = self._linked == chapter.key, ""
@@ -101,6 +102,7 @@ class Visit:
         if arrived:
             self._given[chapter.key] = set(fulfilled)
         self._given[chapter.key] &= fulfilled
+        self.done[chapter.key] |= set(facts.get("skipped", ()))
         self.done[chapter.key] |= fulfilled - self._given[chapter.key]
         row = {name: (values | facts).get(name) for name in chapter.log}
         notes = self.notebook[chapter.key]

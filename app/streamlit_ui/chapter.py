@@ -68,7 +68,8 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         if replay:
             widgets.tasks([(w("course.replay_task"), visit.finished(chapter))], w("course.tasks"), w("course.done"))
         else:
-            rows = [(w(f"{c}.task_{task.key}"), task.key in visit.done[chapter.key]) for task in chapter.tasks]
+            done, skipped = visit.done[chapter.key], seen.facts.get("skipped", ())
+            rows = [(w(f"{c}.task_{t.key}"), t.key in done) for t in chapter.tasks if t.key not in skipped]
             widgets.tasks(rows, w("course.tasks"), w("course.done"))
     _below(chapter, visit, w, c)
     if new:

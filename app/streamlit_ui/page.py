@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from zlib import crc32
 
+import pandas  # noqa: F401  here, or one thread's import of it is seen half done by plotly in another
 import streamlit as st
 
 from app.course.bench import Bench

@@ -117,6 +117,8 @@ def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> Non
         visit.places[chapter.key] = at
 
     for i, film in enumerate(seen.films):
+        if seen.text and film is seen.films[-1]:
+            st.html(f"<p class='prose part'>{html.escape(seen.text)}</p>")
         place = visit.places.get(chapter.key)
         at = min(place, len(film["positions"]) - 1) if place is not None and not i else film["at"]
         bridge.film({**film, "at": at}, f"{prefix}film.{chapter.key}.{i}", moved)

@@ -6,6 +6,7 @@ from numpy import ndarray
 
 from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice, Slide
+from app.course import readers
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import HARD, PROBABILITY, SEED, dice, marked, outlined, probability, still
@@ -116,7 +117,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             words("course.ensembles.quality_detail", who=name(len(raters) - 1)),
         ),
     )
-    return Seen((shown,), (chart,), numbers, facts)
+    seen = Seen((shown,), (chart,), numbers, facts)
+    return readers.joined(bench, seen, lambda: readers.answers(bench, case, values["seed"], count, words), "worse")
 
 
 def _enough(values: Values, facts: Values) -> bool:
@@ -131,6 +133,7 @@ CHAPTER = Chapter(
         Task("five", lambda v, f: v["stranger"] == "off" and f["round"] == _ROUNDS),
         Task("stranger", lambda v, f: v["stranger"] == "on" and f["round"] >= 1),
         Task("enough", _enough),
+        Task("worse", lambda v, f: f.get("worse", False)),
     ),
     equations=(
         Equation(

@@ -141,11 +141,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     one_pixel = pixel.density_chart(share, moved, at, words)
     paths = pixel.paths_chart(share, [("DDIM", moved)], words)
     facts = {"first": on_first, "members": count, "share": share}
-    trained = readers.show(bench, values["case"], values["seed"], words)
-    if trained is None:
-        return Seen((shown,), (chart, one_pixel, paths), numbers, facts)
-    second, distance, told = trained
-    return Seen((shown, second), (chart, one_pixel, paths, distance), (*numbers, *told), facts)
+    seen = Seen((shown,), (chart, one_pixel, paths), numbers, facts)
+    return readers.joined(bench, seen, lambda: readers.show(bench, values["case"], values["seed"], words), "unmarked")
 
 
 def _both(values: Values, facts: Values) -> bool:
@@ -160,6 +157,7 @@ CHAPTER = Chapter(
         Task("both", lambda v, f: v["at"] is not None and _both(v, f)),
         Task("minority", lambda v, f: f["members"] >= 12 and not 0.3 <= f["share"] <= 0.7 and _both(v, f)),
         Task("certain", lambda v, f: f["share"] in (0, 1)),
+        Task("unmarked", lambda v, f: f.get("unmarked", 0) > 0),
     ),
     equations=(
         Equation(r"p_\theta(x_{0:T-1}\mid x_T)=\prod_{t=1}^{T}p_\theta(x_{t-1}\mid x_t)", "V1 eq. 1"),

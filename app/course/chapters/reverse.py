@@ -20,7 +20,7 @@ from torch import Tensor
 
 from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice
-from app.course import pixel
+from app.course import pixel, readers
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, SEED, SMALL, dice, noisy, outlined, probability
@@ -173,9 +173,9 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     reached = " · ".join(f"{100 * pixel.at_a_mode(one):.0f} %" for one in moved.values())
     numbers += (Fact(words("course.pixel.reached"), reached, words("course.pixel.reached_detail", steps=steps)),)
     paths = pixel.paths_chart(0.5, [(words(f"settings.sampler.{name}"), one) for name, one in moved.items()], words)
-    return Seen(
-        (shown,), (chart, paths), numbers, {"dice": round(scores[-1], 3), "evaluations": steps, "positions": total}
-    )
+    facts = {"dice": round(scores[-1], 3), "evaluations": steps, "positions": total}
+    seen = Seen((shown,), (chart, paths), numbers, facts)
+    return readers.joined(bench, seen, lambda: readers.samplers(bench, case, seed, words), "nearer")
 
 
 CHAPTER = Chapter(
@@ -192,6 +192,7 @@ CHAPTER = Chapter(
         Task("one", lambda v, f: v["times"] == "right" and v["reverse_steps"] == 1),
         Task("other", lambda v, f: v["times"] == "right" and v["sampler"] != "ddim"),
         Task("wrong", lambda v, f: v["times"] == "wrong" and v["at"] is not None),
+        Task("nearer", lambda v, f: f.get("ddim", 1) < f.get("ddpm", 0)),
     ),
     equations=(
         Equation(
