@@ -37,6 +37,9 @@ const show = () => {
   root.querySelectorAll('input').forEach((input) => { input.checked = input.value === v.chosen; });
   root.querySelectorAll('.tile').forEach((tile) => { tile.classList.toggle('chosen', !!tile.querySelector('input:checked')); });
   const grid = root.querySelector('.grid'), chosen = root.querySelector('.tile.chosen');
+  const more = () => root.classList.toggle('more', grid.scrollLeft + grid.clientWidth < grid.scrollWidth - 4);
+  grid.onscroll = more;
+  requestAnimationFrame(more);
   if (chosen) {  // on a phone, the tiles scroll sideways
     const [inner, outer] = [chosen, grid].map((e) => e.getBoundingClientRect());
     grid.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
