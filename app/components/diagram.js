@@ -48,6 +48,7 @@ const show = () => {
   drawn = [];
   if (!v || !v.blocks) return;
   const svg = make('svg', root, { viewBox: `0 0 ${v.size[0]} ${v.size[1]}`, role: 'group', 'aria-label': v.label });
+  root.tabIndex = v.blocks.some((block) => block.panel) ? -1 : 0;  // a keyboard can scroll it
   svg.style.minWidth = `${0.86 * v.size[0]}px`;
   const name = `arrow-${Math.random().toString(36).slice(2)}`;
   const marker = make('marker', make('defs', svg), { id: name, viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' });

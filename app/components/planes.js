@@ -54,6 +54,7 @@ const build = () => {
     const figure = make('figure', row), caption = make('figcaption', figure);
     const frame = make('div', figure, 'frame'), canvas = make('canvas', frame);
     [canvas.width, canvas.height] = [size[right], size[down]];
+    figure.style.flex = `${size[right] * spacing[right]} 1 0`;
     canvas.style.aspectRatio = (size[right] * spacing[right]) / (size[down] * spacing[down]);
     canvas.setAttribute('role', 'img');
     const lines = [make('i', frame, 'upright'), make('i', frame, 'level')];

@@ -5,7 +5,6 @@ and deleted one minute later. A file that cannot be read gives a row with its er
 """
 
 import math
-import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from app.analysis.comparisons import Clock
 from app.analysis.ensemble import marked_disagreement
 from app.core.frames import Frame
 from app.core.session import RunOutput, Session
@@ -64,7 +64,8 @@ def segment_files(
     Raises:
         InputError: The files take more network evaluations than one visitor may use at once.
     """
-    waiting, total, began = deque(paths), len(paths) * settings.steps, time.perf_counter()
+    waiting, total, clock = deque(paths), len(paths) * settings.steps, Clock()
+    ran = 0
     try:
         if (cost := len(paths) * settings.members * settings.steps) > most:
             raise InputError(
@@ -86,8 +87,8 @@ def segment_files(
                     for event in events:
                         if isinstance(event, Frame):
                             done = (number - 1) * settings.steps + event.index + 1
-                            left = (time.perf_counter() - began) * (total / done - 1)
-                            yield Progress(done, total, left, number)
+                            ran += 1  # less than `done` after a file that gave no steps
+                            yield Progress(done, total, clock.left(ran, ran + total - done), number)
                         elif isinstance(event, RunOutput):
                             output = event
                 assert output is not None

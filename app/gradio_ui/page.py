@@ -54,6 +54,11 @@ _OPEN = """(...given) => {
     document.body.dataset.hide = (new URLSearchParams(location.search).get('hide') || '').replaceAll(',', ' ');
     const layout = document.querySelector('.layout');
     layout.inert = true;
+    // Gradio refuses a file that is too large in the browser, and says so in English.
+    new MutationObserver(() => document.querySelectorAll('.toast-message-text').forEach((text) => {
+        if (!text.textContent.startsWith('File(s) exceed')) return;
+        text.textContent = JSON.parse(getComputedStyle(document.documentElement).getPropertyValue('--label-large'));
+    })).observe(document.body, { childList: true, subtree: true });
     setTimeout(() => { layout.inert = false; }, 10000);
     return given;
 }"""

@@ -10,7 +10,7 @@ from app.views import descriptions, paint
 
 __all__ = ["table", "uploaded"]
 
-_COLUMNS = ("mask", "file", "checkpoint", "domain", "area", "disagreement")
+_COLUMNS = ("mask", "file", "area", "disagreement", "checkpoint", "domain")
 
 
 def uploaded(count: int, w: Words) -> str:
@@ -26,7 +26,8 @@ def table(rows: Sequence[BatchRow], w: Words) -> str:
     heads = "".join(f'<th scope="col">{html.escape(w(f"batch.{key}"))}</th>' for key in _COLUMNS)
     body = "".join(f"<tr>{_cells(row, w)}</tr>" for row in rows)
     note = html.escape(w("batch.note"))
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div><p>{note}</p>'
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(w("batch.heading"))}">'
+    return f"{region}<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div><p>{note}</p>"
 
 
 def _cells(row: BatchRow, w: Words) -> str:
@@ -38,7 +39,7 @@ def _cells(row: BatchRow, w: Words) -> str:
     if row.tile is not None:
         image = f'<img src="{paint.data_uri(row.tile)}" alt="{html.escape(w("batch.alt", name=row.name))}">'
     disagreement = "–" if math.isnan(row.disagreement) else f"{row.disagreement:.2f}"
-    values = (row.checkpoint, _verdict(row, w), f"{100 * row.share:.1f} %", disagreement)
+    values = (f"{100 * row.share:.1f} %", disagreement, row.checkpoint, _verdict(row, w))
     return f"<td>{image}</td>{name}" + "".join(f"<td>{html.escape(value)}</td>" for value in values)
 
 

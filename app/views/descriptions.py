@@ -243,7 +243,8 @@ def _licence(known: Card, w: Words) -> str:
 def chrome(w: Words) -> str:
     """Translate labels of Gradio itself, as a style element with CSS variables that page.css uses."""
     labels = (
-        f"--label-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};" for name in ("drop", "api", "look")
+        f"--label-{name}: {json.dumps(w(f'chrome.{name}'), ensure_ascii=False)};"
+        for name in ("drop", "api", "look", "error", "large")
     )
     return f"<style>:root {{ {' '.join(labels)} }}</style>"
 

@@ -182,7 +182,7 @@ def test_stop_stops_within_a_step_and_the_next_run_works(page, ended, slow_steps
     page.wait_for_selector("#get-zip", state="visible")
 
 
-def test_chinese_can_be_chosen_by_url_and_on_the_page(page, address):
+def test_chinese_can_be_chosen_by_url_and_on_the_page(page, address, tmp_path):
     page.goto(address + "?lang=zh")
     page.wait_for_function("document.querySelector('#run')?.textContent.includes('运行')")
     page.wait_for_function("document.querySelector('#film-steps .now')?.textContent.includes('结果')")
@@ -191,6 +191,10 @@ def test_chinese_can_be_chosen_by_url_and_on_the_page(page, address):
     assert (
         page.evaluate(zone) == '"您的图像：拖到此处，或点击选择"'
     )  # Gradio's own label would be English, the language of this browser
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(33 << 20)
+    page.set_input_files("#upload input[type=file]", tmp_path / "large.png")
+    expect(page.locator(".toast-message-text")).to_contain_text("此文件超过 32 MB")  # where Gradio's own is in English
     page.locator(".language label", has_text="English").click()
     page.wait_for_function("document.querySelector('#film-steps .now').textContent.includes('Result')")
 
