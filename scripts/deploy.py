@@ -47,7 +47,14 @@ SDKS = {"page": "gradio", "course": "docker", "static": "static"}
 MARKERS = {"page": "app/gradio_ui/page.py", "course": "app/streamlit_ui/page.py", "static": "models.json"}
 PARTS = {
     "page": ("app.py", "app/**/*", "medsegdiff/**/*"),
-    "course": ("app.py", "app/**/*", "medsegdiff/**/*", "notebooks/*.ipynb", ".streamlit/config.toml"),
+    "course": (
+        "app.py",
+        "app/**/*",
+        "medsegdiff/**/*",
+        "notebooks/*.ipynb",
+        "docs/fidelity.md",
+        ".streamlit/config.toml",
+    ),
 }
 LEFT_OUT = {
     "page": ("app/streamlit_ui", "app/course", "app/i18n/course.", "app/i18n/web."),

@@ -62,7 +62,7 @@ const show = () => {
   v.blocks.forEach((block) => draw_block(svg, v, block));
   at = window.__film && window.__film.run === v.run && v.phases.length ? window.__film.at : Math.max(0, v.phases.length - 1);
   draw();
-  mark(window.__panel);
+  mark(v.here || window.__panel);
 };
 window.addEventListener('film', (event) => {
   const v = props.value;

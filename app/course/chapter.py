@@ -89,6 +89,7 @@ class Chapter:
     answers: tuple[str, str]  # the right options of its questions
     log: tuple[str, ...] = ()  # controls and facts listed in the notebook
     kind: str = ""  # of the checkpoint it needs: "v1", "v2", or "" for none
+    blocks: tuple[str, ...] = ()  # of `app.views.diagram`, that it is about
     panel: str = "steps"  # of `app.views.panels`, shown when recordings are replayed
 
 

@@ -11,18 +11,25 @@ from zlib import crc32
 import streamlit as st
 from streamlit.components.v2 import component
 
+from app.components import diagram as drawing
 from app.components import equaliser, scrubber
 
-__all__ = ["beat", "faders", "film", "keep"]
+__all__ = ["beat", "diagram", "faders", "film", "keep"]
 
 _REST = 500  # milliseconds without change before an update is sent; longer than a frame of a playing film
 
 _LOOK = """
 :host, .film, .equaliser { --border-color-primary: var(--st-border-color); --body-text-color: var(--st-text-color);
     --soft: color-mix(in srgb, var(--st-text-color) 74%, var(--st-background-color));
+    --block-background-fill: var(--st-background-color); --strong: var(--st-text-color);
     --button-secondary-background-fill: var(--st-secondary-background-color);
     --button-secondary-background-fill-hover: color-mix(in srgb, var(--st-secondary-background-color) 85%, #888);
     --color-accent: var(--st-primary-color); font-family: var(--st-font); }
+"""
+
+_MARKED = """
+.diagram text { font-size: 12.5px; }
+.diagram [aria-pressed="true"] > rect { fill: color-mix(in srgb, var(--color-accent) 22%, transparent); }
 """
 
 _FRAME = """
@@ -91,6 +98,17 @@ def _component(name: str, markup: str, style: str, script: str) -> Callable[...,
 _FILM = _component("film", scrubber.MARKUP, scrubber.STYLE, scrubber.SCRIPT)
 _STORE = component("medsegdiff.keep", html="<i></i>", js=_KEEP)
 _BEAT = component("medsegdiff.beat", html="<i></i>", js=_AGAIN)
+_DIAGRAM = _component(
+    "diagram",
+    drawing.MARKUP,
+    drawing.STYLE + _MARKED,
+    drawing.SCRIPT
+    + """
+    window.addEventListener('panel', (event) => {
+      if (parentElement.isConnected) held.send('opened', { key: event.detail, from: held.value.here });
+    });
+    """,
+)
 _FADERS = _component("equaliser", equaliser.MARKUP, equaliser.STYLE, equaliser.SCRIPT)
 
 
@@ -124,6 +142,18 @@ def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> No
     words = repr((value["positions"], value["views"], value["at"], value["run"]))
     mark = f"{crc32(value['sprite'].encode()):x}-{crc32(words.encode()):x}"
     _FILM(key=key, data={"value": dict(value), "mark": mark}, on_at_change=on_change)
+
+
+def diagram(value: Mapping[str, Any], key: str, opened: Callable[[str], None]) -> None:
+    """Show a block diagram; `opened` is called with what the chosen block opens."""
+
+    def on_change() -> None:
+        sent = st.session_state[key].get("opened")
+        if sent and isinstance(sent.get("key"), str):
+            opened(sent["key"])
+
+    mark = f"{crc32(repr(sorted(value.items())).encode()):x}"
+    _DIAGRAM(key=key, data={"value": dict(value), "mark": mark}, on_opened_change=on_change)
 
 
 def faders(

@@ -10,6 +10,7 @@ from app.core.frames import Recording
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
+from app.course.glossary import Glossary, rows
 from app.course.visit import OPTIONS, QUESTIONS, Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
@@ -43,13 +44,13 @@ def seen_of(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
     """Show a chapter, from its question to its link."""
     number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
-    c = f"course.{chapter.key}"
+    c, mark = f"course.{chapter.key}", Glossary(w.language)
     above = (
         f"{w('course.chapter', number=number, total=len(CHAPTERS))} · {w('course.minutes', minutes=chapter.minutes)}"
     )
     st.html(
         f"<p class=above>{html.escape(above)}</p><h1 class=question>{html.escape(w(f'{c}.title'))}</h1>"
-        f"<p class=ask>{html.escape(w(f'{c}.question'))}</p>"
+        f"<p class=ask>{mark(w(f'{c}.question'))}</p>"
     )
     replay = replayed(bench, chapter, visit)
     left, right = st.columns([1, 2.5], gap="large")
@@ -62,7 +63,7 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         box = st.container()
     before = visit.finished(chapter)
     with right:
-        seen = _body(bench, chapter, visit, w, replay)
+        seen = _body(bench, chapter, visit, w, replay, mark)
     new = visit.judge(chapter, seen) or visit.finished(chapter) != before
     with box:
         if replay:
@@ -71,7 +72,7 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
             done, skipped = visit.done[chapter.key], seen.facts.get("skipped", ())
             rows = [(w(f"{c}.task_{t.key}"), t.key in done) for t in chapter.tasks if t.key not in skipped]
             widgets.tasks(rows, w("course.tasks"), w("course.done"))
-    _below(chapter, visit, w, c)
+    _below(chapter, visit, w, c, mark)
     if new:
         st.rerun()  # update the list of chapters, which was drawn earlier
 
@@ -83,7 +84,7 @@ def _reset(chapter: Chapter, visit: Visit) -> None:
     visit.places.pop(chapter.key, None)
 
 
-def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) -> Seen:
+def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool, mark: Glossary) -> Seen:
     try:
         if replay:
             return _replay(bench, chapter, visit, w)
@@ -91,7 +92,7 @@ def _body(bench: Bench, chapter: Chapter, visit: Visit, w: Words, replay: bool) 
             return _BODIES[chapter.key](bench, chapter, visit, w)
         with st.spinner(w("course.computing")):
             seen = seen_of(bench, chapter, visit, w)
-        widgets.show(chapter, seen, visit)
+        widgets.show(chapter, seen, visit, mark=mark)
         return seen
     except ValueError as error:
         st.error(w.because("course.failed", error))
@@ -173,14 +174,14 @@ def _record_replay(chapter: Chapter, visit: Visit, name: str, enough: int) -> No
             visit.done[chapter.key] |= {task.key for task in chapter.tasks}
 
 
-def equations(chapter: Chapter, w: Words) -> None:
+def equations(chapter: Chapter, w: Words, mark: Callable[[str], str] = html.escape) -> None:
     """Show the equations of a chapter with their sources."""
     for equation in chapter.equations:
         st.latex(equation.latex)
-        st.html(f"<p class=place>{html.escape(w.known(equation.place, equation.place))}</p>")
+        st.html(f"<p class=place>{mark(w.known(equation.place, equation.place))}</p>")
 
 
-def _questions(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
+def _questions(chapter: Chapter, visit: Visit, w: Words, c: str, explained: Glossary) -> None:
     """Show the questions of a chapter; an answer is marked and explained once it is chosen."""
     st.html(f"<h3>{html.escape(w('course.questions'))}</h3>")
     answers = visit.answers[chapter.key]
@@ -203,19 +204,18 @@ def _questions(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
                 good = answers[number] == right
                 mark = w("course.right" if good else "course.wrong", answer=w(f"{c}.q{number}_{right}"))
                 kind = "right" if good else "wrong"
-                st.html(f"<p class='answer {kind}'><b>{html.escape(mark)}</b> {html.escape(w(f'{c}.a{number}'))}</p>")
+                st.html(f"<p class='answer {kind}'><b>{html.escape(mark)}</b> {explained(w(f'{c}.a{number}'))}</p>")
 
 
-def _below(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
-    st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{html.escape(w(f'{c}.notice'))}</p></div>")
-    _questions(chapter, visit, w, c)
+def _below(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) -> None:
+    st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{mark(w(f'{c}.notice'))}</p></div>")
+    _questions(chapter, visit, w, c, mark)
     left, right = st.columns(2, gap="large")
     with left:
         st.html(f"<h3>{html.escape(w('course.equation'))}</h3>")
-        equations(chapter, w)
-        st.html(f"<h3>{html.escape(w('course.differ'))}</h3><p>{html.escape(w(f'{c}.differ'))}</p>")
-        rows = ", ".join(chapter.fidelity)
-        st.html(f"<p class=soft>{html.escape(w('course.differ_rows', rows=rows))}</p>")
+        equations(chapter, w, mark)
+        st.html(f"<h3>{html.escape(w('course.differ'))}</h3><p>{mark(w(f'{c}.differ'))}</p>")
+        _fidelity(chapter, w)
     with right:
         st.html(f"<h3>{html.escape(w('course.code'))}</h3>")
         places = ", ".join(chapter.sources)
@@ -229,6 +229,22 @@ def _below(chapter: Chapter, visit: Visit, w: Words, c: str) -> None:
             st.table(widgets.rows_of(visit.notebook[chapter.key], w))
     _link(chapter, visit, w)
     _turn(chapter, visit, w)
+
+
+def _fidelity(chapter: Chapter, w: Words) -> None:
+    """Show the rows of docs/fidelity.md that a chapter names, or their numbers where the document is not here."""
+    numbers = ", ".join(chapter.fidelity)
+    if not rows():
+        st.html(f"<p class=soft>{html.escape(w('course.differ_rows', rows=numbers))}</p>")
+        return
+    with st.expander(w("course.fidelity", rows=numbers), key="fidelity"):
+        for number in chapter.fidelity:
+            row = rows()[number]
+            cells = (("paper", row.paper), ("released", row.released), ("here", row.here))
+            parts = "".join(
+                f"<dt>{html.escape(w(f'course.fidelity_{k}'))}</dt><dd>{html.escape(v)}</dd>" for k, v in cells
+            )
+            st.html(f"<p class=quiz>{number}: {html.escape(row.subject)}</p><dl class=row>{parts}</dl>")
 
 
 def _exercises(chapter: Chapter, w: Words) -> None:

@@ -9,11 +9,13 @@ import pandas  # noqa: F401  here, or one thread's import of it is seen half don
 import streamlit as st
 
 from app.course.bench import Bench
+from app.course.chapter import Chapter
 from app.course.chapters import CHAPTERS
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, Words, words
 from app.streamlit_ui import bridge, sheet
 from app.streamlit_ui import chapter as one
+from app.views.diagram import diagram
 
 __all__ = ["main"]
 
@@ -47,6 +49,8 @@ def main() -> None:
         _list(visit, w, forced)
     w = words(visit.language, "course")
     _address(visit)
+    if chapter and "nav" not in visit.hidden:
+        _map(chapter, visit, w)
     if chapter is None:
         sheet.teacher(visit, w)
     else:
@@ -69,6 +73,30 @@ def _head(visit: Visit) -> None:
     w = words(visit.language, "course")
     brand = f"<b>{html.escape(w('course.title'))}</b><span>{html.escape(w('course.subtitle'))}</span>"
     left.html(f"<div class=brand>{brand}</div>")
+
+
+def _map(chapter: Chapter, visit: Visit, w: Words) -> None:
+    """Show the network with the blocks of the chapter marked; a block opens its chapter."""
+    with st.expander(w("course.map"), key="map"):
+        st.session_state.setdefault("network", "v1")
+        if st.session_state.get("mapped") != chapter.key:
+            st.session_state.update(mapped=chapter.key, network=chapter.kind or st.session_state["network"])
+        kind = st.segmented_control(
+            w("course.map_network"),
+            ("v1", "v2"),
+            format_func=str.upper,
+            required=True,
+            key="network",
+            label_visibility="collapsed",
+        )
+        titles = {c.key: f"{i}. {w(f'course.{c.key}.title')}" for i, c in enumerate(CHAPTERS, 1)}
+        opens = {block: (c.key, w("course.map_opens", title=titles[c.key])) for c in CHAPTERS for block in c.blocks}
+
+        def opened(key: str) -> None:
+            visit.chapter = key if key in titles else visit.chapter
+
+        bridge.diagram({**diagram(kind, None, w, opens=opens), "here": chapter.key}, "diagram", opened)
+        st.caption(w("course.map_text"))
 
 
 def _list(visit: Visit, w: Words, forced: bool) -> None:

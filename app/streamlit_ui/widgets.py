@@ -1,7 +1,7 @@
 """Show controls, films, numbers and tasks of a chapter as Streamlit widgets."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -110,7 +110,9 @@ def forget(chapter: Chapter, field: str) -> None:
         st.session_state.pop(key)
 
 
-def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> None:
+def show(
+    chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "", mark: Callable[[str], str] = html.escape
+) -> None:
     """Show the films, numbers and charts of a chapter."""
 
     def moved(at: int) -> None:
@@ -118,7 +120,7 @@ def show(chapter: Chapter, seen: Seen, visit: Visit, *, prefix: str = "") -> Non
 
     for i, film in enumerate(seen.films):
         if seen.text and film is seen.films[-1]:
-            st.html(f"<p class='prose part'>{html.escape(seen.text)}</p>")
+            st.html(f"<p class='prose part'>{mark(seen.text)}</p>")
         place = visit.places.get(chapter.key)
         at = min(place, len(film["positions"]) - 1) if place is not None and not i else film["at"]
         bridge.film({**film, "at": at}, f"{prefix}film.{chapter.key}.{i}", moved)

@@ -8,6 +8,7 @@ References:
     MedSegDiff-V2 (Wu et al., 2023), https://arxiv.org/abs/2301.11798
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +133,29 @@ _V1 = _Drawing(
 _DRAWINGS = {"v1": _V1, "v2": _V2}
 
 
-def diagram(kind: str, recording: Recording | None, words: Words, run: str = "") -> dict[str, Any]:
+def _with_process(drawing: _Drawing, x: float, y: float, middle: _Point) -> _Drawing:
+    """Add what surrounds a network: fusion and loss right of x_0, whose right edge is at x, and the sampler on its arrow."""
+    blocks = (
+        _Block("fusion", (x + 32, y, 104, 44)),
+        _Block("loss", (x + 32, y + 56, 104, 44)),
+        _Block("sampler_block", (middle[0] - 50, middle[1] - 16, 100, 32)),
+    )
+    arrows = tuple(_arrow((x, y + high), (x + 32, y + high)) for high in (22, 78))
+    kept = tuple(a if a.label != "sampler" else _arrow(*a.points, dashed=True) for a in drawing.arrows)
+    size = (drawing.size[0] + 136, drawing.size[1] + 12)
+    return _Drawing(size, drawing.blocks + blocks, kept + arrows)
+
+
+_PROCESSES = {"v1": _with_process(_V1, 984, 156, (450, 424)), "v2": _with_process(_V2, 948, 190, (450, 336))}
+
+
+def diagram(
+    kind: str,
+    recording: Recording | None,
+    words: Words,
+    run: str = "",
+    opens: Mapping[str, tuple[str, str]] | None = None,
+) -> dict[str, Any]:
     """Build the value of the diagram component; empty for a network without a drawing.
 
     Arguments:
@@ -140,10 +163,13 @@ def diagram(kind: str, recording: Recording | None, words: Words, run: str = "")
         recording: without one, the blocks have no pictures and open no panels.
         words: the visitor's language.
         run: the films whose timeline it follows.
+        opens: what blocks open in place of their panels, by their key: its key, and a note. Fusion, loss and sampler
+            are then drawn too.
     """
     if kind not in _DRAWINGS:
         return {}
-    drawing, views, rows, blocks = _DRAWINGS[kind], _views(recording, words), [], []
+    drawing = (_PROCESSES if opens else _DRAWINGS)[kind]
+    views, rows, blocks = _views(recording, words), [], []
     for block in drawing.blocks:
         label = words(f"diagram.{block.key}").split("\n")
         view = next((v for k, v in views.items() if k == block.map or k.startswith(f"{block.map}, ")), None)
@@ -152,6 +178,7 @@ def diagram(kind: str, recording: Recording | None, words: Words, run: str = "")
         note = words("diagram.off") if off else ""
         if open_panel:
             note = words("diagram.opens", panel=words(f"panel.{block.panel}.title"))
+        opened, note = (opens or {}).get(block.key, (block.panel if open_panel else "", note))
         blocks.append(
             {
                 "label": label,
@@ -160,7 +187,7 @@ def diagram(kind: str, recording: Recording | None, words: Words, run: str = "")
                 "tiles": len(view.tiles) if view else 1,
                 "alts": list(view.alts) if view else [],
                 "texts": _times(recording) if recording and block.map == "t" else [],
-                "panel": block.panel if open_panel else "",
+                "panel": opened,
                 "phase": "once" if block.once else "step",
                 "note": note,
                 "off": off,

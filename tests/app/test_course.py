@@ -1,6 +1,8 @@
 """The course: the tasks of each chapter on tiny checkpoints, the claims of its formulas, links and translations."""
 
+import re
 import string
+import tomllib
 from dataclasses import replace
 from itertools import islice
 
@@ -17,6 +19,7 @@ from app.course import chapter, readers
 from app.course.bench import CASES, Bench
 from app.course.chapters import CHAPTERS
 from app.course.chapters.reverse import run_of
+from app.course.glossary import Glossary, rows
 from app.course.oracles import TwoRaters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
@@ -533,3 +536,23 @@ def test_a_trained_networks_members_come_nearer_to_the_readers_with_more_steps()
     assert all(vote > mean for _, mean, vote, _ in errors.values())
     assert {case for case, each in errors.items() if each[3] < max(each)} == {3}
     assert many[7].numbers[2].value == "1 / 4 · 2 / 12"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_terms_are_explained_once_and_every_row_named_exists(language):
+    w, texts = words(language, "course"), words(language, "course").sentences
+    mark = Glossary(language)
+    once = mark("Dice & STAPLE, Dice (F16), Warfield et al. 2004; anchors <b>")
+    assert once.count("<abbr") == (3 if rows() else 2)
+    assert '<a href="https://doi.org/10.1109/TMI.2004.828354"' in once
+    assert "anchors &lt;b&gt;" in once  # part of another word
+    assert "<abbr" not in mark("Dice")
+    named = {
+        number for c in CHAPTERS for number in (*c.fidelity, *re.findall(r"\bF\d+b?", w(f"course.{c.key}.differ")))
+    }
+    assert named <= set(rows())
+    used = " ".join(text for key, text in texts.items() if key.startswith("course.")).lower()
+    terms = tomllib.loads((catalogue.ROOT / "app" / "i18n" / "glossary.toml").read_text(encoding="utf-8"))
+    links = terms.pop("links")
+    assert [key for key, term in terms.items() if not any(f.lower() in used for f in term[language]["forms"])] == []
+    assert len(links) > 3

@@ -99,6 +99,17 @@ def test_scrubbing_completes_a_task_and_updates_the_numbers(page, address):
     expect(page.locator(".film .now").first).to_contain_text("t = 999")
 
 
+def test_a_block_of_the_map_opens_its_chapter_and_is_marked_there(page, address):
+    page.goto(f"{address}/?chapter=forward&lang=en")
+    sound(page)
+    page.locator("summary", has_text=words("en", "course")("course.map")).click()
+    expect(page.locator(".diagram [aria-pressed=true]")).to_have_count(1)  # the noisy mask
+    page.locator(".diagram [data-panel=parser]").first.click()
+    page.wait_for_selector("h1.question:has-text('FF-Parser')")
+    expect(page.locator(".diagram [data-panel=parser][aria-pressed=true]")).to_have_count(2)
+    page.wait_for_function("location.search.includes('chapter=parser')")
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("key", ["raters", "transformer", "training"])
 def test_a_chapter_prints_on_one_page(page, address, key, language):

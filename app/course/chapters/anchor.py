@@ -112,6 +112,7 @@ CHAPTER = Chapter(
         "medsegdiff.nn.anchor:GaussianSpatialAttention.forward",
     ),
     fidelity=("F14", "F15", "F27", "F31"),
+    blocks=("feature", "gate"),
     minutes=15,
     answers=("b", "a"),
     log=("case", "sigma", "gate", "spread_with", "spread_without", "dice"),

@@ -66,6 +66,7 @@ CHAPTER = Chapter(
     ),
     sources=("medsegdiff.nn.fusion:DynamicEncoding", "medsegdiff.nn.fusion:ChannelNorm.forward"),
     fidelity=("F2", "F5", "F8", "F9"),
+    blocks=("encoding",),
     minutes=12,
     answers=("b", "c"),
     log=("case", "dynamic", "few_steps", "dice"),

@@ -148,6 +148,7 @@ CHAPTER = Chapter(
     ),
     sources=("app.course.staple:staple", "medsegdiff.ensemble:_staple"),
     fidelity=("F16",),
+    blocks=("fusion",),
     minutes=15,
     answers=("a", "c"),
     log=("count", "stranger", "round", "dice", "agreed"),

@@ -188,6 +188,7 @@ CHAPTER = Chapter(
         "app.course.chapters.forward:blurred",
     ),
     fidelity=("F13", "F12"),
+    blocks=("x_t",),
     minutes=12,
     answers=("b", "a"),
     log=("kind", "scale", "t", "dice", "readable"),

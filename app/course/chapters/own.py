@@ -57,6 +57,7 @@ CHAPTER = Chapter(
     equations=(Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),),
     sources=("medsegdiff.pipeline:Segmenter.run",),
     fidelity=("F26", "F27", "F7b"),
+    blocks=("image",),
     minutes=20,
     answers=("c", "b"),
     log=("members", "steps", "seed", "disagreement", "seconds"),

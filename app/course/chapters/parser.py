@@ -142,6 +142,7 @@ CHAPTER = Chapter(
         "app.course.chapters.parser:energies",
     ),
     fidelity=("F6", "F7", "F7b"),
+    blocks=("parser",),
     minutes=18,
     answers=("c", "a"),
     log=("filter", "gains", "parser_size", "dice"),

@@ -180,6 +180,7 @@ CHAPTER = Chapter(
         "medsegdiff.multi_reader:energy_distance",
     ),
     fidelity=("F16",),
+    blocks=("x_0",),
     minutes=12,
     answers=("b", "c"),
     log=("share", "raters_members", "seed", "first"),

@@ -202,6 +202,7 @@ CHAPTER = Chapter(
     ),
     sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:Renumbered.__call__"),
     fidelity=("F10", "F12", "F11"),
+    blocks=("sampler_block",),
     minutes=15,
     answers=("a", "c"),
     log=("sampler", "reverse_steps", "times", "seed", "dice"),

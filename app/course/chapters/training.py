@@ -131,6 +131,7 @@ CHAPTER = Chapter(
     ),
     sources=("medsegdiff.losses:Objective.forward", "medsegdiff.losses:soft_dice_loss", "app.course.toy:share_of_rate"),
     fidelity=("F12", "F25", "F28"),
+    blocks=("loss",),
     minutes=15,
     answers=("a", "b"),
     log=("toy_rate", "toy_pool", "iterations", "best"),

@@ -140,6 +140,7 @@ CHAPTER = Chapter(
         "medsegdiff.nn.spectral:NBPFilter.forward",
     ),
     fidelity=("F17", "F18", "F19", "F23", "F24"),
+    blocks=("ss_former", "nbp"),
     minutes=15,
     answers=("c", "b"),
     log=("case", "part", "t", "dice"),
