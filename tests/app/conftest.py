@@ -103,8 +103,11 @@ def ended(monkeypatch) -> list[int]:
 
 
 @pytest.fixture
-def slow_steps(monkeypatch):
-    """Slow down every step of a run, so that the browser can observe a run in progress."""
+def slow_steps(request, monkeypatch):
+    """Slow every step of a run down by a second, or as many as the parameter says, so that it can be observed in progress.
+
+    A run that is to be interrupted has to last far longer than what a busy machine needs for the clicks before.
+    """
     import time
 
     from app.core.session import Session
@@ -114,7 +117,7 @@ def slow_steps(monkeypatch):
         def slow(*arguments):
             for event in run(*arguments):
                 yield event
-                time.sleep(0.2)
+                time.sleep(getattr(request, "param", 1.0))
 
         return slow
 

@@ -95,13 +95,14 @@ def test_an_upload_ends_the_run_of_another_image(page, lesion, ended, slow_steps
 
 
 def test_a_run_ends_in_the_latest_language(page, slow_steps):
-    begin(page, 25)
+    begin(page, 5)
     page.locator(".language label", has_text="中文").click()
     page.wait_for_selector("#get-zip", state="visible")
     page.wait_for_selector("#film-steps >> text=结果")
     assert "刚刚" in page.locator("#facts").inner_text()
 
 
+@pytest.mark.parametrize("slow_steps", [2.0], indirect=True)
 def test_a_waiting_run_is_marked_and_can_be_cancelled(page, visit, address, slow_steps):
     other = visit(address)
     other.goto(f"{address}?lang=zh")

@@ -28,7 +28,7 @@ def stroke(page, *places):
     side = min(box["width"], box["height"]) * 0.8  # the square image is centred and does not fill the canvas
     left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
     for i, (row, column) in enumerate(places):
-        page.mouse.move(left + column * side, top + row * side, steps=8)
+        page.mouse.move(left + column * side, top + row * side, steps=2)
         if i == 0:
             page.mouse.down()
     page.mouse.up()

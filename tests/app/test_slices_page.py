@@ -103,6 +103,7 @@ def check_planes(page, marked):
         assert f"slice {name} of {count}. The mask covers {100 * share:.1f} %" in label
 
 
+@pytest.mark.parametrize("slow_steps", [0.2], indirect=True)
 def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow_steps):
     upload(page, nifti)
     page.wait_for_selector("#slices")

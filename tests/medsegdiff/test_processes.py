@@ -1,5 +1,7 @@
 """Two processes give the result of one: on CPUs over gloo, launched by the real command line."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from medsegdiff.__main__ import main
 from medsegdiff.config import DiffusionConfig, TrainConfig
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import draw
@@ -98,12 +101,14 @@ def folder(root: Path, **counts: int) -> Path:
 
 
 def launched(processes: int, *words: str) -> str:
-    """Run the command line in that many processes."""
-    launch = [sys.executable, "-m", "medsegdiff"]
-    if processes > 1:
-        accelerate = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-        launch = [sys.executable, *accelerate, *plain, "--num_cpu_threads_per_process", "1", "-m", "medsegdiff"]
+    """Run the command line in that many processes; in one, in this."""
+    if processes == 1:
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            assert main([*words]) == 0
+        return told.getvalue()
+    accelerate = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch = [sys.executable, *accelerate, *plain, "--num_cpu_threads_per_process", "1", "-m", "medsegdiff"]
     done = subprocess.run([*launch, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
