@@ -66,7 +66,7 @@ def measured(chromium: str, rounds: int) -> dict[str, Any]:
 @contextmanager
 def served() -> Iterator[str]:
     """Start the page and yield its address."""
-    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, str(ROOT / "app.py"), "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
