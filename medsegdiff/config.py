@@ -72,6 +72,28 @@ def _require_limits(config: object) -> None:
         _require(all(low <= one <= high for one in values), f"{name} is {value!s:.60}; choose {low} to {high}")
 
 
+Encoder = Literal["residual", "efficientnet-lite0"]
+"""Encoder of a condition network: residual blocks, or EfficientNet-Lite0, which starts training with ImageNet weights."""
+
+
+def _require_encoder(config: "V2Config | UNetConfig", levels: int) -> None:
+    _require(
+        config.encoder in ("residual", "efficientnet-lite0"),
+        f"encoder is {config.encoder!r}; choose residual or efficientnet-lite0",
+    )
+    if config.encoder == "residual":
+        return
+    _require(
+        config.image_channels == 3,
+        f"{config.encoder} takes three channels, red, green and blue, and image_channels is {config.image_channels}",
+    )
+    _require(
+        config.stem in (2, 4, 8, 16) and config.stem * 2 ** (levels - 1) <= 32,
+        f"{config.encoder} has feature maps at strides 2, 4, 8, 16 and 32, which a stem of {config.stem} with {levels} levels "
+        "does not fit; choose a stem of 4 with four levels, or of 2 with four or five",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionConfig:
     """The forward process, and the quantity that the network predicts."""
@@ -146,7 +168,10 @@ class V2Config:
     band: Literal["nbp", "sine"] = "nbp"  # AAAI's NBP-Filter, or arXiv v1's sine with scale-shift (F18)
     nbp_blocks: int = 6  # R [C, weak]
     nbp_width: int = 16  # channels of the coordinate network [ours]
-    # Older configurations lack the next two, which then have their defaults.
+    # Older configurations lack the next three, which then have their defaults.
+    encoder: Encoder = dataclasses.field(
+        default="residual", metadata={"later": True}
+    )  # of the condition network [ours] (F37)
     nbp_octaves: int = dataclasses.field(
         default=0, metadata={"later": True}
     )  # of the coordinates' Fourier features; 0: raw (F19)
@@ -178,6 +203,7 @@ class V2Config:
             self.token_width % self.heads == 0, f"token_width {self.token_width} is no multiple of heads {self.heads}"
         )
         _require(self.band in ("nbp", "sine"), f"band is {self.band!r}; choose nbp or sine")
+        _require_encoder(self, len(self.condition_widths))
         _require(0 <= self.nbp_octaves <= 8, f"nbp_octaves is {self.nbp_octaves}; choose 0 (raw coordinates) to 8")
         _require(self.sine_scale >= 0, f"sine_scale is {self.sine_scale}; choose 0 or more")
         _require(
@@ -201,11 +227,13 @@ class UNetConfig:
     stem: int = 4  # pixels folded into channels on each side
     widths: tuple[int, ...] = (48, 96, 144, 192)  # about as many parameters as the tiny presets [ours]
     blocks: int = 1  # residual blocks per level, encoder and decoder
+    encoder: Encoder = dataclasses.field(default="residual", metadata={"later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         _require_limits(self)
         _require(len(self.widths) >= 2, f"widths has {len(self.widths)} entries; a U-Net has two levels or more")
+        _require_encoder(self, len(self.widths))
         _require(
             self.image_size % self.stride == 0 and self.image_size >= 2 * self.stride,
             f"image_size {self.image_size} is no multiple of {self.stride}, or only one; choose {2 * self.stride} or more",
@@ -273,7 +301,9 @@ class TrainConfig:
     frozen: bool = False  # keep V2's condition network fixed and train only the denoiser
     balance: float = 0.0  # an image weighs (marked area)^-balance in the loss, so that small targets count (F36)
     augment: bool = True
+    strong: bool = False  # augment as widely as nnU-Net does
     field: float = 1.0  # share of the image's sides that the network sees (`Domain.field`)
+    encoder_rate: float = 0.1  # learning rate of a pretrained encoder relative to the rest
     band_rate: float = 1.0  # learning rate of the NBP-Filters relative to the rest; if not 1, they have no weight decay
     phantoms: float = 0.0  # share of synthetic images among the training images
     held: int = 0  # training images held out, by patient, to select the best state; 0 keeps the last state
@@ -281,9 +311,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.phantoms < 1, f"phantoms is {self.phantoms}; the share of drawn pictures is below 1")
+        _require(
+            self.augment or not self.strong, "strong is a kind of augmentation, which augment switches off; choose one"
+        )
         _require(self.held >= 0, "held is a number of pictures, 0 or more")
         _require(
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
+        )
+        _require(
+            self.encoder_rate >= 0, f"encoder_rate is {self.encoder_rate}; it multiplies the learning rate, 0 or more"
         )
         _require(self.band_rate > 0, f"band_rate is {self.band_rate}; it multiplies the learning rate, above 0")
         _require(0 <= self.balance <= 1, f"balance is {self.balance}; it is an exponent, 0 (pictures weigh alike) to 1")

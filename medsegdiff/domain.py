@@ -259,14 +259,14 @@ def _colourfulness(pixels: UInt8[np.ndarray, "h w 3"]) -> float:
     return float(np.abs(thin - thin.mean(-1, keepdims=True)).mean())
 
 
-def load_encoder(path: Path = FOLDER / ENCODER) -> EfficientNetLite0:
-    """Read the shared encoder; its float16 weights compute in float32.
+def load_encoder(path: Path = FOLDER / ENCODER, *, maps: int = 5) -> EfficientNetLite0:
+    """Read the shared encoder, up to a number of its feature maps; its float16 weights compute in float32.
 
     Raises:
         FileNotFoundError: the file is not there.
     """
-    encoder = EfficientNetLite0()
-    encoder.load_state_dict({name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()})
+    encoder, state = EfficientNetLite0(maps), safetensors.torch.load_file(path)
+    encoder.load_state_dict({name: state[name].float() for name in encoder.state_dict()})
     return channels_last(encoder).eval()
 
 

@@ -30,6 +30,7 @@ from medsegdiff.data.batches import Draws, batches
 from medsegdiff.device import channels_last
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import Network
+from medsegdiff.nn.efficientnet import EfficientNetLite0
 from medsegdiff.nn.spectral import NBPFilter
 from medsegdiff.nn.transformer import SpectrumWeight
 from medsegdiff.nn.unet import PlainUNet
@@ -170,20 +171,22 @@ class Run:
 
 
 def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return parameter groups: with weight decay, without, and the NBP-Filters with a learning rate of their own.
+    """Return parameter groups: with weight decay, without, and NBP-Filters and pretrained encoder with their own learning rates.
 
     Only weights that multiply features decay: those of convolutions and linear layers, and V2's spectrum weights. Biases, norms,
     the gains of FF-Parsers (which begin at 1) and the means and widths of Gaussians do not; nor do the NBP-Filters if they have
-    a learning rate of their own.
+    a learning rate of their own, nor a pretrained encoder, which should stay near the weights it began with.
     """
     bands = {id(p) for m in objective.modules() if isinstance(m, NBPFilter) for p in m.parameters()}
     apart = bands if config.band_rate != 1 else set()
+    encoder = {id(p) for m in objective.modules() if isinstance(m, EfficientNetLite0) for p in m.parameters()}
     weights = {id(m.weight) for m in objective.modules() if isinstance(m, _DECAYING)}
     trained = [p for p in objective.parameters() if p.requires_grad]
     groups = (
-        {"params": [p for p in trained if id(p) in weights - apart]},
-        {"params": [p for p in trained if id(p) not in weights | apart], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) in weights - apart - encoder]},
+        {"params": [p for p in trained if id(p) not in weights | apart | encoder], "weight_decay": 0.0},
         {"params": [p for p in trained if id(p) in apart], "times": config.band_rate, "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) in encoder], "times": config.encoder_rate, "weight_decay": 0.0},
     )
     return [group for group in groups if group["params"]]
 

@@ -36,11 +36,13 @@ from medsegdiff.data.dataset import Dataset, describe
 from medsegdiff.data.folders import Case, is_flat
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.device import precision
+from medsegdiff.domain import load_encoder
 from medsegdiff.hub import resolve
 from medsegdiff.losses import Objective
 from medsegdiff.metrics import dice, mean
 from medsegdiff.multi_reader import diversity, energy_distance
 from medsegdiff.nn.build import Network, build
+from medsegdiff.nn.v1 import MedSegDiffV1
 from medsegdiff.processes import Share
 from medsegdiff.sampling import MemberNoise, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -126,7 +128,7 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
         held = _paired(arguments, data, "val")
         held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=data.task).few(24)
     held = held.middle(side)
-    draws = Draws(pool, task=data.task, seed=config.seed, augment=config.augment, crop=side)
+    draws = Draws(pool, task=data.task, seed=config.seed, augment=config.augment, strong=config.strong, crop=side)
     run = Run(objective, draws, config, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
@@ -271,6 +273,8 @@ def _described(arguments: argparse.Namespace, data: Dataset) -> tuple[Preset, Do
 
 def _network(preset: Preset, init: str | None) -> Network:
     model = build(preset.model)
+    if not isinstance(model, MedSegDiffV1) and (encoder := model.condition.encoder) and not init:
+        encoder.backbone.load_state_dict(load_encoder(maps=encoder.used.stop).state_dict())
     if init:
         checkpoint = load(resolve(init))
         resized = replace(checkpoint.model_config, image_size=preset.model.image_size)

@@ -19,10 +19,12 @@ from monai.transforms import (
     RandAdjustContrastd,
     RandAffined,
     RandFlipd,
+    RandGaussianNoised,
     RandGaussianSmoothd,
     RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    RandSimulateLowResolutiond,
 )
 from PIL import Image
 from torch import Tensor
@@ -164,15 +166,24 @@ def _check_readers(readers: Sequence[np.ndarray], names: Sequence[str]) -> None:
         )
 
 
-def transforms(task: str | Task, size: int) -> Compose:
-    """Return the augmentation of a task: geometric for image and mask, intensity for the image."""
+def transforms(task: str | Task, size: int, *, strong: bool = False) -> Compose:
+    """Return the augmentation of a task: geometric for image and mask, intensity for the image.
+
+    Arguments:
+        task: which flips keep its anatomy, whether it has colours, and how often it is bent.
+        size: sides of the images.
+        strong: with the ranges and kinds of nnU-Net, and colours that vary twice as much.
+
+    References:
+        nnU-Net (Isensee et al., 2021), https://doi.org/10.1038/s41592-020-01008-z, supplement D
+    """
     known = TASKS[task] if isinstance(task, str) else task
     turn = np.pi if known.mirror == (0, 1) else 0.26
     affine = RandAffined(
         keys=["image", "labels"],
         prob=known.bend,
         rotate_range=turn,
-        scale_range=0.2,
+        scale_range=(-0.3, 0.4) if strong else 0.2,
         translate_range=0.08 * size,
         shear_range=0.1,
         mode=["bilinear", "nearest"],
@@ -185,6 +196,16 @@ def transforms(task: str | Task, size: int) -> Compose:
         RandShiftIntensityd(keys="image", offsets=0.1, prob=0.5, channel_wise=known.tint),
         RandGaussianSmoothd(keys="image", prob=0.1),
     ]
+    if strong:
+        intensity = [
+            RandAdjustContrastd(keys="image", prob=0.3, gamma=(0.7, 1.5)),
+            RandAdjustContrastd(keys="image", prob=0.1, gamma=(0.7, 1.5), invert_image=True),
+            RandScaleIntensityd(keys="image", factors=0.3, prob=0.5, channel_wise=known.tint),
+            RandShiftIntensityd(keys="image", offsets=0.2, prob=0.5, channel_wise=known.tint),
+            RandGaussianNoised(keys="image", prob=0.15, std=0.1),
+            RandGaussianSmoothd(keys="image", prob=0.2, sigma_x=(0.5, 1.5), sigma_y=(0.5, 1.5)),
+            RandSimulateLowResolutiond(keys="image", prob=0.25, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
+        ]
     quarter = (
         [RandRotate90d(keys=["image", "labels"], prob=0.75, max_k=3)] if known.bend < 0.9 and turn == np.pi else []
     )
@@ -194,9 +215,11 @@ def transforms(task: str | Task, size: int) -> Compose:
 class Draws(Dataset):
     """An infinite data set; item n is sample n."""
 
-    def __init__(self, pool: Pool, *, task: str | Task, seed: int, augment: bool, crop: int = 0) -> None:
+    def __init__(
+        self, pool: Pool, *, task: str | Task, seed: int, augment: bool, strong: bool = False, crop: int = 0
+    ) -> None:
         self.pool, self.seed, self.crop = pool, seed, crop
-        self.transform = transforms(task, pool.pictures.shape[1]) if augment else None
+        self.transform = transforms(task, pool.pictures.shape[1], strong=strong) if augment else None
 
     def __getitem__(self, n: int) -> tuple[Float32[Tensor, "3 s s"], UInt8[Tensor, "*r s s"]]:
         """Return the image in [-1, 1] and its labels, or those of every reader in random order."""

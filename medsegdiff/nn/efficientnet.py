@@ -72,16 +72,20 @@ class _InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Feature maps at strides 2, 4, 8, 16 and 32, of 16, 24, 40, 112 and 320 channels."""
+    """Feature maps at strides 2, 4, 8, 16 and 32, of 16, 24, 40, 112 and 320 channels.
+
+    Arguments:
+        maps: how many of them, finest first; the stages after the last are left out.
+    """
 
     channels = (16, 24, 40, 112, 320)
 
-    def __init__(self) -> None:
+    def __init__(self, maps: int = 5) -> None:
         super().__init__()
         self.stem = _Conv(3, 32, 3, 2)
         self.stages = Parts[nn.Sequential]()
         width = 32
-        for expansion, out, kernel, stride, count in _STAGES:
+        for expansion, out, kernel, stride, count in _STAGES[: _KEPT[maps - 1] + 1]:
             blocks = []
             for i in range(count):
                 blocks.append(_InvertedResidual(width, out, expansion, kernel, stride if i == 0 else 1))

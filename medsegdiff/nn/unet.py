@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.config import UNetConfig
-from medsegdiff.nn.blocks import Down, Head, Parts, Stage, Stem, Up
+from medsegdiff.config import Encoder, UNetConfig
+from medsegdiff.nn.blocks import Down, Head, Parts, Stage, Stem, Up, norm
+from medsegdiff.nn.efficientnet import EfficientNetLite0
 from medsegdiff.records import Condition
 
 __all__ = ["ConditionUNet", "Decoder", "PlainUNet"]
@@ -50,34 +51,81 @@ def concatenate(x: Float[Tensor, "b c h w"], skip: Float[Tensor, "i c h w"]) -> 
     return torch.cat([x, skip], 1)
 
 
+class PretrainedEncoder(nn.Module):
+    """EfficientNet-Lite0 in place of residual blocks (F38): its maps, projected to the widths of the levels.
+
+    Arguments:
+        widths: of the levels, fine to coarse.
+        stem: pixels per cell of the finest level: 2, 4, 8 or 16.
+    """
+
+    def __init__(self, widths: tuple[int, ...], stem: int) -> None:
+        super().__init__()
+        first = stem.bit_length() - 2
+        self.used = slice(first, first + len(widths))
+        self.backbone = EfficientNetLite0(self.used.stop)
+        self.projections = Parts(
+            nn.Sequential(nn.Conv2d(channels, width, 1), norm(width))
+            for channels, width in zip(EfficientNetLite0.channels[self.used], widths, strict=True)
+        )
+
+    def forward(self, image: Float[Tensor, "i 3 h w"]) -> list[Tensor]:
+        """Return the map of every level, fine to coarse, of an image in [-1, 1]."""
+        maps = self.backbone((image + 1) * 127.5)[self.used]
+        return [project(x) for project, x in zip(self.projections, maps, strict=True)]
+
+
 class ConditionUNet(nn.Module):
-    """V2's condition network: a U-Net on the image."""
+    """V2's condition network: a U-Net on the image.
+
+    Arguments:
+        image_channels: of the image.
+        mask_channels: of the anchor's logits.
+        widths: of the levels, fine to coarse.
+        blocks: residual blocks per level, encoder and decoder.
+        stem: pixels per cell of the finest level, on each side.
+        encoder: residual blocks, or a pretrained one.
+    """
 
     def __init__(
-        self, image_channels: int, mask_channels: int, widths: tuple[int, ...], blocks: int, stem: int
+        self,
+        image_channels: int,
+        mask_channels: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        stem: int,
+        encoder: Encoder = "residual",
     ) -> None:
         super().__init__()
-        self.stem = Stem(image_channels, widths[0], stem)
-        self.stages = Parts(
-            Stage(before, width, blocks) for before, width in zip((widths[0], *widths), widths, strict=False)
-        )
-        self.downs = Parts(Down(width) for width in widths[:-1])
+        self.encoder: PretrainedEncoder | None = None
+        if encoder != "residual":
+            self.encoder = PretrainedEncoder(widths, stem)
+        else:
+            self.stem = Stem(image_channels, widths[0], stem)
+            self.stages = Parts(
+                Stage(before, width, blocks) for before, width in zip((widths[0], *widths), widths, strict=False)
+            )
+            self.downs = Parts(Down(width) for width in widths[:-1])
         self.middle = Stage(widths[-1], widths[-1], blocks)
         self.decoder = Decoder(widths, blocks)
         self.head = Head(widths[0], mask_channels, stem)
 
     def forward(self, image: Float[Tensor, "i c h w"]) -> Condition:
         """Return c^0 and the decoded maps, coarse to fine (the last is f_c^-1), and the anchor's logits."""
-        x = self.stem(image)
-        skips = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i < len(self.downs):
-                skips.append(x)
-                x = self.downs[i](x)
+        *skips, x = self._encoded(image) if self.encoder is None else self.encoder(image)
         deepest = self.middle(x)
         maps = self.decoder(deepest, skips)
         return Condition((deepest, *maps), (self.head(maps[-1]),))
+
+    def _encoded(self, image: Float[Tensor, "i c h w"]) -> list[Tensor]:
+        """Return the map of every level, fine to coarse."""
+        maps, x = [], self.stem(image)
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            maps.append(x)
+            if i < len(self.downs):
+                x = self.downs[i](x)
+        return maps
 
 
 class PlainUNet(nn.Module):
@@ -87,7 +135,9 @@ class PlainUNet(nn.Module):
         super().__init__()
         self.config = config
         channels = 1 if config.classes == 1 else config.classes + 1
-        self.condition = ConditionUNet(config.image_channels, channels, config.widths, config.blocks, config.stem)
+        self.condition = ConditionUNet(
+            config.image_channels, channels, config.widths, config.blocks, config.stem, config.encoder
+        )
 
     def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
         """Run the network."""

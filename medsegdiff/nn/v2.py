@@ -37,7 +37,9 @@ class MedSegDiffV2(nn.Module):
         widths, condition_widths = config.widths, config.condition_widths
         time = 4 * widths[0]
 
-        self.condition = ConditionUNet(config.image_channels, channels, condition_widths, config.blocks, config.stem)
+        self.condition = ConditionUNet(
+            config.image_channels, channels, condition_widths, config.blocks, config.stem, config.encoder
+        )
         self.time = TimeEmbedding(time)
         self.stem = Stem(channels, widths[0], config.stem)
         self.stages = Parts(

@@ -20,11 +20,13 @@ from torch.testing import assert_close
 from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import recipe as options
-from medsegdiff.config import PRESETS, DiffusionConfig, TrainConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.commands.train import _network
+from medsegdiff.config import PRESETS, DiffusionConfig, Preset, TrainConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.data.batches import Draws, Pool, batches
 from medsegdiff.data.dataset import Split, describe
 from medsegdiff.data.folders import cases
 from medsegdiff.data.synthetic import draw
+from medsegdiff.domain import load_encoder
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.schedule import Diffusion
@@ -224,8 +226,8 @@ def test_image_and_mask_are_augmented_together():
         (x > 30) & (x < 50) & (y > 10) & (y < 20)
     )  # like no mirror image of it
     pool = Pool([np.repeat(shape[..., None] * np.uint8(255), 3, -1)], [shape.astype(np.uint8)])
-    for task in ("skin-lesion", "breast-ultrasound"):
-        draws = Draws(pool, task=task, seed=0, augment=True)
+    for task, strong in (("skin-lesion", False), ("breast-ultrasound", False), ("polyp", True)):
+        draws = Draws(pool, task=task, seed=0, augment=True, strong=strong)
         for n in range(20):
             image, labels = draws[n]
             seen = image[0] > (image[0].min() + image[0].max()) / 2
@@ -399,6 +401,24 @@ def test_a_folder_that_cannot_be_read_is_one_sentence_and_status_2(tmp_path, cap
     assert "1 picture without a mask: images/1.png" in told
     assert "nowhere holds no pictures" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_encoder_starts_with_its_weights_and_has_a_learning_rate_of_its_own(begun, v2_config):
+    config = replace(v2_config, image_size=64, encoder="efficientnet-lite0", stem=4)
+    with pytest.raises(ValueError, match="strides 2, 4, 8, 16 and 32, which a stem of 8 with 4 levels does not fit"):
+        replace(config, stem=8, image_size=128)
+    with pytest.raises(ValueError, match="takes three channels, red, green and blue, and image_channels is 1"):
+        replace(config, image_channels=1)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    started = _network(Preset(model=config, diffusion=DiffusionConfig(), training=RECIPE), None)
+    expected = load_encoder()((image + 1) * 127.5)[1:]  # strides 4 to 32
+    for found, map in zip(started.condition.encoder.backbone((image + 1) * 127.5)[1:], expected, strict=True):
+        assert_close(found, map, rtol=1e-4, atol=1e-4)  # summed in another order: the layout in memory differs
+    run = begun(config, replace(RECIPE, encoder_rate=0.25))
+    mine = {id(p) for p in run.model.condition.encoder.backbone.parameters()}
+    (group,) = (g for g in run.optimizer.param_groups if mine & {id(p) for p in g["params"]})
+    assert {id(p) for p in group["params"]} == mine
+    assert (group["times"], group["weight_decay"]) == (0.25, 0.0)
 
 
 def test_weights_decay_but_norms_gains_and_gaussians_do_not(begun, v1_config, v2_config):

@@ -22,6 +22,7 @@ VARIANTS = {
     "v2 with a learned variance": ("v2", {"learned_variance": True}),
     "v2 with a sine": ("v2", {"band": "sine"}),
     "v2 with two anchors": ("v2", {"anchors": 2}),
+    "v2 with a pretrained encoder": ("v2", {"encoder": "efficientnet-lite0"}),
     "v2 with patches": ("v2", {"stem": 1, "patch": 2, "ss_blocks": 2}),
 }
 PARTS = [
