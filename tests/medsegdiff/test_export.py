@@ -162,7 +162,14 @@ def test_weights_that_were_float16_already_are_not_rounded_again(exported, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [replace(V1, learned_variance=True, classes=2), replace(V2, anchors=2, band="sine")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(V1, learned_variance=True, classes=2),
+        replace(V2, anchors=2, band="sine"),
+        replace(V2, encoder="efficientnet-lite0"),
+    ],
+)
 def test_other_configurations_export_too(config, tmp_path):
     save(
         tmp_path / "model",
