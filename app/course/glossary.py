@@ -39,7 +39,7 @@ def rows() -> Mapping[str, Row]:
     for line in _FIDELITY.read_text(encoding="utf-8").splitlines():
         cells = [_plain(cell.strip()) for cell in line.split(" | ")]
         if line.startswith("| F") and len(cells) == 5:
-            found[cells[0].lstrip("| ")] = Row(*cells[1:4], cells[4].rstrip("| "))
+            found[cells[0].lstrip("| ")] = Row(cells[1], cells[2], cells[3], cells[4].rstrip("| "))
     return found
 
 

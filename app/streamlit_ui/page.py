@@ -95,7 +95,7 @@ def _map(chapter: Chapter, visit: Visit, w: Words) -> None:
         def opened(key: str) -> None:
             visit.chapter = key if key in titles else visit.chapter
 
-        bridge.diagram({**diagram(kind, None, w, opens=opens), "here": chapter.key}, "diagram", opened)
+        bridge.diagram({**diagram(kind or "v1", None, w, opens=opens), "here": chapter.key}, "diagram", opened)
         st.caption(w("course.map_text"))
 
 
