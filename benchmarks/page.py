@@ -2,8 +2,8 @@
 
 The page is started as a program. Every round opens it in a fresh browser profile and presses Run on the example it opens with:
 seconds to the first contentful paint, until input is accepted, and from the click to the result; seconds of the run itself as
-its report states them; bytes received until input is accepted, and during the run. The first round is the first visit after the
-start, while the first checkpoint is being loaded.
+the page states them; bytes received until input is accepted, as sent, and during the run, decompressed and with what the page
+still loads by then. The first visit is listed by itself: the first checkpoint is being loaded.
 """
 
 import argparse
