@@ -47,10 +47,10 @@ web: $(VENV)/dev.stamp
 	@$(PY) web/build.py --serve $(ARGS)
 
 test: $(VENV)/dev.stamp browser
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-fast: $(VENV)/dev.stamp
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not browser" $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser" $(ARGS)
 
 # Mutated files of every format, read as a server does; nothing may end the process that reads them.
 COUNT ?= 2000

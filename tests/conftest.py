@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for subprocesses: tiny networks are slower with more threads
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,17 +19,11 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)  
 hypothesis.settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that use a browser; in several processes, begin with the longest files, so that none waits for another."""
-    seconds: dict[Path, float] = {}  # roughly
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a browser."""
     for item in items:
-        if browser := "chromium" in getattr(item, "fixturenames", ()):
+        if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-        seconds[item.path] = seconds.get(item.path, 0) + (
-            8 if browser else 2 if item.get_closest_marker("slow") else 0.1
-        )
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -73,9 +73,10 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
             st.caption(labels["label"])
             return [c for c in choices if st.checkbox(_option(field, c, w), c in value, key=f"{key}.{c}")]
         case Choice(choices=choices) if _fits([_option(field, choice, w) for choice in choices]):
-            return st.segmented_control(
+            chosen = st.segmented_control(
                 **labels, options=choices, format_func=lambda c: _option(field, c, w), key=key, required=True
             )
+            return value if chosen is None else chosen  # while the page loads it may be none, although one is required
         case Choice(choices=choices):
             return st.selectbox(**labels, options=choices, format_func=lambda c: _option(field, c, w), key=key)
 
