@@ -153,8 +153,10 @@ const show = () => {
   image.src = film.sprite;
 };
 window.addEventListener('film', (event) => {
-  if (film && film.progress === null && event.detail.run === film.run && event.detail.from !== root
-      && event.detail.at < film.positions.length) { if (event.detail.at !== at) go(event.detail.at, false); }
+  const { run, at: to, from } = event.detail;
+  if (!film || film.progress !== null || run !== film.run || from === root || to >= film.positions.length) return;
+  if (timer) pause();  // two timelines of one run: the one moved last leads
+  if (to !== at) go(to, false);
 });
 window.addEventListener('film-stop', () => {
   if (!film || film.progress === null) return;

@@ -53,9 +53,15 @@ def test_a_block_follows_the_timeline_and_opens_its_panel(page):
     expect(blocks).to_have_count(13)
     noisy = blocks.filter(has_text="Noisy mask x_t")
     shown = "block => block.querySelector('svg').getAttribute('viewBox').split(' ')[0]"
+    page.locator("#timeline .time input").press("End")  # the opening film may still be playing in the other tab
+    expect(noisy).to_have_attribute("aria-label", re.compile("Result"))
     last = float(noisy.evaluate(shown))
+    other = page.locator("#film-steps button.play")  # the same run's film in the first tab
+    other.evaluate("button => button.click()")
+    expect(noisy).not_to_have_attribute("aria-label", re.compile("Result"))
     page.locator("#timeline .time input").press("Home")
     page.locator("#timeline .time input").press("ArrowRight")
+    expect(other).to_have_attribute("title", "Play")  # it has paused, so the step chosen here stays
     expect(noisy).to_have_attribute("aria-label", re.compile("step 1 of 10"))
     assert 0 < float(noisy.evaluate(shown)) < last
     expect(blocks.filter(has_text="t = 999")).to_have_class(re.compile("active"))
