@@ -1,6 +1,7 @@
 """Custom browser components: the value each one shows, and its HTML, CSS and JavaScript.
 
 A component NAME has NAME.js, which a front end runs once with `element`, `props`, `trigger` and `watch`, and NAME.css.
+elements.js has what several of them begin with.
 """
 
 from pathlib import Path

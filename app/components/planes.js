@@ -1,11 +1,4 @@
 const root = element.querySelector('.planes') || element;
-const make = (tag, parent, cls, text) => {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text) e.textContent = text;
-  parent.append(e);
-  return e;
-};
 const SIDES = [[1, 2], [0, 2], [0, 1]];  // the axes to the right and along the rows of the plane across x, y and z
 let value = null, maps = null, at = [0, 0, 0], opacity = 0.5, panes = [];
 const pixels = (image) => {

@@ -13,4 +13,4 @@ MARKUP = '<div class="planes"></div>'
 
 STYLE = source("planes.css")
 
-SCRIPT = source("planes.js")
+SCRIPT = source("elements.js") + source("planes.js")

@@ -1,11 +1,4 @@
 const root = element.querySelector('.tasks') || element;
-const make = (tag, parent, cls, text) => {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text) e.textContent = text;
-  parent.append(e);
-  return e;
-};
 let shape = '';
 const show = () => {
   const v = props.value;

@@ -13,4 +13,4 @@ MARKUP = '<fieldset class="tasks"></fieldset>'
 
 STYLE = source("tasks.css")
 
-SCRIPT = source("tasks.js")
+SCRIPT = source("elements.js") + source("tasks.js")

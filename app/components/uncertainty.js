@@ -1,11 +1,4 @@
 const root = element.querySelector('.uncertainty') || element;
-const make = (tag, parent, cls, text) => {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text) e.textContent = text;
-  parent.append(e);
-  return e;
-};
 const HEAT = [[213, 94, 0], [230, 159, 0], [240, 228, 66]];
 let parts = null, maps = null, threshold = 50;
 const pixels = (image, [w, h]) => {

@@ -13,4 +13,4 @@ MARKUP = '<div class="uncertainty"></div>'
 
 STYLE = source("uncertainty.css")
 
-SCRIPT = source("uncertainty.js")
+SCRIPT = source("elements.js") + source("uncertainty.js")
