@@ -1,4 +1,4 @@
-"""Synthetic images (phantoms) of ten medical tasks, generated from a seed, with exact masks.
+"""Synthetic images (phantoms) of twelve medical tasks, generated from a seed, with exact masks.
 
 The image is drawn from known borders, so `labels` is the ground truth. Simulated raters add variation: the softer a border in the
 image, the farther they move it. With P_c the share of class c in the smoothed neighbourhood of a pixel, rater r assigns
@@ -23,6 +23,8 @@ from PIL import Image, ImageFilter
 from medsegdiff.data import tasks
 from medsegdiff.data.canvas import Canvas, Scene
 from medsegdiff.data.phantoms.abdomen import abdomen_ct, abdomen_mr
+from medsegdiff.data.phantoms.chest import chest_xray
+from medsegdiff.data.phantoms.colon import polyp
 from medsegdiff.data.phantoms.fundus import optic_disc, optic_disc_cup
 from medsegdiff.data.phantoms.head import brain_flair, hippocampus
 from medsegdiff.data.phantoms.lung import lung_nodule
@@ -42,6 +44,8 @@ _PAINTERS: dict[str, Callable[[Canvas], Scene]] = {
     "abdomen-mr": abdomen_mr,
     "hippocampus": hippocampus,
     "lung-nodule": lung_nodule,
+    "polyp": polyp,
+    "chest-xray": chest_xray,
 }
 _SIDES = {"lung-nodule": 128}  # of the pictures that the task's data has, where that is not 256
 

@@ -79,6 +79,9 @@ def test_the_scene_is_the_same_at_every_size(task: str) -> None:
         ("abdomen-mr", 4, 0, 1),  # the spleen is bright in T2
         ("hippocampus", 1, 0, -1),  # grey within white matter
         ("lung-nodule", 1, 0, 1),
+        ("polyp", 1, 0, 1),  # stands into the light
+        ("chest-xray", 1, 0, -1),  # air
+        ("chest-xray", 2, 0, -1),
     ],
 )
 def test_a_class_differs_from_its_surroundings_as_its_modality_demands(
