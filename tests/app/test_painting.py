@@ -86,9 +86,13 @@ def test_paint_stays_until_the_image_changes(page):
     np.testing.assert_array_equal(again, painted)
     page.locator("#examples img").nth(1).click()
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
-    page.wait_for_timeout(2000)  # a canvas takes its picture after the scores are on the screen
-    page.locator("#score").click()
-    page.wait_for_selector(".toast-body >> text=nothing is painted")
+    page.wait_for_function(  # the canvas takes the new image shortly after the scores do, so the first click may be early
+        """() => {
+            document.querySelector("#score").click();
+            return document.querySelector(".toast-body")?.textContent.includes("nothing is painted");
+        }""",
+        polling=500,
+    )
 
 
 @pytest.mark.parametrize(("name", "legend"), [("skin-lesion-v2", []), ("optic-disc-cup-v2", ["盘沿", "视杯"])])
