@@ -9,6 +9,7 @@
 # make results CHECKPOINT=NAME DATA=FOLDER      evaluate a checkpoint, write its model card and the tables of docs/results.md;
 #              GRID="5x10 1x10" evaluates only these settings (GRID=1x0 for a plain U-Net)
 # make bench   measure speed and memory beside other networks, into docs/speed.md; ARGS=--quick for a trial
+# make train CHECKPOINT=polyp-v2 DATA=FOLDER    train a checkpoint by recipes/NAME.toml into runs/NAME; run again to continue
 # make compare TASK=skin-lesion DATA=FOLDER MINUTES=60 [BASELINES="unet@256 lucidrains@64"]      train other networks, each
 #              for the same CPU time, and score them like ours, into docs/results.md; run again to continue
 # make ablations TASK=skin-lesion DATA=FOLDER MINUTES=30 [VARIANTS="v2 v2-no-anchor" SEEDS=3 SIZE=128]      leave components out
@@ -29,7 +30,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check --no-input
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo course notebooks web test test-fast check fix browser fuzz results bench compare ablations domain space hub
+.PHONY: help demo course notebooks web test test-fast check fix browser fuzz train results bench compare ablations domain space hub
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -67,6 +68,10 @@ check: $(VENV)/dev.stamp
 fix: $(VENV)/dev.stamp
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+train: $(VENV)/dev.stamp
+	@OMP_WAIT_POLICY=PASSIVE $(PY) -m medsegdiff train --recipe recipes/$(CHECKPOINT).toml --data $(DATA) --out runs/$(CHECKPOINT) \
+	    $(if $(wildcard runs/$(CHECKPOINT)),--resume) $(ARGS)
 
 # Settings to evaluate, MEMBERSxSTEPS, each into results/CHECKPOINT/MEMBERSxSTEPS.json. For V2 also anchor.json (anchor only);
 # "-half" means anchor weight 0.5.

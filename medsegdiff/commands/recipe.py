@@ -8,11 +8,20 @@
     widths = [32, 64, 96, 128]
     augment = false
 
-What the command line names overrides the file, and the file overrides the preset. Every field of `config.DiffusionConfig`,
-`V1Config`, `V2Config`, `UNetConfig` and `TrainConfig` is an option; the classes come from the data.
+    [[stage]]                     # optional: several trainings, each from the best state of the one before
+    iterations = 1000
+
+    [[stage]]
+    size = 256
+    iterations = 300
+
+What the command line names overrides the file, a stage overrides what stands above it, and the file overrides the preset. Every
+field of `config.DiffusionConfig`, `V1Config`, `V2Config`, `UNetConfig` and `TrainConfig` is an option; the classes come from the
+data.
 """
 
 import argparse
+import copy
 import shlex
 import tomllib
 from collections.abc import Iterable
@@ -168,8 +177,10 @@ class _Strict(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def completed(arguments: argparse.Namespace, path: Path | None) -> dict[str, Any]:
-    """Add to arguments what a recipe file holds and the command line does not name; return the content of the file.
+def completed(arguments: argparse.Namespace, path: Path | None) -> list[argparse.Namespace]:
+    """Return the arguments of every stage: those given, what a recipe file holds beyond them, and defaults; one without stages.
+
+    `recipe_content` is the content of the file.
 
     Raises:
         ValueError: the file is not TOML, or holds an unknown option or an invalid value.
@@ -180,22 +191,32 @@ def completed(arguments: argparse.Namespace, path: Path | None) -> dict[str, Any
             found = tomllib.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} cannot be read as TOML ({error}); correct it") from error
-        parser = _Strict(prog=str(path), add_help=False, allow_abbrev=False)
-        add_options(parser)
-        known = {action.dest for action in parser._actions}
-        if unknown := [key for key in found if key.replace("-", "_") not in known]:
-            raise ValueError(f"{path} holds the unknown option {unknown[0]!r}; `train --help` lists those of a recipe")
-        try:
-            given = parser.parse_args([word for key, value in found.items() for word in _words(key, value)])
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        for name, value in vars(given).items():
-            if getattr(arguments, name) is None:
-                setattr(arguments, name, value)
+    common, stages = {k: v for k, v in found.items() if k != "stage"}, found.get("stage", [{}])
+    if not (isinstance(stages, list) and stages and all(isinstance(stage, dict) for stage in stages)):
+        raise ValueError(f"{path}: 'stage' holds no tables; begin every stage with a line [[stage]]")
+    return [_completed(arguments, common | stage, path, recipe_content=found) for stage in stages]
+
+
+def _completed(
+    arguments: argparse.Namespace, found: dict[str, Any], path: Path | None, *, recipe_content: dict[str, Any]
+) -> argparse.Namespace:
+    parser = _Strict(prog=str(path), add_help=False, allow_abbrev=False)
+    add_options(parser)
+    known = {action.dest for action in parser._actions}
+    if unknown := [key for key in found if key.replace("-", "_") not in known]:
+        raise ValueError(f"{path} holds the unknown option {unknown[0]!r}; `train --help` lists those of a recipe")
+    try:
+        given = parser.parse_args([word for key, value in found.items() for word in _words(key, value)])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    whole = copy.copy(arguments)
+    for name, value in (vars(given) | {"recipe_content": recipe_content}).items():
+        if getattr(whole, name, None) is None:
+            setattr(whole, name, value)
     for name, default in (("preset", "v2-tiny"), ("seed", 0), ("accumulate", 1)):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, default)
-    return found
+        if getattr(whole, name) is None:
+            setattr(whole, name, default)
+    return whole
 
 
 def _words(key: str, value: object) -> list[str]:

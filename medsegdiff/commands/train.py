@@ -50,6 +50,8 @@ from medsegdiff.training import Run, TrainStep, train
 
 __all__ = ["add", "main"]
 
+_STATE = "state.safetensors"  # of a run, in its folder
+
 
 def add(verbs: argparse._SubParsersAction) -> None:
     """Add the `train` command."""
@@ -79,13 +81,33 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, saving every few minutes, and write a checkpoint."""
-    arguments.split = None
-    arguments.recipe_content = recipe.completed(arguments, arguments.recipe)
+    stages = recipe.completed(arguments, arguments.recipe)
+    outs = [arguments.out / f"stage-{n}" for n in range(1, len(stages))] + [arguments.out]
+    for stage, out in zip(stages, outs, strict=True):
+        stage.out, stage.split = out, None
+    for stage, before in zip(stages[1:], stages, strict=False):
+        stage.init = str(before.out / ("best" if before.held else "checkpoint"))
+        stage.resume, before.resume = (arguments.resume and (one.out / _STATE).exists() for one in (stage, before))
+    parts = [
+        _described(stage, _data(stage)) for stage in stages
+    ]  # any error of the file comes before the first training
+    data = _data(arguments)
+    if Share.here().first:
+        domain = parts[0][1]
+        print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")
+        if is_flat(arguments.data):
+            print(f"{arguments.data} has no train/ and val/, so it is split: {data.split}.")
+    begun = max((n for n, stage in enumerate(stages) if stage.resume), default=0)
+    for number, (stage, (preset, domain)) in list(enumerate(zip(stages, parts, strict=True)))[begun:]:
+        if len(stages) > 1 and Share.here().first:
+            print(f"Stage {number + 1} of {len(stages)}, in {stage.out}")
+        with _claimed(stage.out) if Share.here().first else nullcontext():
+            _train(stage, preset, domain, data)
+
+
+def _data(arguments: argparse.Namespace) -> Dataset:
     given = {name: getattr(arguments, name) for name in recipe.DATA}
-    data = describe(arguments.data, arguments.layout, arguments.task, given)
-    preset, domain = _described(arguments, data)
-    with _claimed(arguments.out) if Share.here().first else nullcontext():
-        _train(arguments, preset, domain, data)
+    return describe(arguments.data, arguments.layout, arguments.task, given)
 
 
 def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: Dataset) -> None:
@@ -96,7 +118,8 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=preset.training.anchor_first > 0)],
     )
     torch.manual_seed(arguments.seed)
-    model = _network(preset, arguments.init)
+    started = _cpu_minutes()
+    model, earlier = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
     config, side = preset.training, preset.model.image_size
     size = round(side / config.field)  # of the whole image
@@ -132,9 +155,10 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     run = Run(objective, draws, config, accelerator)
     if arguments.resume:
         run.resume(arguments.out)
-    elif (arguments.out / "state.safetensors").exists():
+    elif (arguments.out / _STATE).exists():
         raise ValueError(f"{arguments.out} holds a run already; continue it with --resume or choose another --out")
-    _loop(run, held, preset, domain, arguments)
+    earlier = (_spent(arguments.out) if run.done else earlier) - started
+    _loop(run, held, preset, domain, arguments, earlier)
 
 
 def _paired(arguments: argparse.Namespace, data: Dataset, split: str) -> list[Case]:
@@ -184,13 +208,14 @@ def _claimed(out: Path) -> Iterator[None]:
                 out.rmdir()
 
 
-def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argparse.Namespace) -> None:
+def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argparse.Namespace, earlier: float) -> None:
+    """Train and save; `earlier` is added to the minutes of this process to give those of the whole training."""
     out: Path = arguments.out
     main_process = run.accelerator.is_main_process
     (out / "previews").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=run.config.iterations, initial=run.done, desc="training", disable=not main_process, mininterval=2)
     recent: list[TrainStep] = []
-    saved, before = time.monotonic(), _spent(out) if run.done else 0.0
+    saved = time.monotonic()
     for step in train(run, workers=arguments.workers):
         recent.append(step)
         bar.update()
@@ -205,7 +230,7 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
             if main_process:
                 _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
         if main_process and (last or time.monotonic() - saved > 60 * arguments.every):
-            minutes = round(before + _cpu_minutes(), 2)
+            minutes = round(earlier + _cpu_minutes(), 2)
             row = _preview(run, held, out / "previews" / f"{step.index:06}.png")
             bar.write(f"iteration {step.index}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()))
             _note(out, {"iteration": step.index, "time": round(time.time(), 1), "cpu_minutes": minutes, **row})
@@ -264,15 +289,12 @@ def _described(arguments: argparse.Namespace, data: Dataset) -> tuple[Preset, Do
         axis=data.task.axis,
         intensity=data.task.intensity,
     )
-    if Share.here().first:
-        print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")
-        if is_flat(arguments.data):
-            print(f"{arguments.data} has no train/ and val/, so it is split: {data.split}.")
     return preset, domain
 
 
-def _network(preset: Preset, init: str | None) -> Network:
-    model = build(preset.model)
+def _network(preset: Preset, init: str | None) -> tuple[Network, float]:
+    """Return the network to train, and the minutes that the checkpoint it starts from has taken."""
+    model, minutes = build(preset.model), 0.0
     if not isinstance(model, MedSegDiffV1) and (encoder := model.condition.encoder) and not init:
         encoder.backbone.load_state_dict(load_encoder(maps=encoder.used.stop).state_dict())
     if init:
@@ -289,7 +311,8 @@ def _network(preset: Preset, init: str | None) -> Network:
                 f"begin with --size {checkpoint.model_config.image_size}"
             )
         model.load_state_dict(weights)
-    return model
+        minutes = float(checkpoint.training.get("cpu_minutes") or 0.0)
+    return model, minutes
 
 
 def _mixed_precision() -> str:
