@@ -146,7 +146,9 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
     if config.held:
-        pool, held = pool.set_aside(config.held, data.task.patient, config.seed)
+        pool, held = pool.set_aside(
+            config.held, data.task.patient
+        )  # the same images for every seed, so for every stage
     else:
         held = _paired(arguments, data, "val")
         held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=data.task).few(24)

@@ -111,14 +111,16 @@ class Pool:
         names = [self.names[i] for i in chosen] if self.names else ()
         return Pool(list(self.pictures[chosen]), list(self.labels[chosen]), readers, names)
 
-    def set_aside(self, count: int, pattern: str, seed: int = 0) -> tuple["Pool", "Pool"]:
+    def set_aside(self, count: int, pattern: str) -> tuple["Pool", "Pool"]:
         """Split off about `count` images, keeping patients (first group of the pattern in the names) together.
+
+        The images are the same for every seed, so that no stage of a training is judged by images an earlier one learned from.
 
         Raises:
             ValueError: no training images would be left.
         """
         patients = [found[1] if pattern and (found := re.search(pattern, name)) else name for name in self.names]
-        order = np.random.default_rng([seed, 2]).permutation(sorted(set(patients)))
+        order = np.random.default_rng([0, 2]).permutation(sorted(set(patients)))
         rows = {patient: [] for patient in order.tolist()}
         for i, patient in enumerate(patients):
             rows[patient].append(i)

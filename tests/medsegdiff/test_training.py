@@ -410,7 +410,8 @@ def test_a_pretrained_encoder_starts_with_its_weights_and_has_a_learning_rate_of
     with pytest.raises(ValueError, match="takes three channels, red, green and blue, and image_channels is 1"):
         replace(config, image_channels=1)
     image = torch.rand(1, 3, 64, 64) * 2 - 1
-    started = _network(Preset(model=config, diffusion=DiffusionConfig(), training=RECIPE), None)
+    started, minutes = _network(Preset(model=config, diffusion=DiffusionConfig(), training=RECIPE), None)
+    assert minutes == 0
     expected = load_encoder()((image + 1) * 127.5)[1:]  # strides 4 to 32
     for found, map in zip(started.condition.encoder.backbone((image + 1) * 127.5)[1:], expected, strict=True):
         assert_close(found, map, rtol=1e-4, atol=1e-4)  # summed in another order: the layout in memory differs
