@@ -87,6 +87,7 @@ class Chapter:
     fidelity: tuple[str, ...]  # rows of docs/fidelity.md
     minutes: int
     answers: tuple[str, str]  # the right options of its questions
+    prediction: str  # the right option of the question asked before the experiment
     log: tuple[str, ...] = ()  # controls and facts listed in the notebook
     kind: str = ""  # of the checkpoint it needs: "v1", "v2", or "" for none
     blocks: tuple[str, ...] = ()  # of `app.views.diagram`, that it is about

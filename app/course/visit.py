@@ -15,10 +15,11 @@ from app.course.chapter import Chapter, Seen, defaults, read
 from app.course.chapters import CHAPTERS
 from app.i18n import LANGUAGES, choose
 
-__all__ = ["OPTIONS", "QUESTIONS", "TEACHER", "Visit"]
+__all__ = ["OPTIONS", "PREDICTION", "QUESTIONS", "TEACHER", "Visit"]
 
 TEACHER = "teacher"
-QUESTIONS = ("1", "2")  # of each chapter
+PREDICTION = "predict"  # the question before the experiment, beside QUESTIONS in `Visit.answers`
+QUESTIONS = ("1", "2")  # of each chapter, after it
 OPTIONS = ("a", "b", "c")  # of each question
 _NOTES_KEPT = 12
 
@@ -37,6 +38,9 @@ class Visit:
     notebook: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {c.key: [] for c in CHAPTERS})
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})
     answers: dict[str, dict[str, str]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})  # by question
+    noticed: set[str] = field(
+        default_factory=set
+    )  # chapters whose "What to notice" was asked for before any task was done
     restored: bool = False  # whether the browser has sent what it kept
     _linked: str = ""  # the chapter opened by a link, until its tasks are judged for the first time
     _given: dict[str, set[str]] = field(
@@ -138,7 +142,7 @@ class Visit:
             done, answers = own.get("done"), own.get("answers")
             self.done[chapter.key] |= {t.key for t in chapter.tasks if isinstance(done, list) and t.key in done}
             if isinstance(answers, dict):
-                valid = {n: answers[n] for n in QUESTIONS if answers.get(n) in OPTIONS}
+                valid = {n: answers[n] for n in (PREDICTION, *QUESTIONS) if answers.get(n) in OPTIONS}
                 self.answers[chapter.key] = valid | self.answers[chapter.key]
 
     def forget(self) -> None:

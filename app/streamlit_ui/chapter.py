@@ -11,7 +11,7 @@ from app.course.bench import Bench
 from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
 from app.course.glossary import Glossary, rows
-from app.course.visit import OPTIONS, QUESTIONS, Visit
+from app.course.visit import OPTIONS, PREDICTION, QUESTIONS, Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
 from app.views import descriptions
@@ -52,6 +52,9 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         f"<p class=above>{html.escape(above)}</p><h1 class=question>{html.escape(w(f'{c}.title'))}</h1>"
         f"<p class=ask>{mark(w(f'{c}.question'))}</p>"
     )
+    with st.container(key="prediction"):
+        st.html(f"<h3>{html.escape(w('course.predict'))}</h3>")
+        _choice(chapter, visit, w, PREDICTION, w(f"{c}.predict"), f"{c}.predict")
     replay = replayed(bench, chapter, visit)
     left, right = st.columns([1, 2.5], gap="large")
     with left:
@@ -181,34 +184,54 @@ def equations(chapter: Chapter, w: Words, mark: Callable[[str], str] = html.esca
         st.html(f"<p class=place>{mark(w.known(equation.place, equation.place))}</p>")
 
 
+def _choice(chapter: Chapter, visit: Visit, w: Words, number: str, question: str, options: str) -> None:
+    """Ask a question with three options; the visit keeps the answer."""
+    answers, key = visit.answers[chapter.key], f"{chapter.key}.question{number}.{w.language}"
+    st.session_state[key] = answers.get(number)
+
+    def choose() -> None:
+        answers[number] = st.session_state[key]
+
+    st.radio(question, OPTIONS, format_func=lambda o: w(f"{options}_{o}"), key=key, on_change=choose)
+
+
+def _marked(good: bool, words: str, text: str) -> None:
+    st.html(f"<p class='answer {'right' if good else 'wrong'}'><b>{html.escape(words)}</b> {text}</p>")
+
+
 def _questions(chapter: Chapter, visit: Visit, w: Words, c: str, explained: Glossary) -> None:
     """Show the questions of a chapter; an answer is marked and explained once it is chosen."""
     st.html(f"<h3>{html.escape(w('course.questions'))}</h3>")
     answers = visit.answers[chapter.key]
     for column, number, right in zip(st.columns(2, gap="large"), QUESTIONS, chapter.answers, strict=True):
-        key = f"{chapter.key}.question{number}.{w.language}"
-        st.session_state[key] = answers.get(number)
-
-        def choose(number: str = number, key: str = key) -> None:
-            answers[number] = st.session_state[key]
-
         with column:
-            st.radio(
-                w(f"{c}.q{number}"),
-                OPTIONS,
-                format_func=lambda o, n=number: w(f"{c}.q{n}_{o}"),
-                key=key,
-                on_change=choose,
-            )
+            _choice(chapter, visit, w, number, w(f"{c}.q{number}"), f"{c}.q{number}")
             if number in answers:
                 good = answers[number] == right
-                mark = w("course.right" if good else "course.wrong", answer=w(f"{c}.q{number}_{right}"))
-                kind = "right" if good else "wrong"
-                st.html(f"<p class='answer {kind}'><b>{html.escape(mark)}</b> {explained(w(f'{c}.a{number}'))}</p>")
+                words = w("course.right" if good else "course.wrong", answer=w(f"{c}.q{number}_{right}"))
+                _marked(good, words, explained(w(f"{c}.a{number}")))
+
+
+def _notice(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) -> None:
+    """Judge the prediction and say what to notice, once a task is done or on request."""
+    if not visit.done[chapter.key] and chapter.key not in visit.noticed:
+        later, now = st.columns([3, 1], vertical_alignment="center")
+        later.html(f"<p class=soft>{html.escape(w('course.notice_later'))}</p>")
+        now.button(
+            w("course.notice_now"), on_click=visit.noticed.add, args=(chapter.key,), key="notice", width="stretch"
+        )
+        return
+    predicted, answer = visit.answers[chapter.key].get(PREDICTION), w(f"{c}.predict_{chapter.prediction}")
+    if predicted is None:
+        st.html(f"<p class=soft>{html.escape(w('course.predict_answer', answer=answer))}</p>")
+    else:
+        good = predicted == chapter.prediction
+        _marked(good, w("course.predicted_right" if good else "course.predicted_wrong", answer=answer), "")
+    st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{mark(w(f'{c}.notice'))}</p></div>")
 
 
 def _below(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) -> None:
-    st.html(f"<div class=notice><h3>{html.escape(w('course.notice'))}</h3><p>{mark(w(f'{c}.notice'))}</p></div>")
+    _notice(chapter, visit, w, c, mark)
     _questions(chapter, visit, w, c, mark)
     left, right = st.columns(2, gap="large")
     with left:

@@ -310,13 +310,29 @@ def test_an_answer_is_marked_and_explained(visit):
     assert state(at).answers["forward"] == {"1": "a"}
 
 
+def test_a_prediction_is_judged_and_the_notes_shown_once_a_task_is_done_or_on_request(visit):
+    w, at = words("en", "course"), visit(chapter="forward")
+    shown = lambda: " ".join(h.value for h in at.get("html"))  # noqa: E731
+    assert w("course.notice_later") in shown()
+    next(r for r in at.radio if r.key == "forward.questionpredict.en").set_value("b")
+    at = looked(at)
+    assert w("course.predicted_wrong", answer=w("course.forward.predict_a")) not in shown()  # not before the experiment
+    at = scrub(at, 27)
+    assert w("course.predicted_wrong", answer=w("course.forward.predict_a")) in shown()
+    at = visit(chapter="parser", mode="recordings")
+    next(b for b in at.button if b.key == "notice").click()
+    at = looked(at)
+    assert w("course.predict_answer", answer=w("course.parser.predict_a")) in shown()
+
+
 def test_the_browser_keeps_tasks_and_answers():
     one, other = Visit(), Visit()
     one.done["anchor"].add("sigma")
     one.answers["anchor"]["2"] = "c"
     other.answers["anchor"]["1"] = "a"
+    one.answers["anchor"]["predict"] = "c"
     other.restore(one.kept())
-    assert (other.done["anchor"], other.answers["anchor"]) == ({"sigma"}, {"1": "a", "2": "c"})
+    assert (other.done["anchor"], other.answers["anchor"]) == ({"sigma"}, {"1": "a", "2": "c", "predict": "c"})
     for text in ("", "null", "[1]", '{"anchor": 3}', '{"anchor": {"done": "sigma", "answers": {"1": "z", "2": []}}}'):
         broken = Visit()
         broken.restore(text)
@@ -353,7 +369,8 @@ def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
             "a1",
             "q2",
             "a2",
-            *(f"q{n}_{o}" for n in "12" for o in "abc"),
+            "predict",
+            *(f"{q}_{o}" for q in ("predict", "q1", "q2") for o in "abc"),
         )
         wanted = [f"course.{each.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in each.tasks))]
         wanted += [e.place for e in each.equations if e.place.startswith("course.")]

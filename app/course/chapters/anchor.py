@@ -115,6 +115,7 @@ CHAPTER = Chapter(
     blocks=("feature", "gate"),
     minutes=15,
     answers=("b", "a"),
+    prediction="c",
     log=("case", "sigma", "gate", "spread_with", "spread_without", "dice"),
     kind="v2",
     panel="anchor",

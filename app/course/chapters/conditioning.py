@@ -69,6 +69,7 @@ CHAPTER = Chapter(
     blocks=("encoding",),
     minutes=12,
     answers=("b", "c"),
+    prediction="c",
     log=("case", "dynamic", "few_steps", "dice"),
     kind="v1",
     panel="encoding",

@@ -151,6 +151,7 @@ CHAPTER = Chapter(
     blocks=("fusion",),
     minutes=15,
     answers=("a", "c"),
+    prediction="b",
     log=("count", "stranger", "round", "dice", "agreed"),
     kind="v2",
     panel="members",

@@ -191,5 +191,6 @@ CHAPTER = Chapter(
     blocks=("x_t",),
     minutes=12,
     answers=("b", "a"),
+    prediction="a",
     log=("kind", "scale", "t", "dice", "readable"),
 )

@@ -60,5 +60,6 @@ CHAPTER = Chapter(
     blocks=("image",),
     minutes=20,
     answers=("c", "b"),
+    prediction="c",
     log=("members", "steps", "seed", "disagreement", "seconds"),
 )

@@ -145,6 +145,7 @@ CHAPTER = Chapter(
     blocks=("parser",),
     minutes=18,
     answers=("c", "a"),
+    prediction="a",
     log=("filter", "gains", "parser_size", "dice"),
     kind="v1",
     panel="parser",

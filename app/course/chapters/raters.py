@@ -183,6 +183,7 @@ CHAPTER = Chapter(
     blocks=("x_0",),
     minutes=12,
     answers=("b", "c"),
+    prediction="b",
     log=("share", "raters_members", "seed", "first"),
     panel="members",
 )

@@ -205,6 +205,7 @@ CHAPTER = Chapter(
     blocks=("sampler_block",),
     minutes=15,
     answers=("a", "c"),
+    prediction="b",
     log=("sampler", "reverse_steps", "times", "seed", "dice"),
     kind="v1",
 )

@@ -134,5 +134,6 @@ CHAPTER = Chapter(
     blocks=("loss",),
     minutes=15,
     answers=("a", "b"),
+    prediction="b",
     log=("toy_rate", "toy_pool", "iterations", "best"),
 )

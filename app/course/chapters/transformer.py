@@ -143,6 +143,7 @@ CHAPTER = Chapter(
     blocks=("ss_former", "nbp"),
     minutes=15,
     answers=("c", "b"),
+    prediction="a",
     log=("case", "part", "t", "dice"),
     kind="v2",
     panel="transformer",
