@@ -52,9 +52,7 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         f"<p class=above>{html.escape(above)}</p><h1 class=question>{html.escape(w(f'{c}.title'))}</h1>"
         f"<p class=ask>{mark(w(f'{c}.question'))}</p>"
     )
-    with st.container(key="prediction"):
-        st.html(f"<h3>{html.escape(w('course.predict'))}</h3>")
-        _choice(chapter, visit, w, PREDICTION, w(f"{c}.predict"), f"{c}.predict")
+    _choice(chapter, visit, w, PREDICTION, f"**{w('course.predict')}** · {w(f'{c}.predict')}", f"{c}.predict", row=True)
     replay = replayed(bench, chapter, visit)
     left, right = st.columns([1, 2.5], gap="large")
     with left:
@@ -184,15 +182,17 @@ def equations(chapter: Chapter, w: Words, mark: Callable[[str], str] = html.esca
         st.html(f"<p class=place>{mark(w.known(equation.place, equation.place))}</p>")
 
 
-def _choice(chapter: Chapter, visit: Visit, w: Words, number: str, question: str, options: str) -> None:
-    """Ask a question with three options; the visit keeps the answer."""
+def _choice(
+    chapter: Chapter, visit: Visit, w: Words, number: str, question: str, options: str, *, row: bool = False
+) -> None:
+    """Ask a question with three options, below each other or in a row; the visit keeps the answer."""
     answers, key = visit.answers[chapter.key], f"{chapter.key}.question{number}.{w.language}"
     st.session_state[key] = answers.get(number)
 
     def choose() -> None:
         answers[number] = st.session_state[key]
 
-    st.radio(question, OPTIONS, format_func=lambda o: w(f"{options}_{o}"), key=key, on_change=choose)
+    st.radio(question, OPTIONS, format_func=lambda o: w(f"{options}_{o}"), key=key, on_change=choose, horizontal=row)
 
 
 def _marked(good: bool, words: str, text: str) -> None:
