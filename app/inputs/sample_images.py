@@ -60,6 +60,14 @@ SAMPLES: tuple[SampleImage, ...] = (
         "112539bc17c0e281987397e827dff9e99890109866d570f08761f83b8f55c277",
         {"abdomen-mr": (0, 0, 484, 300)},
     ),
+    SampleImage(
+        990_003,
+        "lymph_node",
+        "pydicom",
+        "pydicom/data/test_files/examples_rgb_color.dcm",
+        "bdd7f166ccef2dbd7ea9fc601ac25811f45aa623493b86cec0979b47109b83d4",
+        {"breast-ultrasound": (0, 0, 320, 240)},  # deliberately not what the checkpoint was trained on
+    ),
 )
 
 

@@ -117,16 +117,16 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
             )
     curve = folder / "curve.jsonl"
     rows = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
-    ordered = sorted(results.values(), key=lambda found: (found["settings"]["anchor"], _standing(found)), reverse=True)
+    ordered = sorted(results.values(), key=lambda found: _place(found), reverse=True)
     return ordered, [json.loads(row) for row in rows]
 
 
 def _summary(checkpoints: Path, measured: Path) -> str:
-    """Return a markdown table with one row per checkpoint: 5 members of 10 steps, the anchor, and MONAI's U-Net."""
+    """Return a markdown table with one row per checkpoint: 5 members of 10 steps, the anchor, `other`, and MONAI's U-Net."""
     rows = [
         "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor only | anchor weight 0.5: Dice, ECE | N "
-        "| MONAI U-Net: minutes, Dice, ECE |",
-        f"|---{'|---:' * 8}|",
+        "| `other`: Dice, ECE, N | MONAI U-Net: minutes, Dice, ECE |",
+        f"|---{'|---:' * 9}|",
     ]
     for config in sorted(checkpoints.glob("*/config.json")):
         folder = measured / config.parent.name
@@ -140,11 +140,15 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
+        elsewhere = ""
+        if (other := folder / "other-5x10.json").exists():
+            far = _read(other)
+            elsewhere = f"{far['mean_dice']:.3f}, {far['ece']:.4f}, {next(iter(far['per_class'].values()))['n']}"
         facts = _read(config)
         took = f"{minutes:.0f}" if (minutes := facts["training"].get("cpu_minutes")) else ""
         rows.append(
             f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {result['ece']:.4f} | {alone} | {both} "
-            f"| {n} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
+            f"| {n} | {elsewhere} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
         )
     return "\n".join(rows)
 
@@ -254,17 +258,18 @@ def fill(file: Path, block: str, table: str) -> None:
 
 
 def _setting(settings: dict[str, Any]) -> str:
+    where = " **on `other`**" if settings["split"] == "other" else ""
     if settings["anchor"]:
-        return "anchor only, no diffusion"
+        return f"anchor only, no diffusion{where}"
     if settings["steps"] == 0:
-        return "single forward pass"
+        return f"single forward pass{where}"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
     weight = f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     off = "".join(f", without {name}" for name in _bypassed(settings))
     off += ", NBP surfaces flattened" if settings.get("switches", {}).get("flatten_nbp") else ""
-    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}{off}"
+    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}{off}{where}"
 
 
 def _bypassed(settings: dict[str, Any]) -> list[str]:
@@ -273,6 +278,8 @@ def _bypassed(settings: dict[str, Any]) -> list[str]:
 
 def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.folder.name} --data DATA/{settings['data']}"
+    if settings["split"] == "other":
+        words += " --split other"
     if settings.get("limit"):
         words += f" --limit {settings['limit']}"
     if settings.get("cases"):
@@ -324,12 +331,24 @@ def _row(settings: dict[str, Any]) -> str:
     return f" with {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
 
+def _place(result: dict[str, Any]) -> tuple[float, ...]:
+    """Return a sort key for the rows of a table: `val` before `other`, the anchor first in both."""
+    first, *rest = _standing(result)
+    return (first, result["settings"]["anchor"], *rest)
+
+
 def _standing(result: dict[str, Any]) -> tuple[float, ...]:
-    """Return a sort key that puts the main setting highest: most members, ten steps, anchor weight 0 as in the paper."""
+    """Return a sort key that puts the main setting highest: not `other`, most members, ten steps, anchor weight 0."""
     settings = result["settings"]
     members = 0 if settings["anchor"] else settings["members"]
     changed = len(_bypassed(settings)) + bool(settings.get("switches", {}).get("flatten_nbp"))
-    return (-changed, members, -abs(settings["steps"] - 10), -settings.get("anchor_weight", 0.0))
+    return (
+        settings["split"] != "other",
+        -changed,
+        members,
+        -abs(settings["steps"] - 10),
+        -settings.get("anchor_weight", 0.0),
+    )
 
 
 def _use(checkpoint: Checkpoint) -> str:
