@@ -166,6 +166,7 @@ TASKS: dict[str, Task] = {
         codes=("ES", "XC"),
         source="Kvasir-SEG (Jha et al., 2020), squeezed to a square",
         licence="research and education; weights non-commercial",
+        patient=r"^(C_seq\d+)_",  # sequences of CVC-ClinicDB; Kvasir-SEG names no patients
     ),
     "chest-xray": Task(
         modality="chest radiograph, grey",
