@@ -18,6 +18,7 @@ from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 from medsegdiff.commands import options
 from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.data.tasks import TASKS
 from medsegdiff.evaluation import FEW
 
 __all__ = ["add", "distance", "fill", "main"]
@@ -319,12 +320,18 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
             f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
+            _other(domain.task) if any(r["settings"]["split"] == "other" for r in results) else "",
             f"Intervals are bootstrapped over {main.get('intervals_over', {}).get('what', 'cases')}."
             f"{_MEMBERS if main['settings']['steps'] else ''}",
             f"Lowest Dice (a tenth of the cases){_row(main['settings'])}: {', '.join(main['worst'])}.",
         ]
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
+
+
+def _other(task: str) -> str:
+    named = f": {source}" if task in TASKS and (source := TASKS[task].other) else ""
+    return f"`other` is another source of the same task{named}. It was only measured; nothing was chosen by it."
 
 
 def _row(settings: dict[str, Any]) -> str:
@@ -410,6 +417,7 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
             metric_value=round(r["mean_dice"], 4),
         )
         for r in results
+        if r["settings"]["split"] != "other"
     ]
     name, link = _TERMS.get(domain.task, _OTHER_TERMS)
     terms: dict[str, Any] = {"license_name": name, "license_link": link} if licence == "other" else {}

@@ -21,6 +21,7 @@ class Task:
     codes: tuple[str, ...] = ()  # modalities of its images in DICOM headers (0008,0060)
     source: str
     licence: str
+    other: str = ""  # source of the split `other`, which is only measured
     mirror: tuple[int, ...] = (0, 1)  # allowed flips: 0 vertical, 1 horizontal; with both, also any rotation
     tint: bool = True  # colour channels are augmented independently
     axis: int = 2  # across which volumes are sliced: 0 sagittal, 1 coronal, 2 axial
@@ -45,6 +46,7 @@ TASKS: dict[str, Task] = {
         codes=("XC", "DMS", "GM"),
         source="ISIC 2017 Part 1 training set (Codella et al., 2018, arXiv 1710.05006), squeezed to a square",
         licence="CC0; weights free",
+        other="the test part of ISIC 2017, cropped to its centre",
     ),
     "optic-disc-cup": Task(
         modality="fundus crop around the disc, RGB",
@@ -166,6 +168,7 @@ TASKS: dict[str, Task] = {
         codes=("ES", "XC"),
         source="Kvasir-SEG (Jha et al., 2020), squeezed to a square",
         licence="research and education; weights non-commercial",
+        other="CVC-ClinicDB (Bernal et al., 2015), another hospital and endoscope",
         patient=r"^(C_seq\d+)_",  # sequences of CVC-ClinicDB; Kvasir-SEG names no patients
     ),
     "chest-xray": Task(

@@ -51,7 +51,9 @@ def test_every_sample_image_has_a_caption_and_a_reserved_number(row):
         w = words(language)
         assert w(f"sample.{row.key}.alt")
         assert row.package in w(f"sample.{row.key}.text")
-        assert any(licence in w(f"sample.{row.key}.text") for licence in ("CC0", "BSD", "licence are not stated", "许可证"))
+        assert any(
+            licence in w(f"sample.{row.key}.text") for licence in ("CC0", "BSD", "licence are not stated", "许可证")
+        )
 
 
 @pytest.mark.skipif(not sample_images("abdomen-mr"), reason="this pydicom does not contain the image")

@@ -149,8 +149,11 @@ def test_an_exported_checkpoint_computes_what_torch_computes(name, exported):
 @pytest.mark.parametrize("name", sorted({*shipped()} - {*FAST}))
 def test_every_shipped_checkpoint_exports(name, tmp_path):
     command(name, "--onnx", tmp_path, "--float16")
-    compare(tmp_path, load(resolve(name)))
-    assert sum(path.stat().st_size for path in tmp_path.glob("*.onnx")) < 10e6  # halves, and no table stored twice
+    checkpoint = load(resolve(name))
+    compare(tmp_path, checkpoint)
+    parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.onnx"))
+    assert size < 2.5 * parameters  # halves, their graph, and no table stored twice
 
 
 @pytest.mark.slow
