@@ -276,6 +276,7 @@ def radio(at: AppTest):
     return found
 
 
+@pytest.mark.slow
 def test_finishing_a_chapter_and_changing_the_language_keep_chapter_and_values(visit):
     at = choose(visit(chapter="forward"), "kind", "cosine")
     state(at).done["forward"] |= {"sink", "scale"}
@@ -292,6 +293,7 @@ def test_finishing_a_chapter_and_changing_the_language_keep_chapter_and_values(v
     assert at.query_params["chapter"] == "raters"
 
 
+@pytest.mark.slow
 def test_a_link_ticks_no_task_until_the_student_has_done_it(visit):
     at = visit(chapter="forward", at="27", kind="cosine")
     assert ticks(looked(at)) == set()
@@ -310,6 +312,7 @@ def test_an_answer_is_marked_and_explained(visit):
     assert state(at).answers["forward"] == {"1": "a"}
 
 
+@pytest.mark.slow
 def test_a_prediction_is_judged_and_the_notes_shown_once_a_task_is_done_or_on_request(visit):
     w, at = words("en", "course"), visit(chapter="forward")
     shown = lambda: " ".join(h.value for h in at.get("html"))  # noqa: E731

@@ -185,6 +185,7 @@ def test_bad_input_gets_one_clear_sentence():
         evaluate([], NAMES)
 
 
+@pytest.mark.slow
 def test_hd95_is_in_3d_only_where_no_slice_is_missing_and_the_distance_is_known():
     labels, truth = volume(0), volume(1)
     truth[5] = 0

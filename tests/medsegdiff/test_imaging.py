@@ -95,6 +95,7 @@ def png_claiming(width: int, height: int) -> bytes:
 # ------------------------------------------------------------------------------------------------- flat pictures
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(low=st.integers(0, 65000), width=st.integers(1, 65535))
 def test_a_16_bit_ramp_comes_through_its_window(tmp_path_factory, low, width):
