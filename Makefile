@@ -71,7 +71,7 @@ fix: $(VENV)/dev.stamp
 
 train: $(VENV)/dev.stamp
 	@OMP_WAIT_POLICY=PASSIVE $(PY) -m medsegdiff train --recipe recipes/$(CHECKPOINT).toml --data $(DATA) --out runs/$(CHECKPOINT) \
-	    $(if $(wildcard runs/$(CHECKPOINT)),--resume) $(ARGS)
+	    $(if $(wildcard $(addprefix runs/$(CHECKPOINT)/,state.safetensors stage-1/state.safetensors)),--resume) $(ARGS)
 
 # Settings to evaluate, MEMBERSxSTEPS, each into results/CHECKPOINT/MEMBERSxSTEPS.json. For V2 also anchor.json (anchor only);
 # "-half" means anchor weight 0.5.

@@ -38,9 +38,7 @@ class Visit:
     notebook: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {c.key: [] for c in CHAPTERS})
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})
     answers: dict[str, dict[str, str]] = field(default_factory=lambda: {c.key: {} for c in CHAPTERS})  # by question
-    noticed: set[str] = field(
-        default_factory=set
-    )  # chapters whose "What to notice" was asked for before any task was done
+    noticed: set[str] = field(default_factory=set)  # chapters whose notes were asked for before any task was done
     restored: bool = False  # whether the browser has sent what it kept
     _linked: str = ""  # the chapter opened by a link, until its tasks are judged for the first time
     _given: dict[str, set[str]] = field(
@@ -146,7 +144,8 @@ class Visit:
                 self.answers[chapter.key] = valid | self.answers[chapter.key]
 
     def forget(self) -> None:
-        """Remove tasks done and answers."""
+        """Remove tasks done and answers, and hide the notes again."""
+        self.noticed.clear()
         for chapter in CHAPTERS:
             self.done[chapter.key].clear()
             self.answers[chapter.key].clear()

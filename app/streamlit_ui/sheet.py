@@ -122,6 +122,8 @@ def teacher(visit: Visit, w: Words) -> None:
     st.html(f"<h3>{html.escape(w('teacher.questions'))}</h3>")
     for i, c in enumerate(CHAPTERS, 1):
         with st.expander(f"{i}. {w(f'course.{c.key}.title')}", key=f"answers.{c.key}"):
+            predicted = (html.escape(w(f"course.{c.key}.{key}")) for key in ("predict", f"predict_{c.prediction}"))
+            st.html("<p class=quiz>{}</p><p>{}</p>".format(*predicted))
             for n, right in zip(QUESTIONS, c.answers, strict=True):
                 question, option, answer = (
                     html.escape(w(f"course.{c.key}.{key}")) for key in (f"q{n}", f"q{n}_{right}", f"a{n}")

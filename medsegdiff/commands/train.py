@@ -88,9 +88,8 @@ def main(arguments: argparse.Namespace) -> None:
     for stage, before in zip(stages[1:], stages, strict=False):
         stage.init = str(before.out / ("best" if before.held else "checkpoint"))
         stage.resume, before.resume = (arguments.resume and (one.out / _STATE).exists() for one in (stage, before))
-    parts = [
-        _described(stage, _data(stage)) for stage in stages
-    ]  # any error of the file comes before the first training
+    # Any error in the file is found here, before the first stage is trained.
+    parts = [_described(stage, _data(stage)) for stage in stages]
     data = _data(arguments)
     if Share.here().first:
         domain = parts[0][1]
@@ -146,9 +145,7 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
     if config.held:
-        pool, held = pool.set_aside(
-            config.held, data.task.patient
-        )  # the same images for every seed, so for every stage
+        pool, held = pool.set_aside(config.held, data.task.patient)
     else:
         held = _paired(arguments, data, "val")
         held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=data.task).few(24)
