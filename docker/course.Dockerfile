@@ -3,16 +3,19 @@
 #   docker build -f docker/course.Dockerfile -t medsegdiff-course .
 #   docker run --rm -p 8501:8501 medsegdiff-course
 #
-# -e MEDSEGDIFF_RECORDINGS=1 replays recordings and computes nothing. Pin the base by digest for a release:
-# --build-arg BASE=python:3.12-slim@sha256:... (docs/deploy.md).
+# --build-arg RECORDINGS=1 builds an image without PyTorch, which replays recordings and runs no network. In an image with PyTorch,
+# -e MEDSEGDIFF_RECORDINGS=1 does the same. Pin the base by digest for a release: --build-arg BASE=python:3.12-slim@sha256:...
+# (docs/deploy.md).
 ARG BASE=python:3.12-slim
 FROM ${BASE}
 
 RUN useradd --create-home --uid 1000 user \
     && install --directory --owner=user /home/user/.cache
 WORKDIR /srv/course
+ARG RECORDINGS=""
 COPY requirements.txt .
-RUN pip install --no-cache-dir "torch==2.13.0" --index-url https://download.pytorch.org/whl/cpu \
+RUN if [ -n "$RECORDINGS" ]; then sed -i "/^torch/d" requirements.txt; \
+    else pip install --no-cache-dir "torch==2.13.0" --index-url https://download.pytorch.org/whl/cpu; fi \
     && pip install --no-cache-dir -r requirements.txt
 COPY --chown=user . .
 USER 1000

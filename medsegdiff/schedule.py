@@ -15,11 +15,10 @@ learns to ignore the image. `scale` < 1 prevents this. With parametrisation `x_0
 is trained by cross-entropy, a proper scoring rule. Its minimiser is the posterior mean E[x_0 | x_t], as for the squared
 error, so all samplers apply unchanged; only the weighting over t differs.
 
-No other module multiplies by sqrt(alpha_bar).
+No other module of the package multiplies by sqrt(alpha_bar).
 
 References:
     DDPM (Ho et al., 2020), https://arxiv.org/abs/2006.11239
-    Improved DDPM (Nichol & Dhariwal, 2021), https://arxiv.org/abs/2102.09672
     Progressive distillation (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
 """
 
@@ -31,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medsegdiff.config import DiffusionConfig
+from medsegdiff.noise_levels import alpha_bar
 
 __all__ = ["Diffusion", "NoiseSchedule"]
 
@@ -39,30 +39,14 @@ class NoiseSchedule:
     """Cumulative signal power alpha_bar_t for t = 0 ... T-1, with alpha_bar_{-1} = 1 for the clean mask.
 
     Arguments:
-        kind: "linear" (beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T) or "cosine" (Improved DDPM eq. 17).
+        kind: "linear" or "cosine", see `medsegdiff.noise_levels`.
         timesteps: T; linear needs more than 20, below which its last beta reaches 1.
     """
 
     def __init__(self, kind: str = "linear", timesteps: int = 1000) -> None:
-        step = torch.arange(timesteps, dtype=torch.float64)
-        if kind == "linear":
-            if timesteps <= 20:
-                raise ValueError(
-                    f"a linear schedule of {timesteps} steps would reach beta >= 1; use more than 20 steps"
-                )
-            beta = torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64) * (1000 / timesteps)
-        elif kind == "cosine":
-
-            def squared_cosine(u: Tensor) -> Tensor:
-                return torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-
-            beta = 1 - squared_cosine((step + 1) / timesteps) / squared_cosine(step / timesteps)
-            beta = beta.clamp(max=0.999)
-        else:
-            raise ValueError(f"schedule is {kind!r}; choose linear or cosine")
         self.kind = kind
         self.timesteps = timesteps
-        self.alpha_bar: Float[Tensor, " T"] = torch.cumprod(1 - beta, 0)  # float64, on the CPU
+        self.alpha_bar: Float[Tensor, " T"] = torch.from_numpy(alpha_bar(kind, timesteps))  # float64, on the CPU
 
     def alpha_bar_at(self, t: Int[Tensor, " u"] | int) -> Float[Tensor, " u"]:
         """Return alpha_bar in float64 on the CPU; 1 for t = -1."""

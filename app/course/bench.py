@@ -6,7 +6,7 @@ Only results on phantoms are cached, never data of a visitor.
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.core import catalogue
 from app.core.frames import Recording
@@ -14,7 +14,9 @@ from app.core.session import RunOutput, Session
 from app.inputs.images import phantom
 from medsegdiff.config import RunSettings
 from medsegdiff.errors import InputError
-from medsegdiff.pipeline import Segmenter, Start
+
+if TYPE_CHECKING:  # recordings must be shown without torch
+    from medsegdiff.pipeline import Segmenter, Start
 
 __all__ = ["CASES", "Bench"]
 
@@ -38,7 +40,7 @@ class Bench:
         cards = ((name, self.session.card(name)) for name in self.session.sources)
         return next((name for name, card in cards if card.kind == kind and card.task == task), None)
 
-    def segmenter(self, kind: str) -> Segmenter:
+    def segmenter(self, kind: str) -> "Segmenter":
         """Load this checkpoint, or return it from the cache.
 
         Raises:
@@ -51,7 +53,7 @@ class Bench:
         name = self._named(kind, task)
         return self.keep(("run", name, case, settings), lambda: self._computed(name, case, settings))
 
-    def start(self, kind: str, case: int) -> Start:
+    def start(self, kind: str, case: int) -> "Start":
         """Compute the start of a run on a phantom: the condition features before any denoising."""
         name = self._named(kind)
         return self.keep(("start", name, case), lambda: self._begun(name, case))
@@ -84,7 +86,9 @@ class Bench:
         assert isinstance(last, RunOutput)
         return last.recording
 
-    def _begun(self, name: str, case: int) -> Start:
+    def _begun(self, name: str, case: int) -> "Start":
+        from medsegdiff.pipeline import Start
+
         start = next(self.session.segmenter(name).run(phantom(case).picture))
         assert isinstance(start, Start)
         return start

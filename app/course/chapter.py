@@ -2,15 +2,20 @@
 
     values --see--> Seen: films, charts, numbers, and the facts that decide which tasks are done
 
-Values map the field names of the controls to their values, and `at` to the position on the timeline of the film. Facts are
-JSON types.
+Values map the field names of the controls to their values, `at` to the position on the timeline of the film, and `recorded`
+to whether recordings take the place of what torch would compute. Facts are JSON types.
+
+The chapters are listed, and recordings shown, without importing torch: what needs it is in `networks`, `oracles` and
+`trainer`, which are imported where they are used.
 """
 
-import importlib
-import inspect
+import ast
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.core.settings import Choice, Control, Flags, Number, Slide
@@ -92,15 +97,22 @@ class Chapter:
     kind: str = ""  # of the checkpoint it needs: "v1", "v2", or "" for none
     blocks: tuple[str, ...] = ()  # of `app.views.diagram`, that it is about
     panel: str = "steps"  # of `app.views.panels`, shown when recordings are replayed
+    unrecorded: tuple[str, ...] = ()  # controls that are hidden when recordings are replayed
 
 
+@cache
 def source(spec: str) -> str:
-    """Return the source code of "module:name" or "module:Class.method"."""
+    """Return the source code of "module:name" or "module:Class.method", without importing it."""
     module, _, path = spec.partition(":")
-    found: Any = importlib.import_module(module)
+    package, *inner = module.split(".")
+    (folder,) = import_module(package).__path__
+    file = Path(folder, *inner)
+    text = (file / "__init__.py" if file.is_dir() else file.with_suffix(".py")).read_text(encoding="utf-8")
+    found: Any = ast.parse(text)
     for name in path.split("."):
-        found = getattr(found, name)
-    return textwrap.dedent(inspect.getsource(found)).rstrip()
+        found = next(node for node in found.body if getattr(node, "name", None) == name)
+    first = min([found.lineno, *(decorator.lineno for decorator in found.decorator_list)])
+    return textwrap.dedent("\n".join(text.splitlines()[first - 1 : found.end_lineno]))
 
 
 def defaults(chapter: Chapter) -> dict[str, Any]:

@@ -9,16 +9,23 @@ At t = T-1 the posterior equals the prior and the prediction is the average of t
 network can give. As the noise decreases, the posterior approaches 0 or 1, and the sample becomes one of the masks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
 from torch import Tensor
 
-from medsegdiff.records import Condition, Prediction, Switches
+from medsegdiff.config import DiffusionConfig
+from medsegdiff.records import Condition, Prediction, Step, Switches
+from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["TwoRaters"]
+__all__ = ["TwoRaters", "beliefs", "sample", "two_raters"]
+
+_LEAST = 1e-6  # probability of a mask; its logarithm must be finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +59,24 @@ class TwoRaters:
         """Predict E[x_0 | x_t], as logits."""
         x_0 = torch.einsum("bm,mkhw->bkhw", self.belief(x_t, t), self.masks)
         return Prediction((x_0 / self.diffusion.config.scale + 1).div(2).clamp(0, 1).logit())
+
+
+def two_raters(masks: UInt8[ndarray, "2 h w"], share: float, scale: float) -> TwoRaters:
+    """Build the optimal denoiser of two masks, of which the first has the probability `share`."""
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=scale))
+    clean = diffusion.from_labels(torch.from_numpy(masks))
+    return TwoRaters(diffusion, clean, min(max(share, _LEAST), 1 - _LEAST))
+
+
+def sample(oracle: TwoRaters, sampler: str, steps: int, members: int, seed: int) -> list[Step]:
+    """Sample masks with the optimal denoiser; the same seed gives the same starting noise to every sampler."""
+    diffusion, (height, width) = oracle.diffusion, oracle.masks.shape[-2:]
+    times = spaced(diffusion.schedule.timesteps, steps)
+    condition, noise = oracle.encode(torch.zeros(1, 3, height, width)), MemberNoise(seed, members)
+    settings = SamplingSettings(sampler=sampler)
+    return list(denoise(oracle, condition, diffusion, times, noise, (1, height, width), settings))
+
+
+def beliefs(oracle: TwoRaters, steps: Sequence[Step]) -> Float[ndarray, "t m"]:
+    """Compute the posterior probability of the first mask at every step, for every member."""
+    return np.stack([oracle.belief(step.x_t, torch.tensor([step.t]))[:, 0].numpy() for step in steps])

@@ -2,8 +2,11 @@
 
 The denoiser is `oracles.TwoRaters` for masks of one pixel, x_0 = 1 (marked, with probability s) or -1. Everything is exact:
 
+    E[x_0 | x_t = x]     =  tanh( log(s / (1 - s)) / 2  +  sqrt(alpha_bar_t) x / (1 - alpha_bar_t) )
     p_t(x)               =  s N(x; sqrt(alpha_bar_t), 1 - alpha_bar_t)  +  (1 - s) N(x; -sqrt(alpha_bar_t), 1 - alpha_bar_t)
     grad_x log p_t(x)    =  ( sqrt(alpha_bar_t) E[x_0 | x_t = x] - x ) / (1 - alpha_bar_t)               the score
+
+Does not import torch until particles are sampled.
 
 References:
     Score and denoiser (Vincent, 2011), https://doi.org/10.1162/NECO_a_00142
@@ -15,23 +18,20 @@ from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from app.course.oracles import TwoRaters
 from app.i18n import Words
 from app.views.charts import Curve, Figure, curves
-from medsegdiff.config import DiffusionConfig
-from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
-from medsegdiff.schedule import Diffusion
+from medsegdiff.noise_levels import alpha_bar
 
-__all__ = ["COUNT", "Particles", "at_a_mode", "density", "density_chart", "oracle", "particles", "paths_chart", "score"]
+__all__ = ["COUNT", "Particles", "at_a_mode", "density", "density_chart", "particles", "paths_chart", "score"]
 
 COUNT = 60  # particles
 _NEAR = 0.1  # distance from a mode that counts as having reached it
 _LINES = 24  # paths drawn
 _X = np.linspace(-3, 3, 121)
+_ALPHA_BAR = alpha_bar()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,22 +43,15 @@ class Particles:
     end: Float[ndarray, " n"]
 
 
-@lru_cache(maxsize=32)
-def oracle(share: float) -> TwoRaters:
-    """Return the optimal denoiser of a pixel that this share of the experts marks."""
-    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=1.0))
-    return TwoRaters(diffusion, torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1), min(max(share, 1e-6), 1 - 1e-6))
-
-
 @lru_cache(maxsize=64)
 def particles(share: float, sampler: str, steps: int, seed: int) -> Particles:
     """Sample values of the pixel; the same seed gives the same starting noise to every sampler."""
-    model = oracle(share)
-    times = spaced(model.diffusion.schedule.timesteps, steps)
-    start, shape = model.encode(torch.zeros(1, 3, 1, 1)), (1, 1, 1)
-    settings = SamplingSettings(sampler=sampler)
-    taken = list(denoise(model, start, model.diffusion, times, MemberNoise(seed, COUNT), shape, settings))
-    return Particles(times, np.stack([s.x_t.flatten().numpy() for s in taken]), taken[-1].x_s.flatten().numpy())
+    from app.course import oracles  # imports torch
+
+    oracle = oracles.two_raters(np.array([1, 0], np.uint8).reshape(2, 1, 1), share, 1.0)
+    taken = oracles.sample(oracle, sampler, steps, COUNT, seed)
+    x = np.stack([step.x_t.flatten().numpy() for step in taken])
+    return Particles([step.t for step in taken], x, taken[-1].x_s.flatten().numpy())
 
 
 def at_a_mode(moved: Particles) -> float:
@@ -68,23 +61,21 @@ def at_a_mode(moved: Particles) -> float:
 
 def density(share: float, x: Float[ndarray, " n"], t: int) -> Float[ndarray, " n"]:
     """Return p_t(x)."""
-    signal, noise = _signal_and_noise(share, t)
+    signal, noise = _signal_and_noise(t)
     bells = [np.exp(-((x - side * signal) ** 2) / (2 * noise**2)) / (noise * np.sqrt(2 * np.pi)) for side in (1, -1)]
     return share * bells[0] + (1 - share) * bells[1]
 
 
 def score(share: float, x: Float[ndarray, " n"], t: int) -> Float[ndarray, " n"]:
-    """Return the derivative of log p_t at x, from the denoiser."""
-    signal, noise = _signal_and_noise(share, t)
-    x_t = torch.from_numpy(x).float().reshape(-1, 1, 1, 1)
-    belief = oracle(share).belief(x_t, torch.tensor([t]))[:, 0].double().numpy()
-    return (signal * (2 * belief - 1) - x) / noise**2
+    """Return the derivative of log p_t at x."""
+    signal, noise = _signal_and_noise(t)
+    share = min(max(share, 1e-6), 1 - 1e-6)
+    x_0 = np.tanh(np.log(share / (1 - share)) / 2 + signal * x / noise**2)
+    return (signal * x_0 - x) / noise**2
 
 
-def _signal_and_noise(share: float, t: int) -> tuple[float, float]:
-    parts = oracle(share).diffusion.schedule.signal_and_noise(torch.tensor([t]), torch.zeros(1, 1, 1, 1))
-    signal, noise = (float(part) for part in parts)
-    return signal, noise
+def _signal_and_noise(t: int) -> tuple[float, float]:
+    return float(np.sqrt(_ALPHA_BAR[t])), float(np.sqrt(1 - _ALPHA_BAR[t]))
 
 
 def density_chart(share: float, moved: Particles, step: int, words: Words) -> Figure:

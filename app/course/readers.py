@@ -26,10 +26,22 @@ from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
 from medsegdiff.config import RunSettings
-from medsegdiff.ensemble import fuse
 from medsegdiff.multi_reader import diversity, energy_distance
 
-__all__ = ["COUNTS", "MEMBERS", "STEPS", "TASK", "Panel", "answers", "distances", "joined", "runs", "samplers", "show"]
+__all__ = [
+    "COUNTS",
+    "MEMBERS",
+    "STEPS",
+    "TASK",
+    "Panel",
+    "answers",
+    "distances",
+    "joined",
+    "left_out",
+    "runs",
+    "samplers",
+    "show",
+]
 
 TASK = "lung-nodule"
 STEPS = (1, 2, 5, 10)
@@ -87,7 +99,7 @@ class _Nodule:
 def joined(bench: Bench, seen: Seen, made: Callable[[], Panel], task: str) -> Seen:
     """Add a panel to a chapter; without a checkpoint trained on several readers, leave out its task instead."""
     if bench.checkpoint("v2", TASK) is None:
-        return replace(seen, facts={**seen.facts, "skipped": [task]})
+        return left_out(seen, task)
     panel = made()
     return Seen(
         (*seen.films, panel.film),
@@ -96,6 +108,11 @@ def joined(bench: Bench, seen: Seen, made: Callable[[], Panel], task: str) -> Se
         {**seen.facts, **panel.facts},
         panel.text,
     )
+
+
+def left_out(seen: Seen, task: str) -> Seen:
+    """Leave out the task that needs the readers' panel."""
+    return replace(seen, facts={**seen.facts, "skipped": [task]})
 
 
 def runs(bench: Bench, case: int, seed: int, sampler: str = "ddim") -> list[Recording]:
@@ -240,6 +257,8 @@ def answers(bench: Bench, case: int, seed: int, count: int, words: Words) -> Pan
 
 def _fusions(members: UInt8[ndarray, "m h w"]) -> dict[str, Float[ndarray, "h w"]]:
     """Fuse masks: their mean as a map of shares, and vote and STAPLE as masks."""
+    from medsegdiff.ensemble import fuse  # imports torch
+
     votes = np.stack([1 - members, members], 1).astype(np.float32)
     return {"mean": members.mean(0)} | {rule: fuse(votes, rule).labels.astype(float) for rule in ("vote", "staple")}
 

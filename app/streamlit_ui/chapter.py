@@ -20,7 +20,7 @@ from app.views.panels import PANELS, Panel, charts_of, film_of
 __all__ = ["equations", "page", "recorded", "replayed", "seen_in", "seen_of"]
 
 _BODIES: dict[str, Callable[[Bench, Chapter, Visit, Words], Seen]] = {"training": live.training, "own": live.own}
-_FORMULAS = {"raters", "forward"}  # need no network, so there is nothing to replay
+_FORMULAS = {"raters", "forward"}  # need no network and stay interactive
 
 
 def replayed(bench: Bench, chapter: Chapter, visit: Visit) -> bool:
@@ -36,7 +36,7 @@ def replayed(bench: Bench, chapter: Chapter, visit: Visit) -> bool:
 
 def seen_of(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     """Compute the content of a chapter for the current values of its controls."""
-    values = visit.values[chapter.key] | {"at": visit.places.get(chapter.key)}
+    values = visit.values[chapter.key] | {"at": visit.places.get(chapter.key), "recorded": visit.recordings}
     with bench.turn:
         return chapter.see(bench, values, w)
 

@@ -17,6 +17,7 @@ from app.course.bench import CASES, Bench
 from app.course.chapter import Chapter, Seen
 from app.course.chapters import own as own_chapter
 from app.course.chapters import training as training_chapter
+from app.course.toy import held_out, trained_on
 from app.course.visit import Visit
 from app.export.files import write_result
 from app.i18n import Words
@@ -36,7 +37,7 @@ _LARGEST = 32  # MB
 
 def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     """Train in slices of under a second while the page is open; each visitor has a network of their own."""
-    from app.course.toy import Trainer, held_out, trained_on
+    from app.course.trainer import Trainer  # imports torch
 
     state: Any = st.session_state.setdefault("training", {"trainer": None, "running": False, "runs": 0})
     options = (visit.values[chapter.key]["toy_rate"], visit.values[chapter.key]["toy_pool"])

@@ -2,6 +2,7 @@
 
 import html
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from zlib import crc32
 
@@ -33,7 +34,7 @@ def main() -> None:
     st.set_page_config(page_title="MedSegDiff course · 课程", page_icon="🩻", layout="wide")
     visit: Visit = st.session_state.setdefault("visit", None) or Visit.begin(st.query_params, st.context.locale)
     st.session_state["visit"] = visit
-    forced = os.environ.get(_FORCED, "") not in ("", "0")
+    forced = os.environ.get(_FORCED, "") not in ("", "0") or find_spec("torch") is None
     visit.recordings = visit.recordings or forced
     w = words(visit.language, "course")
     st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")

@@ -43,7 +43,8 @@ def controls(chapter: Chapter, visit: Visit, w: Words) -> None:
     """Show the visible controls, and store their values in the visit."""
     values = dict(visit.values[chapter.key])
     for control in chapter.controls:
-        if control.field not in visit.hidden:
+        hidden = control.field in visit.hidden or (visit.recordings and control.field in chapter.unrecorded)
+        if not hidden:
             values[control.field] = _control(control, chapter, visit, w)
     visit.change(chapter, values)
 

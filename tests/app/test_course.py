@@ -2,8 +2,11 @@
 
 import re
 import string
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -18,9 +21,9 @@ from app.core.settings import Choice, Slide
 from app.course import chapter, readers
 from app.course.bench import CASES, Bench
 from app.course.chapters import CHAPTERS
-from app.course.chapters.reverse import run_of
 from app.course.glossary import Glossary, rows
-from app.course.oracles import TwoRaters
+from app.course.networks import energies, run_of
+from app.course.oracles import TwoRaters, two_raters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, words
@@ -30,9 +33,9 @@ from medsegdiff.config import DiffusionConfig, Domain
 from medsegdiff.data.synthetic import draw
 from medsegdiff.metrics import dice
 from medsegdiff.nn.build import build
+from medsegdiff.noise_levels import alpha_bar
 from medsegdiff.resize import to_network
-from medsegdiff.sampling import MemberNoise, spaced
-from medsegdiff.schedule import Diffusion
+from medsegdiff.schedule import Diffusion, NoiseSchedule
 
 APP = catalogue.ROOT / "app.py"
 ROWS = {row.key: row for row in CHAPTERS}
@@ -137,7 +140,7 @@ def test_a_wrong_t_ruins_a_mask_of_the_shipped_v1():
     image, _ = to_network(picture, segmenter.checkpoint.model_config.image_size, 3)
     condition, scores = segmenter.model.encode(image), {}
     for fault in (False, True):
-        *_, last = run_of(segmenter, condition, spaced(1000, 10), "ddim", MemberNoise(0, 2), fault=fault)
+        *_, last = run_of(segmenter, condition, 10, "ddim", 0, 2, fault=fault)
         scores[fault] = [dice((x > 0).int().numpy(), drawn.labels, 1)[0] for x in last.x_0[:, 0]]
     assert min(scores[True]) < 0.5 < 0.9 < min(scores[False])  # 0.39 and 0.97 with the shipped weights
 
@@ -434,6 +437,36 @@ def test_every_chapter_replays_without_loading_a_model(visit, server, key, monke
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_recordings_are_shown_without_torch():
+    code = f"""
+import sys
+sys.modules["torch"] = None  # as where it is not installed; any import of it fails
+from streamlit.testing.v1 import AppTest
+from app.course.chapters import CHAPTERS
+from app.i18n import LANGUAGES
+keys = [chapter.key for chapter in CHAPTERS]
+pages = [dict(chapter=key, lang=language) for language in LANGUAGES for key in [*keys, "teacher"]]
+for page in [*pages, *(dict(chapter=key, print="1") for key in keys)]:
+    at = AppTest.from_file({str(APP)!r}, default_timeout=120)
+    at.query_params.update(page)
+    at.run()
+    assert not at.exception and not at.error, (page, at.exception, at.error)
+    assert at.session_state.visit.recordings
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=catalogue.ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_chapter_1_with_recordings_has_no_seed_and_its_tasks_can_be_done(visit):
+    at = visit(chapter="raters", mode="recordings")
+    assert not [n for n in at.number_input if n.key == "raters.seed.en"]
+    choose(scrub(at, 4), "share", 0.25)
+    choose(at, "raters_members", 20)
+    choose(at, "share", 0.0)
+    assert state(at).finished(ROWS["raters"])
+
+
 def test_scrubbing_two_recordings_completes_a_replayed_chapter(visit):
     at = scrub(visit(chapter="anchor", mode="recordings"), 1)
     choice = at.selectbox(key="replay.anchor.en")
@@ -460,7 +493,35 @@ def test_the_score_of_the_pixel_is_the_derivative_of_its_log_density():
     x, h = np.linspace(-2, 2, 9), 1e-4
     for t in (100, 500, 999):
         slope = np.log(pixel.density(0.3, x + h, t)) - np.log(pixel.density(0.3, x - h, t))
-        np.testing.assert_allclose(pixel.score(0.3, x, t), slope / (2 * h), rtol=1e-3, atol=1e-3)  # float32 denoiser
+        np.testing.assert_allclose(pixel.score(0.3, x, t), slope / (2 * h), rtol=1e-6, atol=1e-6)  # truncation: h^2
+        pixels = torch.from_numpy(x).float().reshape(-1, 1, 1, 1)
+        oracle = two_raters(np.array([1, 0], np.uint8).reshape(2, 1, 1), 0.3, 1.0)
+        x_0 = 2 * oracle.belief(pixels, torch.tensor([t]))[:, 0].numpy() - 1
+        power = oracle.diffusion.schedule.alpha_bar[t].item()
+        tweedie = (power**0.5 * x_0 - x) / (1 - power)
+        np.testing.assert_allclose(pixel.score(0.3, x, t), tweedie, rtol=1e-4, atol=1e-4)  # float32
+
+
+def test_chapter_2_adds_noise_as_the_package_does():
+    from app.course.chapters.forward import averaged, noised
+
+    clean, eps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0, 500, 999])
+    for kind in ("linear", "cosine"):
+        expected = NoiseSchedule(kind).noised(clean.expand(3, -1, -1, -1), t, eps.expand(3, -1, -1, -1))
+        found = noised(clean.numpy(), eps.numpy(), alpha_bar(kind)[t.numpy()])
+        np.testing.assert_allclose(found, expected, atol=1e-6)  # float32
+    window = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(clean[None], (4,) * 4, mode="reflect"), 9, 1)
+    np.testing.assert_allclose(averaged(clean.numpy()), window[0], atol=1e-6)
+
+
+def test_the_recorded_samples_of_chapter_1_are_those_that_it_computes():
+    from app.course.chapters import raters
+
+    kept, computed = (made(7, 0.35, 5) for made in (raters.recorded().trajectory, partial(raters.trajectory, seed=0)))
+    assert kept.times == computed.times
+    np.testing.assert_allclose(kept.belief, computed.belief, atol=2**-11)  # float16, at most 1
+    np.testing.assert_allclose(kept.particles.x, computed.particles.x, rtol=2**-10, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -517,8 +578,6 @@ def test_staple_converges_to_simpleitk():
 
 
 def test_parsevals_theorem_holds():
-    from app.course.chapters.parser import energies
-
     in_space, in_frequency = energies(torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(0)))
     assert in_space == pytest.approx(in_frequency, rel=1e-5)
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
-from torch.nn import functional as F
 
 from app.components.scrubber import Bar, Position, View, film
 from app.core import catalogue
@@ -25,13 +23,12 @@ from app.course.parts import CASE, SEED, TILE, dice, noisy, outlined
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, curves
-from medsegdiff.config import DiffusionConfig
 from medsegdiff.data.synthetic import draw
-from medsegdiff.schedule import Diffusion
+from medsegdiff.noise_levels import alpha_bar
 
 __all__ = ["CHAPTER"]
 
-_SIZE, _PLACES, _WINDOW = 128, 28, 9
+_SIZE, _TIMESTEPS, _PLACES, _WINDOW = 128, 1000, 28, 9
 _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
 
 
@@ -48,37 +45,41 @@ class _Noised:
     reference: UInt8[ndarray, "h w"]
 
 
-def blurred(x_t: Float[torch.Tensor, "b 1 h w"]) -> Bool[torch.Tensor, "b 1 h w"]:
+def noised(
+    x_0: Float[ndarray, "*c h w"], eps: Float[ndarray, "*c h w"], power: Float[ndarray, " p"]
+) -> Float[ndarray, "p *c h w"]:
+    """Compute x_t for each alpha_bar_t in `power`, with the same noise."""
+    signal, noise = (part.reshape(-1, *(1,) * x_0.ndim) for part in (np.sqrt(power), np.sqrt(1 - power)))
+    return signal * x_0 + noise * eps
+
+
+def blurred(x_t: Float[ndarray, "*b h w"]) -> Bool[ndarray, "*b h w"]:
     """Recover a mask from its noisy version without a network: average over a window and take the sign."""
     return averaged(x_t) > 0
 
 
-def averaged(x: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h w"]:
-    """Average over a window of 9 x 9 pixels."""
-    return F.avg_pool2d(F.pad(x, (_WINDOW // 2,) * 4, mode="reflect"), _WINDOW, 1)
+def averaged(x: Float[ndarray, "*b h w"]) -> Float[ndarray, "*b h w"]:
+    """Average over a window of 9 x 9 pixels; beyond its borders an image is reflected."""
+    (height, width), border = x.shape[-2:], (_WINDOW // 2,) * 2
+    x = np.pad(x, [*[(0, 0)] * (x.ndim - 2), border, border], mode="reflect") / np.float32(_WINDOW**2)
+    x = np.add.reduce([x[..., i : i + height, :] for i in range(_WINDOW)])
+    return np.add.reduce([x[..., i : i + width] for i in range(_WINDOW)])
 
 
 @lru_cache(maxsize=32)
 def _noised(case: int, kind: str, scale: float, seed: int) -> _Noised:
     drawn = draw(catalogue.TASK, case, _SIZE, raters=0)
-    diffusion = Diffusion(DiffusionConfig(schedule="cosine" if kind == "cosine" else "linear", scale=scale))
-    times = np.linspace(0, diffusion.schedule.timesteps - 1, _PLACES).round().astype(int)
-    generator = torch.Generator().manual_seed(seed)
-    mask = diffusion.from_labels(torch.from_numpy(drawn.labels)[None])
-    image = torch.from_numpy(drawn.image.copy()).movedim(-1, 0)[None] / 127.5 - 1
-    t = torch.from_numpy(times)
-
-    def add_noise(clean: torch.Tensor) -> torch.Tensor:
-        eps = torch.randn(clean.shape, generator=generator)
-        clean, eps = (x.expand(_PLACES, -1, -1, -1) for x in (clean, eps))  # the same noise at every t
-        return diffusion.schedule.noised(clean, t, eps)
-
-    x_t, photograph = add_noise(mask), add_noise(image)
-    read = blurred(x_t)[:, 0].numpy()
+    times = np.linspace(0, _TIMESTEPS - 1, _PLACES).round().astype(int)
+    power = alpha_bar(kind, _TIMESTEPS)[times].astype(np.float32)
+    rng = np.random.default_rng(seed)
+    mask = scale * (2 * (drawn.labels > 0).astype(np.float32) - 1)
+    image = np.moveaxis(drawn.image.astype(np.float32), -1, 0) / 127.5 - 1
+    x_t, photograph = (noised(x, rng.standard_normal(x.shape, np.float32), power) for x in (mask, image))
+    read = blurred(x_t)
     return _Noised(
         times.tolist(),
-        diffusion.schedule.alpha_bar_at(t).sqrt().numpy(),
-        x_t[:, 0].numpy(),
+        np.sqrt(power),
+        x_t,
         _colours(photograph),
         _colours(averaged(photograph)),
         read,
@@ -88,8 +89,8 @@ def _noised(case: int, kind: str, scale: float, seed: int) -> _Noised:
     )
 
 
-def _colours(image: Float[torch.Tensor, "p 3 h w"]) -> UInt8[ndarray, "p h w 3"]:
-    return ((image.clamp(-1.5, 1.5) + 1.5) / 3 * 255).byte().movedim(1, -1).numpy()
+def _colours(image: Float[ndarray, "p 3 h w"]) -> UInt8[ndarray, "p h w 3"]:
+    return np.moveaxis((image.clip(-1.5, 1.5) + 1.5) / 3 * 255, 1, -1).astype(np.uint8)
 
 
 def _decibels(signal: Float[ndarray, " p"], scale: float) -> list[float]:
@@ -182,9 +183,8 @@ CHAPTER = Chapter(
         Equation(r"\mathrm{SNR}_t=\mathrm{scale}^2\,\frac{\bar\alpha_t}{1-\bar\alpha_t}", "course.forward.place_snr"),
     ),
     sources=(
-        "medsegdiff.schedule:NoiseSchedule.signal_and_noise",
-        "medsegdiff.schedule:NoiseSchedule.noised",
-        "medsegdiff.schedule:Diffusion.from_labels",
+        "medsegdiff.noise_levels:alpha_bar",
+        "app.course.chapters.forward:noised",
         "app.course.chapters.forward:blurred",
     ),
     fidelity=("F13", "F12"),

@@ -5,7 +5,6 @@ sum |m|^2 = sum |M|^2                                       Parseval, for the un
 """
 
 import numpy as np
-import torch
 
 from app.components.equaliser import GAINS
 from app.components.scrubber import film
@@ -18,12 +17,9 @@ from app.views.charts import Curve, curves
 from app.views.films import legend, parser_views, positions
 from app.views.panels import charts_of
 from medsegdiff.config import RunSettings
-from medsegdiff.nn.v1 import MedSegDiffV1
-from medsegdiff.pipeline import Segmenter
-from medsegdiff.sampling import MemberNoise
 from medsegdiff.switches import Interventions, Switches
 
-__all__ = ["CHAPTER", "PROFILES", "energies", "without_interpolation"]
+__all__ = ["CHAPTER", "PROFILES"]
 
 _STEPS = 4
 PROFILES = {
@@ -34,21 +30,9 @@ PROFILES = {
 }
 
 
-def energies(feature: torch.Tensor) -> tuple[float, float]:
-    """Sum the squares of a feature map and of its spectrum, which are equal by Parseval's theorem."""
-    return float(feature.square().sum()), float(torch.fft.fft2(feature, norm="ortho").abs().square().sum())
-
-
-def without_interpolation(parser: torch.nn.Module, size: tuple[int, int]) -> str:
-    """Multiply a filter by a spectrum of another size without interpolation; return the resulting shape or error message."""
-    spectrum = torch.fft.rfft2(torch.zeros(size))
-    try:
-        return str(tuple((torch.complex(*parser.get_parameter("gain").detach()) * spectrum).shape))
-    except RuntimeError as error:
-        return str(error).partition(" at non-singleton")[0]
-
-
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from app.course import networks  # imports torch
+
     case, kind, size = values["case"], values["filter"], values["parser_size"]
     profile = values["gains"] if kind == "own" else PROFILES.get(kind, ())
 
@@ -78,8 +62,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     segmenter = bench.segmenter("v1")
     parser, config = segmenter.checkpoint.model.get_submodule("parsers.0"), segmenter.checkpoint.model_config
     cell = (size or config.image_size) // config.stem
-    feature = bench.keep(("parseval",), lambda: _feature(segmenter))
-    (in_space, in_frequency), after = energies(feature), _energy_after(segmenter, feature, profile)
+    feature = bench.keep(("parseval",), lambda: networks.first_feature(segmenter))
+    (in_space, in_frequency), after = networks.energies(feature), networks.energy_after(segmenter, feature, profile)
     facts = dict(of_recording(own, words)) | {
         "learned": of_recording(learned, words)["dice"],
         "alike": round(dice(learned.outcome.labels > 0, own.outcome.labels > 0), 3),
@@ -92,29 +76,12 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         Fact(
             words("course.parser.fixed"),
             words("course.parser.breaks" if cell != trained else "course.parser.fits"),
-            without_interpolation(parser, (cell, cell)) if cell != trained else f"{trained} × {trained // 2 + 1}",
+            networks.without_interpolation(parser, (cell, cell))
+            if cell != trained
+            else f"{trained} × {trained // 2 + 1}",
         ),
     )
     return Seen((top, cells), ((drawn, *figures) if profile else tuple(figures)), numbers, facts)
-
-
-@torch.no_grad()
-def _energy_after(segmenter: Segmenter, feature: torch.Tensor, profile: tuple[float, ...]) -> float:
-    """Sum the squares of a feature map after the first FF-Parser."""
-    model = segmenter.checkpoint.model
-    assert isinstance(model, MedSegDiffV1)
-    return float(model.parsers[0](feature, profile).square().sum())
-
-
-@torch.no_grad()
-def _feature(segmenter: Segmenter) -> torch.Tensor:
-    """Compute the input of the first FF-Parser for pure noise."""
-    model = segmenter.checkpoint.model
-    assert isinstance(model, MedSegDiffV1)
-    size, like = segmenter.checkpoint.model_config.image_size, model.parsers[0].gain
-    x_t = MemberNoise(0, 1).draw((segmenter.diffusion.channels, size, size), like)
-    last = torch.tensor([segmenter.diffusion.schedule.timesteps - 1], device=like.device)
-    return model.mask_stages[0](model.mask_stem(x_t), model.time(last)).float()
 
 
 CHAPTER = Chapter(
@@ -139,7 +106,7 @@ CHAPTER = Chapter(
     sources=(
         "medsegdiff.nn.spectral:FFParser.forward",
         "medsegdiff.nn.spectral:FFParser.filter",
-        "app.course.chapters.parser:energies",
+        "app.course.networks:energies",
     ),
     fidelity=("F6", "F7", "F7b"),
     blocks=("parser",),

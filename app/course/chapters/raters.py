@@ -6,34 +6,33 @@ x_0 ~ p(x_0 | I):  m_1 with probability s, m_2 with probability 1 - s       what
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, Int, UInt8
 from numpy import ndarray
 
 from app.components.scrubber import Position, View, film
 from app.core import catalogue
 from app.core.settings import Slide
 from app.course import pixel, readers
-from app.course.bench import Bench
+from app.course.bench import CASES, Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
-from app.course.oracles import TwoRaters
 from app.course.parts import CASE, PROBABILITY, SEED, dice, outlined, probability, still
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, curves
-from medsegdiff.config import DiffusionConfig
 from medsegdiff.data.synthetic import draw
 from medsegdiff.multi_reader import energy_distance
-from medsegdiff.sampling import MemberNoise, denoise, spaced
-from medsegdiff.schedule import Diffusion
 
-__all__ = ["CHAPTER"]
+__all__ = ["CHAPTER", "RECORDED", "Recorded", "Trajectory", "recorded", "trajectory"]
+
+RECORDED = Path(__file__).parent.parent / "recorded" / "raters.npz"
 
 _SIZE, _STEPS, _SHOWN, _RATERS = 128, 20, 5, 10
+_SHARE, _MEMBERS = Slide("share", 0.5, 0.0, 1.0, 0.05), Slide("raters_members", 5, 1, 25, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +40,18 @@ class _Experts:
     picture: paint.RGB
     masks: tuple[UInt8[ndarray, "h w"], UInt8[ndarray, "h w"]]
 
+    def mean(self, share: float) -> Float[ndarray, "h w"]:
+        """Return E[x_0], as probability, if the first mask has this probability."""
+        return share * self.masks[0].astype(np.float32) + (1 - share) * self.masks[1]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Trajectory:
+class Trajectory:
+    """Samples of the two masks, and of the pixel."""
+
     times: Sequence[int]
-    share: Float[ndarray, "t m h w"]  # x_0 as probability
     belief: Float[ndarray, "t m"]  # posterior probability of the first rater
+    particles: pixel.Particles
 
 
 @lru_cache(maxsize=16)
@@ -59,38 +64,68 @@ def _experts(case: int) -> _Experts:
 
 
 @lru_cache(maxsize=16)
-def _trajectory(case: int, share: float, members: int, seed: int) -> _Trajectory:
-    """Sample masks with the optimal denoiser of two raters."""
-    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
-    masks = diffusion.from_labels(torch.from_numpy(np.stack(_experts(case).masks)))
-    oracle = TwoRaters(diffusion, masks, min(max(share, 1e-6), 1 - 1e-6))
-    steps = list(
-        denoise(
-            oracle,
-            oracle.encode(torch.zeros(1, 3, _SIZE, _SIZE)),
-            diffusion,
-            spaced(diffusion.schedule.timesteps, _STEPS),
-            MemberNoise(seed, members),
-            (1, _SIZE, _SIZE),
+def trajectory(case: int, share: float, members: int, seed: int) -> Trajectory:
+    """Sample masks, and values of one pixel, with the optimal denoiser of two raters."""
+    from app.course import oracles  # imports torch
+
+    oracle = oracles.two_raters(np.stack(_experts(case).masks), share, 0.2)
+    steps = oracles.sample(oracle, "ddim", _STEPS, members, seed)
+    return Trajectory(
+        [s.t for s in steps], oracles.beliefs(oracle, steps), pixel.particles(share, "ddim", _STEPS, seed)
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """The trajectories of seed 0 for every case, share and member, and those of the pixel for every share."""
+
+    times: Int[ndarray, " t"]
+    belief: Float16[ndarray, "cases shares t m"]
+    x: Float16[ndarray, "shares t n"]  # of the pixel
+    end: Float16[ndarray, "shares n"]
+
+    def trajectory(self, case: int, share: float, members: int) -> Trajectory:
+        """Return one of them."""
+        i, times = round(share / _SHARE.step), self.times.tolist()
+        belief = self.belief[CASES.index(case), i, :, :members].astype(np.float32)
+        moved = pixel.Particles(times, self.x[i].astype(np.float32), self.end[i].astype(np.float32))
+        return Trajectory(times, belief, moved)
+
+    @classmethod
+    def computed(cls) -> "Recorded":
+        """Compute all of them."""
+        shares = [i * _SHARE.step for i in range(round(_SHARE.high / _SHARE.step) + 1)]
+        found = [[trajectory(case, share, int(_MEMBERS.high), 0) for share in shares] for case in CASES]
+        moved = [each.particles for each in found[0]]
+        return cls(
+            np.array(moved[0].times),
+            np.array([[each.belief for each in row] for row in found], np.float16),
+            np.stack([each.x for each in moved]).astype(np.float16),
+            np.stack([each.end for each in moved]).astype(np.float16),
         )
-    )
-    return _Trajectory(
-        [s.t for s in steps],
-        np.stack([diffusion.probability(s.x_0)[:, 1].numpy() for s in steps]),
-        np.stack([oracle.belief(s.x_t, torch.tensor([s.t]))[:, 0].numpy() for s in steps]),
-    )
+
+
+@cache
+def recorded() -> Recorded:
+    """Read the recorded trajectories."""
+    with np.load(RECORDED) as file:
+        return Recorded(**file)
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     share, count = values["share"], int(values["raters_members"])
-    experts, trajectory = _experts(values["case"]), _trajectory(values["case"], share, count, values["seed"])
+    experts, replay = _experts(values["case"]), values["recorded"]
+    if replay:
+        found = recorded().trajectory(values["case"], share, count)
+    else:
+        found = trajectory(values["case"], share, count, values["seed"])
     small, large = experts.masks
-    average = share * small + (1 - share) * large.astype(np.float32)
+    average = experts.mean(share)
     cut = average > 0.5
-    on_first = int((trajectory.belief[-1] > 0.5).sum())
+    on_first = int((found.belief[-1] > 0.5).sum())
     either = small != large
 
-    places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(trajectory.times)]
+    places = [words("course.raters.place", step=i + 1, total=_STEPS, t=t) for i, t in enumerate(found.times)]
     n = len(places)
     views = [
         still(words("course.raters.first"), outlined(experts.picture, small), n),
@@ -99,19 +134,18 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     ]
     for m in range(min(_SHOWN, count)):
         title = words("film.one_member", number=m + 1)
-        beliefs = [words("course.raters.belief", share=f"{100 * b:.0f}") for b in trajectory.belief[:, m]]
+        beliefs = [words("course.raters.belief", share=f"{100 * b:.0f}") for b in found.belief[:, m]]
         alts = [f"{title}. {place}. {belief}" for place, belief in zip(places, beliefs, strict=True)]
-        views.append(View(title, [probability(x) for x in trajectory.share[:, m]], alts, PROBABILITY))
+        views.append(View(title, [probability(experts.mean(b)) for b in found.belief[:, m]], alts, PROBABILITY))
     run = f"raters-{values['case']}-{share}-{count}-{values['seed']}"
     shown = film(views, [Position(place, place) for place in places], words, run=run)
 
     steps = list(range(1, n + 1))
     lines = [
-        Curve(words("film.one_member", number=m + 1), steps, trajectory.belief[:, m].tolist())
-        for m in range(min(6, count))
+        Curve(words("film.one_member", number=m + 1), steps, found.belief[:, m].tolist()) for m in range(min(6, count))
     ]
     names = [words("course.raters.belief_title"), words("course.raters.share_title")]
-    kept = np.cumsum(trajectory.belief[-1] > 0.5) / np.arange(1, count + 1)
+    kept = np.cumsum(found.belief[-1] > 0.5) / np.arange(1, count + 1)
     lines.append(Curve(words("course.raters.found"), list(range(1, count + 1)), kept.tolist(), panel=1))
     lines.append(Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5))
     chart = curves(lines, names, "", ["", ""])
@@ -119,7 +153,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     chart.update_xaxes(title=words("chart.step"), col=1).update_xaxes(title=words("settings.members.label"), col=2)
 
     experts_20 = np.stack([small] * round(20 * share) + [large] * (20 - round(20 * share)))  # in steps of 0.05: exact
-    samples = (trajectory.share[-1] > 0.5).astype(np.uint8)
+    samples = np.stack([experts.mean(b) > 0.5 for b in found.belief[-1]]).astype(np.uint8)
     ged_samples = energy_distance(samples, experts_20)
     ged_one = energy_distance(cut[None].astype(np.uint8), experts_20)
     numbers = (
@@ -136,12 +170,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ),
         Fact(words("course.raters.ged"), f"{ged_samples:.3f} · {ged_one:.3f}", words("course.raters.ged_detail")),
     )
-    moved = pixel.particles(share, "ddim", _STEPS, values["seed"])
     at = min(max(int(values["at"]), 0), _STEPS - 1) if values["at"] is not None else _STEPS - 1
-    one_pixel = pixel.density_chart(share, moved, at, words)
-    paths = pixel.paths_chart(share, [("DDIM", moved)], words)
+    one_pixel = pixel.density_chart(share, found.particles, at, words)
+    paths = pixel.paths_chart(share, [("DDIM", found.particles)], words)
     facts = {"first": on_first, "members": count, "share": share}
     seen = Seen((shown,), (chart, one_pixel, paths), numbers, facts)
+    if replay:
+        return readers.left_out(seen, "unmarked")
     return readers.joined(bench, seen, lambda: readers.show(bench, values["case"], values["seed"], words), "unmarked")
 
 
@@ -152,7 +187,7 @@ def _both(values: Values, facts: Values) -> bool:
 CHAPTER = Chapter(
     key="raters",
     see=_see,
-    controls=(CASE, Slide("share", 0.5, 0.0, 1.0, 0.05), Slide("raters_members", 5, 1, 25, 1), SEED),
+    controls=(CASE, _SHARE, _MEMBERS, SEED),
     tasks=(
         Task("both", lambda v, f: v["at"] is not None and _both(v, f)),
         Task("minority", lambda v, f: f["members"] >= 12 and not 0.3 <= f["share"] <= 0.7 and _both(v, f)),
@@ -186,4 +221,5 @@ CHAPTER = Chapter(
     prediction="b",
     log=("share", "raters_members", "seed", "first"),
     panel="members",
+    unrecorded=("seed",),
 )

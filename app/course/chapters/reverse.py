@@ -8,15 +8,11 @@ The fault: the timesteps of a run are renumbered 0, 1, 2 ... for the network, as
 network was trained on each of these numbers, but with far less noise. The sampler and the noise are those of a correct run.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy import ndarray
-from torch import Tensor
 
 from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice
@@ -28,11 +24,8 @@ from app.i18n import Words
 from app.inputs.images import phantom
 from app.views import paint
 from app.views.charts import Curve, curves
-from medsegdiff.pipeline import Segmenter
-from medsegdiff.records import Condition, Denoiser, Prediction, Step
-from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 
-__all__ = ["CHAPTER", "Renumbered", "run_of"]
+__all__ = ["CHAPTER"]
 
 _SHOWN, _STARTS = 26, 4
 _GREY = Bar(("#000000", "#ffffff"), "−3", "3")
@@ -48,39 +41,13 @@ class _Trajectory:
     scores: list[float]  # Dice of the mask from each starting noise; the first one is shown
 
 
-@dataclass(frozen=True, slots=True)
-class Renumbered:
-    """A network that receives wrong timesteps: those of a run, renumbered 0, 1, 2 ... from the last step to the first."""
-
-    model: Denoiser
-    times: Sequence[int]  # of the run, descending
-
-    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Compute the features of the image."""
-        return self.model.encode(image)
-
-    def __call__(self, x_t: Tensor, t: Int[Tensor, " u"], condition: Condition, **options: Any) -> Prediction:
-        """Predict from x_t and the wrong t."""
-        wrong = [len(self.times) - 1 - self.times.index(int(step)) for step in t]
-        return self.model(x_t, torch.tensor(wrong, device=t.device), condition, **options)
-
-
-def run_of(
-    segmenter: Segmenter, condition: Condition, times: list[int], sampler: str, noise: MemberNoise, *, fault: bool
-) -> Iterator[Step]:
-    """Sample masks, with right or with renumbered timesteps."""
-    size = segmenter.checkpoint.model_config.image_size
-    model = Renumbered(segmenter.model, times) if fault else segmenter.model
-    shape = (segmenter.diffusion.channels, size, size)
-    return denoise(model, condition, segmenter.diffusion, times, noise, shape, SamplingSettings(sampler=sampler))
-
-
 def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fault: bool) -> _Trajectory:
+    from app.course import networks  # imports torch
+
     segmenter, start = bench.segmenter("v1"), bench.start("v1", case)  # V2 was also trained on its own trajectories
     schedule = segmenter.diffusion.schedule
-    times = spaced(schedule.timesteps, steps)
-    noise = MemberNoise(seed, _STARTS)
-    trajectory = list(run_of(segmenter, start.condition, times, sampler, noise, fault=fault))
+    trajectory = list(networks.run_of(segmenter, start.condition, steps, sampler, seed, _STARTS, fault=fault))
+    times = [step.t for step in trajectory]
     shares = 1 - segmenter.diffusion.probability(trajectory[-1].x_0.float())[:, 0].cpu().numpy()
     known = _known(case, shares.shape[1:])
     kept = np.unique(np.linspace(0, len(trajectory) - 1, min(_SHOWN, len(trajectory))).round().astype(int)).tolist()
@@ -200,7 +167,7 @@ CHAPTER = Chapter(
         ),
         Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),
     ),
-    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.chapters.reverse:Renumbered.__call__"),
+    sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.networks:Renumbered.__call__"),
     fidelity=("F10", "F12", "F11"),
     blocks=("sampler_block",),
     minutes=15,

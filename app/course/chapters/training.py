@@ -5,6 +5,7 @@ L_t = L_noise,t + 1[t mod alpha = 0] ( L_dice + beta L_ce )                     
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from app.core.settings import Choice
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
 from app.course.parts import PROBABILITY, noisy, outlined, probability
-from app.course.toy import ITERATIONS, History, Pool, Trainer, held_out
+from app.course.toy import ITERATIONS, History, Pool, held_out
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
+
+if TYPE_CHECKING:  # imports torch
+    from app.course.trainer import Trainer
 
 __all__ = ["CHAPTER", "RECORDED", "TRAINED", "sampled", "show"]
 
@@ -82,7 +86,7 @@ def _chart(history: History, words: Words) -> Figure:
     return chart.update_yaxes(range=[-0.02, 1.02], col=2)
 
 
-def sampled(trainer: Trainer, which: int, seed: int, steps: int, words: Words) -> Seen:
+def sampled(trainer: "Trainer", which: int, seed: int, steps: int, words: Words) -> Seen:
     """Sample a mask from the network in its current state, step by step."""
     picture, reference = trainer.testing.pictures[which], (trainer.testing.labels[which] > 0).astype(np.uint8)
     trajectory = list(trainer.sample(picture[None], seed, steps))

@@ -6,9 +6,6 @@ q'  = q + Re F^-1( M' ) ( r W_v )
 """
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from numpy import ndarray
 
 from app.components.scrubber import film
 from app.core.frames import Plane, Recording
@@ -21,8 +18,6 @@ from app.views.charts import Curve, curves
 from app.views.films import legend, positions, stage_words, step_views, transformer_views
 from app.views.panels import charts_of
 from medsegdiff.config import RunSettings
-from medsegdiff.nn.v2 import MedSegDiffV2
-from medsegdiff.pipeline import Segmenter
 from medsegdiff.switches import Switches
 
 __all__ = ["CHAPTER"]
@@ -31,25 +26,9 @@ _STEPS, _TIMES = 5, 25
 _SWITCHES = {"all": {}, "no_nbp": {"nbp": False}, "no_ss": {"ss_former": False}}
 
 
-@torch.no_grad()
-def openings(segmenter: Segmenter, times: list[int]) -> dict[str, Float[ndarray, "p n n"]]:
-    """Evaluate the surface of every NBP-Filter at these timesteps; it depends on t and two frequencies only."""
-    model = segmenter.checkpoint.model
-    if not isinstance(model, MedSegDiffV2) or model.ss_former is None:
-        return {}
-    config = model.config
-    side = config.image_size // config.stride
-    time = model.time(torch.tensor(times, device=model.stem.get_parameter("1.weight").device))
-    found = {}
-    for i, pair in enumerate(zip(model.ss_former.modules_1, model.ss_former.modules_2, strict=True), 1):
-        for module, who in zip(pair, ("query_noise", "query_semantics"), strict=True):
-            if module.band is not None:
-                surface = module.band(side * side, time)[:, 0]
-                found[f"block {i}, {who}"] = torch.fft.fftshift(surface, dim=(-2, -1)).cpu().numpy()
-    return found
-
-
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
+    from app.course.networks import openings  # imports torch
+
     case, t, part = values["case"], int(values["t"]), values["part"]
     settings = RunSettings(
         members=1, steps=_STEPS, seed=values["seed"], fuse="mean", trace=True, switches=Switches(**_SWITCHES[part])
