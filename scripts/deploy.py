@@ -51,7 +51,7 @@ PARTS = {
         "app.py",
         "app/**/*",
         "medsegdiff/**/*",
-        "notebooks/*.ipynb",
+        "notebooks/**/*.ipynb",
         "docs/fidelity.md",
         ".streamlit/config.toml",
     ),

@@ -4,6 +4,7 @@ All run in one Jupyter kernel, whose variables are removed between notebooks: a 
 """
 
 import os
+import re
 
 import nbformat
 import pytest
@@ -11,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from app.course.chapters import CHAPTERS
-from scripts.build_notebooks import NOTEBOOKS, SOURCES, mistakes, solved, unsolved
+from scripts.build_notebooks import LANGUAGES, SOURCES, mistakes, path_of, solved, unsolved
 
 NAMES = [f"{i:02d}-{chapter.key}" for i, chapter in enumerate(CHAPTERS, 1)]
 
@@ -46,12 +47,35 @@ def kernel():
 def test_every_chapter_has_a_notebook_that_its_source_builds():
     assert sorted(path.stem for path in SOURCES.glob("*.py")) == NAMES
     for name in NAMES:
-        text = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert nbformat.reads(text, as_version=4) == unsolved(SOURCES / f"{name}.py"), (
-            f"run scripts.build_notebooks: {name}"
-        )
-        assert "SOLUTION" not in text
-        assert "MISTAKE" not in text
+        for language in LANGUAGES:
+            source = SOURCES / f"{name}.py"
+            text = path_of(source, language).read_text(encoding="utf-8")
+            assert nbformat.reads(text, as_version=4) == unsolved(source, language), (
+                f"run scripts.build_notebooks: {name}, {language}"
+            )
+            assert "SOLUTION" not in text
+            assert "MISTAKE" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_languages_have_the_same_code_and_every_text(name):
+    english, chinese = (unsolved(SOURCES / f"{name}.py", language).cells for language in LANGUAGES)
+    for one, other in zip(english, chinese, strict=True):
+        assert one.cell_type == other.cell_type
+        if one.cell_type == "code":
+            assert one == other
+            continue
+        assert not re.search(r"[\u4e00-\u9fff]", one.source)
+        assert re.search(r"[\u4e00-\u9fff]", other.source)
+        for pattern in (r"(?m)^#+ ", r"\*\*(?:Exercise|练习) (\d+)\.\*\*", r"F\d+b?", r"(?s)\$\$.*?\$\$", r"`[^`]+`"):
+            kept = [re.findall(pattern, cell.source) for cell in (one, other)]
+            assert _comparable(kept[0]) == _comparable(kept[1]), f"{pattern} in {other.source[:40]}"
+
+
+def _comparable(found: list[str]) -> list[str]:
+    """Normalise blanks, text within formulas, and the link to the course."""
+    words = [re.sub(r"\s|\\text\{[^}]*\}|&lang=zh", "", each) for each in found]
+    return sorted(words)
 
 
 @pytest.mark.slow

@@ -273,13 +273,14 @@ def _fidelity(chapter: Chapter, w: Words) -> None:
 def _exercises(chapter: Chapter, w: Words) -> None:
     """Offer the notebook of a chapter, if the notebooks are here."""
     number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
-    file = catalogue.ROOT / "notebooks" / f"{number:02d}-{chapter.key}.ipynb"
+    folder = "notebooks" if w.language == "en" else f"notebooks/{w.language}"
+    file = catalogue.ROOT / (name := f"{folder}/{number:02d}-{chapter.key}.ipynb")
     if file.is_file():
         st.html(
             f"<h3>{html.escape(w('course.exercises'))}</h3><p class=soft>{html.escape(w('course.exercises_hint'))}</p>"
         )
         st.download_button(
-            w("course.exercises_get", name=file.name),
+            w("course.exercises_get", name=name),
             file.read_bytes(),
             file.name,
             "application/x-ipynb+json",

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 1. Why generate a mask?
 #
-# 为什么要生成掩膜：使平方误差最小的答案是平均图，而采样给出的是专家真正会画的掩膜。
-#
 # Goes with chapter 1 of the course (`make course`, then `?chapter=raters`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 1. 为什么要生成掩膜
+#
+# 使平方误差最小的答案是平均图；采样得到的则是专家真正会画的掩膜。
+#
+# 对应课程第 1 章（运行 `make course`，再打开 `?chapter=raters&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import numpy as np
@@ -20,8 +26,6 @@ masks = np.stack([expert > 0 for expert in experts]).astype(float)
 # %% [markdown]
 # ## What the squared error asks for
 #
-# 平方误差的最小解是后验均值；交叉熵也一样。
-#
 # Let a network answer $f$ for an image whose mask is random: $x_0 = m_i$ with probability $s_i$. Add and subtract the mean
 # $\mu = \mathbb E[x_0\mid I] = \sum_i s_i m_i$:
 #
@@ -33,6 +37,19 @@ masks = np.stack([expert > 0 for expert in experts]).astype(float)
 # more data does not change this; only another question does, namely for a *sample* of $p(x_0\mid I)$.
 #
 # **Exercise 1.** Write the answer with the smallest expected squared error.
+
+# %% [markdown] lang="zh"
+# ## 平方误差的最小解
+#
+# 网络对一张图像只给出一个答案 $f$，而它的掩膜是随机的：以概率 $s_i$ 取 $x_0 = m_i$。加上再减去均值 $\mu = \mathbb E[x_0\mid I] = \sum_i s_i m_i$：
+#
+# $$\mathbb E\lVert f - x_0\rVert^2 = \lVert f-\mu\rVert^2 + 2\,(f-\mu)^\top\underbrace{\mathbb E[\mu - x_0]}_{0}
+# + \mathbb E\lVert \mu - x_0\rVert^2 .$$
+#
+# 最后一项与 $f$ 无关，因此最优解是 $f=\mu$。交叉熵也一样：对一个以概率 $s$ 被标注的像素，$-s\log f-(1-s)\log(1-f)$ 的导数 $-s/f+(1-s)/(1-f)$ 在 $f=s$ 处为零。
+# 换更好的网络、用更多的数据都改变不了这一点；要得到别的结果，只能换一个目标：从 $p(x_0\mid I)$ 中*采样*。
+#
+# **练习 1.** 写出期望平方误差最小的答案。
 
 
 # %% tags=["exercise"]
@@ -67,8 +84,6 @@ print("right: no expert drew it, and no other answer has a smaller expected erro
 # %% [markdown]
 # ## When does a sample make up its mind?
 #
-# 采样何时倒向一位专家：由贝叶斯公式得到每张掩膜的后验概率。
-#
 # For two masks $m_1,m_2$ with probabilities $s$ and $1-s$ and $q(x_t\mid x_0)=\mathcal N(\sqrt{\bar\alpha_t}\,x_0,(1-\bar\alpha_t)I)$,
 # Bayes gives
 #
@@ -78,6 +93,17 @@ print("right: no expert drew it, and no other answer has a smaller expected erro
 # falls, one of the two exponents wins.
 #
 # **Exercise 2.** Write this posterior. Work with logarithms: a mask of 64 × 64 pixels makes the exponents overflow.
+
+# %% [markdown] lang="zh"
+# ## 样本何时倒向一位专家
+#
+# 设两张掩膜 $m_1,m_2$ 的概率为 $s$ 与 $1-s$，且 $q(x_t\mid x_0)=\mathcal N(\sqrt{\bar\alpha_t}\,x_0,(1-\bar\alpha_t)I)$。由贝叶斯公式，
+#
+# $$p(m_i\mid x_t)\ \propto\ s_i\,\exp\Bigl(-\frac{\lVert x_t-\sqrt{\bar\alpha_t}\,m_i\rVert^2}{2(1-\bar\alpha_t)}\Bigr).$$
+#
+# 在 $t=T-1$ 时两个距离几乎相等，后验等于先验，预测就是两张掩膜的平均。随着噪声减小，其中一个指数项占据优势。
+#
+# **练习 2.** 写出这个后验概率。请用对数计算：64 × 64 像素的掩膜会使指数溢出。
 
 
 # %% tags=["exercise"]
@@ -116,8 +142,6 @@ print("right; probability of the mask under the noise at t = 999, 600, 300, 0:",
 # %% [markdown]
 # ## Comparing two sets of masks
 #
-# 比较两组掩膜：广义能量距离同时衡量准确性与多样性。
-#
 # Members $S$ and experts $Y$ are two *sets*: no member belongs to one expert. With $d(A,B)=1-\mathrm{IoU}(A,B)$,
 #
 # $$D^2_{GED}=2\,\mathbb E[d(S,Y)]-\mathbb E[d(S,S')]-\mathbb E[d(Y,Y')].$$
@@ -125,6 +149,17 @@ print("right; probability of the mask under the noise at t = 999, 600, 300, 0:",
 # Every expectation is a mean over **all** pairs, a mask with itself included. Two empty masks agree: their IoU is 1.
 #
 # **Exercise 3.** Write GED² of two sets of masks.
+
+# %% [markdown] lang="zh"
+# ## 比较两组掩膜
+#
+# 成员 $S$ 与专家 $Y$ 是两个*集合*，成员与专家并不一一对应。取 $d(A,B)=1-\mathrm{IoU}(A,B)$，广义能量距离为
+#
+# $$D^2_{GED}=2\,\mathbb E[d(S,Y)]-\mathbb E[d(S,S')]-\mathbb E[d(Y,Y')].$$
+#
+# 每个期望都是对**所有**配对取平均，掩膜与自身的配对也算在内。两张空掩膜视为一致，IoU 为 1。
+#
+# **练习 3.** 写出两组掩膜的 GED²。
 
 
 # %% tags=["exercise"]

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 2. The forward process
 #
-# 前向过程：怎样一步写出 x_t，以及掩膜为什么需要较小的信号幅度。
-#
 # Goes with chapter 2 of the course (`make course`, then `?chapter=forward`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 2. 前向过程
+#
+# 怎样一步写出 $x_t$，以及掩膜为什么需要较小的信号幅度。
+#
+# 对应课程第 2 章（运行 `make course`，再打开 `?chapter=forward&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import math
@@ -20,8 +26,6 @@ drawn = draw("skin-lesion", 3, 64, raters=0)
 # %% [markdown]
 # ## From one step to all steps
 #
-# 逐步加噪的方差可以累积：只需一个累积量 ᾱ_t，就能从 x_0 一步得到 x_t。
-#
 # One step is $q(x_t\mid x_{t-1})=\mathcal N(\sqrt{1-\beta_t}\,x_{t-1},\beta_t I)$. Put one step into the next:
 #
 # $$x_t=\sqrt{\alpha_t}\bigl(\sqrt{\alpha_{t-1}}\,x_{t-2}+\sqrt{\beta_{t-1}}\,\epsilon_1\bigr)+\sqrt{\beta_t}\,\epsilon_2,
@@ -34,6 +38,20 @@ drawn = draw("skin-lesion", 3, 64, raters=0)
 #
 # **Exercise 1.** Write $\bar\alpha_t$ of the linear schedule: $\beta$ rises evenly from $10^{-4}$ to $0.02$ over 1000 steps. For
 # another number of steps $T$, both ends are multiplied by $1000/T$.
+
+# %% [markdown] lang="zh"
+# ## 从一步到任意多步
+#
+# 一步加噪是 $q(x_t\mid x_{t-1})=\mathcal N(\sqrt{1-\beta_t}\,x_{t-1},\beta_t I)$。把前一步代入后一步：
+#
+# $$x_t=\sqrt{\alpha_t}\bigl(\sqrt{\alpha_{t-1}}\,x_{t-2}+\sqrt{\beta_{t-1}}\,\epsilon_1\bigr)+\sqrt{\beta_t}\,\epsilon_2,
+# \qquad \alpha_t=1-\beta_t .$$
+#
+# 两份噪声相互独立，方差相加：$\alpha_t\beta_{t-1}+\beta_t=\alpha_t(1-\alpha_{t-1})+1-\alpha_t=1-\alpha_t\alpha_{t-1}$。依此归纳，记 $\bar\alpha_t=\prod_{s\le t}\alpha_s$，则
+#
+# $$q(x_t\mid x_0)=\mathcal N\bigl(\sqrt{\bar\alpha_t}\,x_0,\ (1-\bar\alpha_t)\,I\bigr).$$
+#
+# **练习 1.** 写出线性调度的 $\bar\alpha_t$：$\beta$ 在 1000 步内从 $10^{-4}$ 均匀增至 $0.02$；步数为其他 $T$ 时，两端都乘以 $1000/T$。
 
 
 # %% tags=["exercise"]
@@ -57,6 +75,9 @@ print(f"right; signal left at the end of 1000 steps: {float(found[-1]) ** 0.5:.4
 
 # %% [markdown]
 # **Exercise 2.** Write `q_sample`: $x_t$ from a clean mask and a given noise, for a batch in which every mask has its own $t$.
+
+# %% [markdown] lang="zh"
+# **练习 2.** 写出 `q_sample`：由干净的掩膜和给定的噪声得到 $x_t$。输入是一个批次，其中每张掩膜有各自的 $t$。
 
 
 # %% tags=["exercise"]
@@ -86,14 +107,21 @@ print("right: the same as medsegdiff.NoiseSchedule.noised")
 # %% [markdown]
 # ## How much noise hides a mask?
 #
-# 信噪比决定掩膜何时消失：取平均可以提高信噪比，因此掩膜比照片更难淹没。
-#
 # With values $\pm\mathrm{scale}$ the signal has power $\mathrm{scale}^2\bar\alpha_t$ and the noise $1-\bar\alpha_t$, so
 # $\mathrm{SNR}_t=\mathrm{scale}^2\,\bar\alpha_t/(1-\bar\alpha_t)$. Averaging $n\times n$ pixels of a flat area keeps the signal and
 # divides the power of the noise by $n^2$. Multiplying the mask by $c$ is the same as multiplying the noise by $1/c$: only the ratio counts,
 # so a smaller scale moves the whole schedule towards noise without another derivation.
 #
 # **Exercise 3.** Write the SNR in decibels, and the first $t$ at which even the average of $n\times n$ pixels has an SNR below 0 dB.
+
+# %% [markdown] lang="zh"
+# ## 多强的噪声才能淹没掩膜
+#
+# 掩膜取值 $\pm\mathrm{scale}$ 时，信号功率为 $\mathrm{scale}^2\bar\alpha_t$，噪声功率为 $1-\bar\alpha_t$，因此 $\mathrm{SNR}_t=\mathrm{scale}^2\,\bar\alpha_t/(1-\bar\alpha_t)$。
+# 在平坦区域对 $n\times n$ 个像素取平均，信号不变，噪声功率降为 $1/n^2$。把掩膜乘以 $c$ 与把噪声乘以 $1/c$ 是一回事，起作用的只有二者之比：
+# 减小幅度就使整个调度移向噪声一侧，无需重新推导。
+#
+# **练习 3.** 写出以分贝表示的信噪比，以及对 $n\times n$ 个像素取平均后信噪比首次低于 0 dB 的 $t$。
 
 
 # %% tags=["exercise"]
@@ -135,6 +163,9 @@ print("right; a 9 x 9 average loses the mask from t =", lost)
 # %% [markdown]
 # **Exercise 4.** The floor of Dice. Take the sign of pure noise as a mask: what Dice does it have with a mask that covers the share $a$
 # of the image, in expectation? (Half of the pixels are marked, and half of the mask is hit.)
+
+# %% [markdown] lang="zh"
+# **练习 4.** Dice 的下限。把纯噪声的符号当作掩膜，它与一张占图像比例为 $a$ 的掩膜的 Dice，期望是多少？（有一半像素被标注，掩膜也有一半被命中。）
 
 
 # %% tags=["exercise"]

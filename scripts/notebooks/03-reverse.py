@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 3. The reverse process
 #
-# 反向过程：后验均值、三种预测量之间的换算、DDPM 与 DDIM，以及一步为什么不够。
-#
 # Goes with chapter 3 of the course (`make course`, then `?chapter=reverse`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 3. 反向过程
+#
+# 后验均值、三种预测量之间的换算、从 DDPM 到 DDIM，以及一步为什么不够。
+#
+# 对应课程第 3 章（运行 `make course`，再打开 `?chapter=reverse&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import torch
@@ -20,8 +26,6 @@ x_0, eps = (torch.randn(3, 1, 4, 4, generator=generator, dtype=torch.float64) fo
 # %% [markdown]
 # ## The posterior of one step back
 #
-# 已知 x_0 时，后退一步的分布是高斯分布，均值与方差由贝叶斯公式得出。
-#
 # For $s<t$ let $\alpha=\bar\alpha_t/\bar\alpha_s$ and $\beta=1-\alpha$, so that $x_t=\sqrt\alpha\,x_s+\sqrt\beta\,\epsilon$. Bayes:
 #
 # $$q(x_s\mid x_t,x_0)\propto q(x_t\mid x_s)\,q(x_s\mid x_0)\propto
@@ -36,6 +40,24 @@ x_0, eps = (torch.randn(3, 1, 4, 4, generator=generator, dtype=torch.float64) fo
 # It holds for any $s<t$, so steps may be left out: that is respacing.
 #
 # **Exercise 1.** Write this mean.
+
+# %% [markdown] lang="zh"
+# ## 后退一步的后验分布
+#
+# 对 $s<t$，令 $\alpha=\bar\alpha_t/\bar\alpha_s$，$\beta=1-\alpha$，于是 $x_t=\sqrt\alpha\,x_s+\sqrt\beta\,\epsilon$。由贝叶斯公式，
+#
+# $$q(x_s\mid x_t,x_0)\propto q(x_t\mid x_s)\,q(x_s\mid x_0)\propto
+# \exp\Bigl(-\frac{(x_t-\sqrt\alpha\,x_s)^2}{2\beta}-\frac{(x_s-\sqrt{\bar\alpha_s}\,x_0)^2}{2(1-\bar\alpha_s)}\Bigr).$$
+#
+# 指数是 $x_s$ 的二次函数，所以这是高斯分布。它的精度为 $\frac{\alpha}{\beta}+\frac1{1-\bar\alpha_s}=\frac{1-\bar\alpha_t}{\beta(1-\bar\alpha_s)}$
+# （用到 $\alpha(1-\bar\alpha_s)+\beta=1-\bar\alpha_t$），因此方差为 $\tilde\beta=\frac{1-\bar\alpha_s}{1-\bar\alpha_t}\beta$。
+# 均值等于方差乘以一次项系数 $\frac{\sqrt\alpha}{\beta}x_t+\frac{\sqrt{\bar\alpha_s}}{1-\bar\alpha_s}x_0$：
+#
+# $$\mu(x_t,x_0)=\frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\,x_0+\frac{\sqrt\alpha\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,x_t .$$
+#
+# 上式对任何 $s<t$ 都成立，因此可以跳过一些步：这就是重新选取时间步（respacing）。
+#
+# **练习 1.** 写出这个均值。
 
 
 # %% tags=["exercise"]
@@ -60,13 +82,20 @@ print("right: the same as medsegdiff.NoiseSchedule.posterior_mean, also with ste
 # %% [markdown]
 # ## Three names of one prediction
 #
-# ε、x_0 与 v 是同一预测的三种写法：已知 x_t，任何一个都决定另外两个。
-#
 # Write $a=\sqrt{\bar\alpha_t}$, $b=\sqrt{1-\bar\alpha_t}$, so $a^2+b^2=1$ and $x_t=a\,x_0+b\,\epsilon$. With $v=a\,\epsilon-b\,x_0$ this is a
 # rotation of $(x_0,\epsilon)$ by an angle whose cosine is $a$, so it is undone by rotating back: $x_0=a\,x_t-b\,v$, $\epsilon=b\,x_t+a\,v$.
 # For $\epsilon$: $x_0=(x_t-b\,\epsilon)/a$, where an error of $\epsilon$ is multiplied by $b/a$, large when the noise is strong.
 #
 # **Exercise 2.** Convert between the three.
+
+# %% [markdown] lang="zh"
+# ## 同一预测的三种写法
+#
+# 记 $a=\sqrt{\bar\alpha_t}$，$b=\sqrt{1-\bar\alpha_t}$，则 $a^2+b^2=1$，$x_t=a\,x_0+b\,\epsilon$。再令 $v=a\,\epsilon-b\,x_0$，
+# 这就是把 $(x_0,\epsilon)$ 旋转一个余弦为 $a$ 的角；转回去即得 $x_0=a\,x_t-b\,v$，$\epsilon=b\,x_t+a\,v$。
+# 若已知 $\epsilon$，则 $x_0=(x_t-b\,\epsilon)/a$：$\epsilon$ 的误差被放大 $b/a$ 倍，噪声强时这个倍数很大。
+#
+# **练习 2.** 写出三者之间的换算。
 
 
 # %% tags=["exercise"]
@@ -106,8 +135,6 @@ print("right")
 # %% [markdown]
 # ## From DDPM to DDIM
 #
-# 训练只用到每个 t 的边缘分布，因此可以换一个边缘分布相同、但噪声更少的过程：σ = 0 就是 DDIM。
-#
 # Training uses the marginals $q(x_t\mid x_0)$ only. Any process with the same marginals may therefore use the same network. Take
 #
 # $$x_s=\sqrt{\bar\alpha_s}\,x_0+\sqrt{1-\bar\alpha_s-\sigma^2}\,\epsilon+\sigma z,\qquad
@@ -118,6 +145,19 @@ print("right")
 # $\sigma=0$ nothing random is left after $x_T$, hence DDIM.
 #
 # **Exercise 3.** Write this step. The network predicts $x_0$; compute $\epsilon$ from it.
+
+# %% [markdown] lang="zh"
+# ## 从 DDPM 到 DDIM
+#
+# 训练只用到边缘分布 $q(x_t\mid x_0)$，因此边缘分布相同的任何过程都可以使用同一个网络。取
+#
+# $$x_s=\sqrt{\bar\alpha_s}\,x_0+\sqrt{1-\bar\alpha_s-\sigma^2}\,\epsilon+\sigma z,\qquad
+# \epsilon=\frac{x_t-\sqrt{\bar\alpha_t}\,x_0}{\sqrt{1-\bar\alpha_t}} .$$
+#
+# 若 $x_t\sim q(x_t\mid x_0)$，则 $\epsilon$ 服从标准正态分布，两份噪声的方差之和为 $1-\bar\alpha_s-\sigma^2+\sigma^2=1-\bar\alpha_s$：
+# 对任何 $\sigma$ 都有 $x_s\sim q(x_s\mid x_0)$。取 $\sigma^2=\tilde\beta$ 就是上面的后验分布，即 DDPM；取 $\sigma=0$，则 $x_T$ 之后不再有随机性，即 DDIM。
+#
+# **练习 3.** 写出这一步。网络预测的是 $x_0$，请由它计算 $\epsilon$。
 
 
 # %% tags=["exercise"]
@@ -146,13 +186,19 @@ print("right: DDIM for sigma = 0, DDPM for the posterior variance")
 # %% [markdown]
 # ## Why one step is not enough
 #
-# 一步得到的是均值，多步才能到达某一种意见。
-#
 # One pixel that half of the experts mark ($x_0=1$) and half do not ($x_0=-1$) has the exact denoiser
 # $\mathbb E[x_0\mid x_t]=\tanh\bigl(x_t\sqrt{\bar\alpha_t}/(1-\bar\alpha_t)\bigr)$.
 #
 # **Exercise 4.** Sample with it: start from the given noise, take DDIM steps along `times`, and return $x_0$ after the last. After the
 # last of `times` comes the clean pixel, $\bar\alpha=1$.
+
+# %% [markdown] lang="zh"
+# ## 一步为什么不够
+#
+# 设有一个像素，一半专家标注（$x_0=1$），一半不标注（$x_0=-1$）。它的最优去噪器有解析解：
+# $\mathbb E[x_0\mid x_t]=\tanh\bigl(x_t\sqrt{\bar\alpha_t}/(1-\bar\alpha_t)\bigr)$。一步得到的是均值，走多步才会到达其中一种意见。
+#
+# **练习 4.** 用它采样：从给定的噪声出发，沿 `times` 走 DDIM 步，返回最后一步之后的 $x_0$。`times` 的最后一个时间步之后是干净的像素，$\bar\alpha=1$。
 
 
 # %% tags=["exercise"]

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 4. Dynamic conditional encoding
 #
-# 动态条件编码：按位置对通道做归一化，再用亲和图重新加权图像特征（V1 公式 3）。
-#
 # Goes with chapter 4 of the course (`make course`, then `?chapter=conditioning`). Every exercise is a function to write; the cell below
 # it checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 4. 动态条件编码
+#
+# 对每个位置的通道做归一化，再用亲和图重新加权图像特征（V1 公式 3）。
+#
+# 对应课程第 4 章（运行 `make course`，再打开 `?chapter=conditioning&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import torch
@@ -17,13 +23,19 @@ image, mask = (3 * torch.randn(2, 16, 5, 7, generator=generator) + 1 for _ in ra
 # %% [markdown]
 # ## Layer normalisation of a feature map
 #
-# 论文没有说明 LN 的轴；这里对每个位置的通道做归一化。
-#
 # The paper writes $\mathrm{LN}(m)$ and does not define its axes. Here it acts over the **channels of each cell**, as in transformers: with
 # mean $\mu$ and (biased) variance $\sigma^2$ over the channels, $\mathrm{LN}(m)=\gamma\,(m-\mu)/\sqrt{\sigma^2+10^{-5}}+\delta$, with one
 # $\gamma$ and one $\delta$ per channel.
 #
 # **Exercise 1.** Write it, without calling a layer of torch.
+
+# %% [markdown] lang="zh"
+# ## 特征图的层归一化
+#
+# 论文写作 $\mathrm{LN}(m)$，没有说明作用在哪些轴上。这里与 Transformer 相同，对**每个位置的各通道**归一化：设通道的均值为 $\mu$，（有偏）方差为 $\sigma^2$，
+# 则 $\mathrm{LN}(m)=\gamma\,(m-\mu)/\sqrt{\sigma^2+10^{-5}}+\delta$，每个通道有各自的 $\gamma$ 与 $\delta$。
+#
+# **练习 1.** 写出层归一化，不调用 torch 现成的层。
 
 
 # %% tags=["exercise"]
@@ -51,8 +63,6 @@ print("right")
 # %% [markdown]
 # ## The affinity, and what its sign means
 #
-# 亲和图对通道取平均就是相关系数，因此带符号：同向为正，反向为负。
-#
 # Equation 3 is $\mathcal A(m_I,m_x)=\bigl(\mathrm{LN}(m_I)\otimes\mathrm{LN}(m_x)\bigr)\otimes m_I$, all products element-wise. Averaged
 # over the $C$ channels of a cell (with $\gamma=1,\delta=0$), the product in brackets is
 #
@@ -61,6 +71,18 @@ print("right")
 # the correlation of the two feature vectors, between $-1$ and $1$. That is what the maps of the chapter show, and why they are signed.
 #
 # **Exercise 2.** Write equation 3, and the map that is shown: the affinity averaged over the channels.
+
+# %% [markdown] lang="zh"
+# ## 亲和图及其符号的含义
+#
+# 公式 3 是 $\mathcal A(m_I,m_x)=\bigl(\mathrm{LN}(m_I)\otimes\mathrm{LN}(m_x)\bigr)\otimes m_I$，所有乘积都是逐元素的。
+# 把括号中的乘积对一个位置的 $C$ 个通道取平均（$\gamma=1,\delta=0$），得到
+#
+# $$\frac1C\sum_c\frac{(m_{I,c}-\mu_I)(m_{x,c}-\mu_x)}{\sigma_I\,\sigma_x}=\rho,$$
+#
+# 即两个特征向量的相关系数，取值在 $-1$ 与 $1$ 之间。这一章显示的亲和图就是它，所以带有符号：同向为正，反向为负。
+#
+# **练习 2.** 写出公式 3，以及所显示的图：对通道取平均的亲和图。
 
 
 # %% tags=["exercise"]
@@ -98,13 +120,19 @@ print("right")
 # %% [markdown]
 # ## How t reaches the image features
 #
-# 图像编码器不接收 t：t 只能经由掩膜特征起作用；关掉公式 3 就切断了这条路。
-#
 # The image encoder has no time embedding (F2). Before the first fusion, $m_I$ is the same at every step; after it, $\mathcal A(m_I,m_x)$
 # depends on $t$ through $m_x$. So the first stage of the image encoder runs once per image and is shared by all members and steps.
 #
 # **Exercise 3.** A single image is *broadcast* over all samples. Return the re-weighted image features of many noisy masks from the
 # normalised image feature, computed once: no copies of it before they are needed.
+
+# %% [markdown] lang="zh"
+# ## t 怎样影响图像特征
+#
+# 图像编码器没有时间嵌入（F2）。第一次融合之前，$m_I$ 在每一步都相同；融合之后，$\mathcal A(m_I,m_x)$ 经由 $m_x$ 依赖于 $t$。
+# 关掉公式 3，就切断了这条唯一的途径。图像编码器的第一级因此每张图像只需运行一次，由所有成员、所有步共用。
+#
+# **练习 3.** 一张图像要*广播*到所有样本。图像特征只归一化一次，由它得到许多带噪掩膜各自的重新加权的图像特征；不要提前复制。
 
 
 # %% tags=["exercise"]

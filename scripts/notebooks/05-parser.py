@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 5. FF-Parser
 #
-# 特征频率解析器：对每个通道、每个频率乘以一个可学习的复数。
-#
 # Goes with chapter 5 of the course (`make course`, then `?chapter=parser`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 5. 特征频率解析器 FF-Parser
+#
+# 对每个通道、每个频率乘以一个可学习的复数。
+#
+# 对应课程第 5 章（运行 `make course`，再打开 `?chapter=parser&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import torch
@@ -17,13 +23,20 @@ m = torch.randn(2, 3, 8, 10, generator=generator)  # feature maps (b, c, h, w)
 # %% [markdown]
 # ## The filter
 #
-# 变换、相乘、逆变换：滤波器的实部与虚部分开存储。
-#
 # $M=\mathcal F(m)$, $M'=A\otimes M$, $m'=\mathcal F^{-1}(M')$, with a complex $A$ per channel and frequency. A real map of height $h$ and
 # width $w$ has a Hermitian spectrum, so half of it, $h\times(\lfloor w/2\rfloor+1)$, says everything: `torch.fft.rfft2`. The package keeps
 # the real and the imaginary part of $A$ as one real tensor $(2,c,h,\lfloor w/2\rfloor+1)$, because optimisers and files prefer real numbers.
 #
 # **Exercise 1.** Write the FF-Parser.
+
+# %% [markdown] lang="zh"
+# ## 滤波器
+#
+# $M=\mathcal F(m)$，$M'=A\otimes M$，$m'=\mathcal F^{-1}(M')$，其中每个通道、每个频率有一个复数 $A$。高 $h$、宽 $w$ 的实数图，频谱满足共轭对称，
+# 因此保留一半，即 $h\times(\lfloor w/2\rfloor+1)$，就包含全部信息：`torch.fft.rfft2`。本项目把 $A$ 的实部与虚部存成一个实张量 $(2,c,h,\lfloor w/2\rfloor+1)$，
+# 因为优化器与权重文件更适合处理实数。
+#
+# **练习 1.** 写出 FF-Parser。
 
 
 # %% tags=["exercise"]
@@ -55,14 +68,21 @@ print("right")
 # %% [markdown]
 # ## Half a spectrum is enough
 #
-# 实数图的频谱满足共轭对称，因此单边频谱足以还原双边频谱。
-#
 # For real $m$, $M(-u,-v)=\overline{M(u,v)}$. In the order of the FFT the index $-u$ is $(h-u)\bmod h$. The missing columns
 # $v=\lfloor w/2\rfloor+1,\dots,w-1$ are the conjugates of the columns $w-v$, with row 0 in place and the other rows reversed. It also
 # follows that a full complex $A$ acts on a real map, whose result is taken real, through its Hermitian part only: the paper's full
 # spectrum and the one-sided one can express the same filters (F6).
 #
 # **Exercise 2.** Complete a one-sided spectrum.
+
+# %% [markdown] lang="zh"
+# ## 半个频谱就够了
+#
+# 对实数图 $m$，$M(-u,-v)=\overline{M(u,v)}$。按 FFT 的排列，下标 $-u$ 即 $(h-u)\bmod h$。缺少的各列 $v=\lfloor w/2\rfloor+1,\dots,w-1$ 是第 $w-v$ 列的共轭，
+# 其中第 0 行不动，其余各行倒序。由此还可知：覆盖双边频谱的复数 $A$ 作用于实数图并取实部时，起作用的只有它的共轭对称部分，
+# 所以论文的双边频谱与这里的单边频谱能表示同样的滤波器（F6）。
+#
+# **练习 2.** 由单边频谱补全双边频谱。
 
 
 # %% tags=["exercise"]
@@ -91,13 +111,19 @@ print("right: the same as torch.fft.fft2 and medsegdiff.nn.spectral.mirror")
 # %% [markdown]
 # ## Every filter is a convolution
 #
-# 频域相乘等于空域循环卷积：FF-Parser 相当于核与特征图一样大的逐通道卷积。
-#
 # With $k=\mathcal F^{-1}(A)$ the convolution theorem says $m'(y,x)=\sum_{p,q}k(p,q)\,m\bigl((y-p)\bmod h,(x-q)\bmod w\bigr)$: a depthwise
 # circular convolution whose kernel is as large as the map. A filter that is smooth over frequency has a small kernel, and a sharp
 # cut in frequency a long one that rings.
 #
 # **Exercise 3.** Write the kernel of a filter, and the circular convolution with it (`torch.roll` helps).
+
+# %% [markdown] lang="zh"
+# ## 每个滤波器都是卷积
+#
+# 令 $k=\mathcal F^{-1}(A)$，由卷积定理，$m'(y,x)=\sum_{p,q}k(p,q)\,m\bigl((y-p)\bmod h,(x-q)\bmod w\bigr)$：这是逐通道的循环卷积，核与特征图一样大。
+# 随频率平滑变化的滤波器，核很小；在频率上陡峭截断的滤波器，核很长，并产生振铃。
+#
+# **练习 3.** 写出滤波器的核，以及用它做的循环卷积（可借助 `torch.roll`）。
 
 
 # %% tags=["exercise"]
@@ -134,12 +160,18 @@ print("right")
 # %% [markdown]
 # ## Energy
 #
-# 帕塞瓦尔定理说的是变换：酉变换保持能量；滤波器不保持。
-#
 # For the unitary transform (`norm="ortho"`) $\sum|m|^2=\sum|\mathcal F m|^2$. From a one-sided spectrum, the columns that stand for two
 # must be counted twice: all but $v=0$ and, for even $w$, $v=w/2$.
 #
 # **Exercise 4.** Compute the energy of a real map from its one-sided unitary spectrum.
+
+# %% [markdown] lang="zh"
+# ## 能量
+#
+# 帕塞瓦尔定理说的是变换：酉变换（`norm="ortho"`）满足 $\sum|m|^2=\sum|\mathcal F m|^2$，滤波器则不保持能量。
+# 由单边频谱计算时，一列代表两列的要计两次：除 $v=0$ 以及（$w$ 为偶数时）$v=w/2$ 之外的所有列。
+#
+# **练习 4.** 由单边的酉频谱计算实数图的能量。
 
 
 # %% tags=["exercise"]

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 6. The anchor condition
 #
-# 锚点条件：用可学习的高斯平滑条件网络的特征，再作为门控作用于扩散特征。
-#
 # Goes with chapter 6 of the course (`make course`, then `?chapter=anchor`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 6. 锚点条件
+#
+# 用可学习的高斯核平滑条件网络的特征，再把它作为门控作用于扩散特征。
+#
+# 对应课程第 6 章（运行 `make course`，再打开 `?chapter=anchor&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import torch
@@ -23,14 +29,22 @@ feature = torch.randn(4, 6, 8, 9, generator=generator)  # first feature of the d
 # %% [markdown]
 # ## A kernel that stays a Gaussian
 #
-# 每次前向都由均值与 log σ 重新计算核，因此训练之后它仍是高斯。
-#
 # $$k(u,v)\propto\exp\Bigl(-\frac{(u-\mu_x)^2}{2\sigma_x^2}-\frac{(v-\mu_y)^2}{2\sigma_y^2}\Bigr),\qquad\sum_{u,v}k(u,v)=1,$$
 #
 # on a window of odd side, with $u$ (columns) and $v$ (rows) counted from its middle. Mean and $\log\sigma$ are parameters, the kernel is
 # computed from them in every forward pass: a free kernel that only *starts* as a Gaussian would not remain one.
 #
 # **Exercise 1.** Write the kernels.
+
+# %% [markdown] lang="zh"
+# ## 始终保持高斯形状的核
+#
+# $$k(u,v)\propto\exp\Bigl(-\frac{(u-\mu_x)^2}{2\sigma_x^2}-\frac{(v-\mu_y)^2}{2\sigma_y^2}\Bigr),\qquad\sum_{u,v}k(u,v)=1,$$
+#
+# 定义在边长为奇数的窗口上，$u$（列）与 $v$（行）从窗口中心算起。均值与 $\log\sigma$ 是参数，每次前向都由它们重新计算核：
+# 如果核是自由参数，只是*初始化*为高斯，训练之后就不再是高斯了。
+#
+# **练习 1.** 写出这些核。
 
 
 # %% tags=["exercise"]
@@ -61,8 +75,6 @@ print("right")
 # %% [markdown]
 # ## From anchor to gate
 #
-# 取最大值保留峰值；1×1 卷积把所有通道合成一张图；门控把特征乘以 1 到 2。
-#
 # $$f_{anc}=\max(f_c^{-1}*k_{Gauss},\ f_c^{-1}),\qquad f_d'^{\,0}=\mathrm{Sigmoid}(f_{anc}*k_{1\times1})\cdot f_d^{\,0}+f_d^{\,0}.$$
 #
 # Smoothing with weights that sum to one gives at most the maximum of the neighbourhood, so it lowers peaks; the maximum with the raw map
@@ -70,6 +82,16 @@ print("right")
 # $(1,2)$: the anchor can stress a place, but cannot silence one. This is how it steadies the process without deciding its result.
 #
 # **Exercise 2.** Write both equations. Smooth each channel with its own kernel and pad by replication; one gate for all channels of $f_d^0$.
+
+# %% [markdown] lang="zh"
+# ## 从锚点到门控
+#
+# $$f_{anc}=\max(f_c^{-1}*k_{Gauss},\ f_c^{-1}),\qquad f_d'^{\,0}=\mathrm{Sigmoid}(f_{anc}*k_{1\times1})\cdot f_d^{\,0}+f_d^{\,0}.$$
+#
+# 权重之和为一的平滑，结果不超过邻域的最大值，因此会削低峰值；与原图取最大值则保留峰值，并加上一圈柔和的边缘。Sigmoid 的值在 $(0,1)$ 内，残差再加上一，
+# 所以扩散特征的每个值都乘以 $(1,2)$ 内的系数：锚点可以突出某个位置，却不能使它归零。它因此使扩散过程更稳定，而不决定结果。
+#
+# **练习 2.** 写出这两个公式。各通道用各自的核平滑，边界用复制填充；$f_d^0$ 的所有通道共用一张门控图。
 
 
 # %% tags=["exercise"]
@@ -110,12 +132,18 @@ print(f"right; the gate multiplies by {ratio.min():.2f} to {ratio.max():.2f}")
 # %% [markdown]
 # ## Reading a trained kernel
 #
-# 从核反推其中心与宽度：窗口会截断较宽的高斯。
-#
 # A kernel is a distribution over offsets, so its centre and width are a mean and a standard deviation. A window of $5\times5$ cells cuts off
 # a wide Gaussian: with $\sigma=4$ it is nearly flat, and its measured width approaches $\sqrt2$, that of five equal weights.
 #
 # **Exercise 3.** Measure centre and width of a kernel, per axis.
+
+# %% [markdown] lang="zh"
+# ## 读懂训练好的核
+#
+# 核是偏移量上的一个分布，它的中心与宽度就是均值与标准差。$5\times5$ 的窗口会截断较宽的高斯：$\sigma=4$ 时核几乎是平的，
+# 测得的宽度接近 $\sqrt2$，即五个相等权重的宽度。
+#
+# **练习 3.** 沿每个轴测量核的中心与宽度。
 
 
 # %% tags=["exercise"]

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 7. SS-Former and NBP-Filter
 #
-# 傅里叶域的亲和矩阵：没有滤波器时它等价于空域的线性注意力，滤波器才使它不同。
-#
 # Goes with chapter 7 of the course (`make course`, then `?chapter=transformer`). Every exercise is a function to write; the cell below
 # it checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 7. SS-Former 与 NBP-Filter
+#
+# 傅里叶域的亲和矩阵：没有滤波器时，它等价于空域的线性注意力；有了滤波器才有所不同。
+#
+# 对应课程第 7 章（运行 `make course`，再打开 `?chapter=transformer&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import math
@@ -23,12 +29,18 @@ w_q, w_k = (torch.randn(d, d, generator=generator, dtype=torch.complex64) for _ 
 # %% [markdown]
 # ## The affinity of frequencies
 #
-# 亲和矩阵的行与列是两路词元的频率；转置不取共轭，也没有 softmax。
-#
 # $M=(\mathcal F(q)W_q)(\mathcal F(r)W_k)^\top$, with the unitary transform along the tokens, complex weights, and a transpose without
 # conjugate. The package divides by $\sqrt d\,n$, so that the scale depends neither on the width nor on the number of tokens (F23).
 #
 # **Exercise 1.** Write it.
+
+# %% [markdown] lang="zh"
+# ## 频率之间的亲和矩阵
+#
+# $M=(\mathcal F(q)W_q)(\mathcal F(r)W_k)^\top$：沿词元做酉变换，权重为复数，转置不取共轭，也没有 softmax。$M$ 的行与列是两路词元的频率。
+# 本项目再除以 $\sqrt d\,n$，使数值大小既不依赖于宽度，也不依赖于词元数（F23）。
+#
+# **练习 1.** 写出亲和矩阵。
 
 
 # %% tags=["exercise"]
@@ -58,8 +70,6 @@ print("right")
 # %% [markdown]
 # ## Without a filter the transforms cancel
 #
-# 没有滤波器时，变换与逆变换抵消：结果是不带 softmax 的空域注意力，可以用线性的代价计算。
-#
 # Let $F$ be the matrix of the unitary transform, symmetric, with $F^{-1}=\overline F$. Then $M=Fq\,W_qW_k^\top\,r^\top F^\top$. Transform back
 # along both axes: $F^{-1}MF^{-\top}=q\,W_qW_k^\top\,r^\top$. The real part is taken and the values are real, so
 #
@@ -69,6 +79,19 @@ print("right")
 # is linear attention. Only a filter that varies over frequency, $S_t\otimes M$, makes the module more than that (F24).
 #
 # **Exercise 2.** Write both, without the division of exercise 1: through the Fourier domain, and in space without an $n\times n$ matrix.
+
+# %% [markdown] lang="zh"
+# ## 没有滤波器时，变换相互抵消
+#
+# 设 $F$ 为酉变换的矩阵，它是对称的，且 $F^{-1}=\overline F$。于是 $M=Fq\,W_qW_k^\top\,r^\top F^\top$。沿两个轴变换回去：$F^{-1}MF^{-\top}=q\,W_qW_k^\top\,r^\top$。
+# 取实部，而值是实数，因此
+#
+# $$\mathrm{Re}\,\mathcal F^{-1}[M]\;v=q\;\mathrm{Re}(W_qW_k^\top)\;(r^\top v).$$
+#
+# 从右往左计算，就不必构造 $n\times n$ 的矩阵：$r^\top v$ 是 $d\times d$ 的。代价从 $O(n^2d)$ 降到 $O(nd^2)$，这就是线性注意力。
+# 只有随频率变化的滤波器 $S_t\otimes M$，才使这个模块不止于此（F24）。
+#
+# **练习 2.** 两种算法都写出来（不做练习 1 中的除法）：经过傅里叶域；以及在空域计算，不构造 $n\times n$ 的矩阵。
 
 
 # %% tags=["exercise"]
@@ -111,8 +134,6 @@ print("right; operations for 512 tokens:", counter.get_total_flops(), "instead o
 # %% [markdown]
 # ## A sine of complex numbers
 #
-# arXiv v1 用正弦代替滤波器；复数的正弦沿虚轴按 sinh 增长，并非有界。
-#
 # arXiv v1 applies $\sin$ to $M$, which is complex. From $\sin z=(e^{iz}-e^{-iz})/2i$ with $z=a+ib$,
 #
 # $$\sin z=\sin a\,\cosh b+i\,\cos a\,\sinh b,\qquad |\sin z|^2=\sin^2a+\sinh^2b .$$
@@ -120,6 +141,17 @@ print("right; operations for 512 tokens:", counter.get_total_flops(), "instead o
 # Along the real axis it folds large values back, along the imaginary axis it grows without bound, and for small $|z|$ it is the identity.
 #
 # **Exercise 3.** Write the sine of complex numbers from functions of real ones.
+
+# %% [markdown] lang="zh"
+# ## 复数的正弦
+#
+# arXiv v1 对复数 $M$ 取 $\sin$。由 $\sin z=(e^{iz}-e^{-iz})/2i$，$z=a+ib$，
+#
+# $$\sin z=\sin a\,\cosh b+i\,\cos a\,\sinh b,\qquad |\sin z|^2=\sin^2a+\sinh^2b .$$
+#
+# 沿实轴，它把较大的值折回；沿虚轴，它无界增长；$|z|$ 较小时，它近似于恒等函数。
+#
+# **练习 3.** 只用实函数写出复数的正弦。
 
 
 # %% tags=["exercise"]
@@ -143,8 +175,6 @@ print("right")
 # %% [markdown]
 # ## A band over two frequencies
 #
-# NBP-Filter 是两个频率坐标与 t 的函数，因此适用于任何数量的词元。
-#
 # The NBP-Filter is a function of coordinates, so it has no fixed size. In the variant with Fourier features it begins as a band (F19):
 #
 # $$\mathrm{logit}\,S=4-\frac{(|u|-c_u)^2}{2w_u^2}-\frac{(|v|-c_v)^2}{2w_v^2},$$
@@ -152,6 +182,17 @@ print("right")
 # with $u,v$ the signed token frequencies in $[-1,1)$, in units of the Nyquist frequency and in the order of the FFT.
 #
 # **Exercise 4.** Write this surface.
+
+# %% [markdown] lang="zh"
+# ## 两个频率上的通带
+#
+# NBP-Filter 是频率坐标与 t 的函数，没有固定的尺寸，因此适用于任何数量的词元。在使用傅里叶特征的变体中，它的初始形状是一条通带（F19）：
+#
+# $$\mathrm{logit}\,S=4-\frac{(|u|-c_u)^2}{2w_u^2}-\frac{(|v|-c_v)^2}{2w_v^2},$$
+#
+# 其中 $u,v$ 是词元的有符号频率，取值在 $[-1,1)$ 内，以奈奎斯特频率为单位，按 FFT 的顺序排列。
+#
+# **练习 4.** 写出这个曲面。
 
 
 # %% tags=["exercise"]

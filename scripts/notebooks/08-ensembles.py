@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 8. Ensembles
 #
-# 集成：STAPLE 的 E 步与 M 步、成员间的分歧，以及成员数与 GED² 下限的关系。
-#
 # Goes with chapter 8 of the course (`make course`, then `?chapter=ensembles`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 8. 集成
+#
+# STAPLE 的 E 步与 M 步、成员之间的分歧，以及成员数与 GED² 下限的关系。
+#
+# 对应课程第 8 章（运行 `make course`，再打开 `?chapter=ensembles&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import numpy as np
@@ -21,8 +27,6 @@ votes = np.stack([1 - raters, raters], 1).astype(np.float32)  # as probabilities
 # %% [markdown]
 # ## STAPLE
 #
-# E 步：已知标注者的质量，用贝叶斯公式估计真值；M 步：已知真值的概率，重新估计质量。
-#
 # Rater $j$ marks a foreground pixel with probability $p_j$ (sensitivity) and leaves a background pixel with probability $q_j$ (specificity).
 # With the prior share of foreground $\gamma$ and the labels $D_{ij}$ of pixel $i$, Bayes gives the E step
 #
@@ -34,6 +38,19 @@ votes = np.stack([1 - raters, raters], 1).astype(np.float32)  # as probabilities
 # $\gamma$ is fixed to the mean share of foreground over all raters and pixels; $p$ and $q$ start at 0.99999.
 #
 # **Exercise 1.** Write both steps and repeat them.
+
+# %% [markdown] lang="zh"
+# ## STAPLE
+#
+# 标注者 $j$ 以概率 $p_j$（灵敏度）标出前景像素，以概率 $q_j$（特异度）不标背景像素。设前景的先验比例为 $\gamma$，像素 $i$ 的标注为 $D_{ij}$，由贝叶斯公式得到 E 步：
+#
+# $$W_i=\frac{\gamma\,a_i}{\gamma\,a_i+(1-\gamma)\,b_i},\quad a_i=\prod_jp_j^{D_{ij}}(1-p_j)^{1-D_{ij}},\quad
+# b_i=\prod_jq_j^{1-D_{ij}}(1-q_j)^{D_{ij}} .$$
+#
+# $p_j$ 的期望对数似然是 $\sum_iW_i\bigl[D_{ij}\log p_j+(1-D_{ij})\log(1-p_j)\bigr]$，其导数 $\sum_iW_iD_{ij}/p_j-\sum_iW_i(1-D_{ij})/(1-p_j)$
+# 在 $p_j=\sum_iW_iD_{ij}/\sum_iW_i$ 处为零；$q_j$ 同理。这就是 M 步。$\gamma$ 固定为所有标注者、所有像素中前景的平均比例；$p$ 与 $q$ 的初值为 0.99999。
+#
+# **练习 1.** 写出这两步并反复迭代。
 
 
 # %% tags=["exercise"]
@@ -68,12 +85,18 @@ print("right; sensitivities:", p.round(2), "specificities:", q.round(2))
 # %% [markdown]
 # ## Disagreement
 #
-# 分歧图是各成员前景概率的标准差；分歧不等于误差。
-#
 # The map of disagreement is $\sqrt{\tfrac12\sum_c\mathrm{Var}_j\,p_{jc}}$ over the classes $c$. With one foreground class the two variances
 # are equal, so it is the standard deviation of the foreground probability: at most $\tfrac12$, where half of the members mark a pixel.
 #
 # **Exercise 2.** Write it, and the share of the wrong pixels on which all members agree.
+
+# %% [markdown] lang="zh"
+# ## 分歧
+#
+# 分歧图是 $\sqrt{\tfrac12\sum_c\mathrm{Var}_j\,p_{jc}}$，对各类别 $c$ 求和。只有一个前景类别时，两个方差相等，它就是前景概率的标准差：
+# 最大为 $\tfrac12$，出现在恰有一半成员标注的像素。分歧不等于误差：成员可以一致地犯错。
+#
+# **练习 2.** 写出分歧图，以及在错误的像素中，所有成员意见一致的比例。
 
 
 # %% tags=["exercise"]
@@ -109,13 +132,20 @@ print("right")
 # %% [markdown]
 # ## How close can m members come to n readers?
 #
-# 即使成员就是从读片者中随机抽取的，GED² 也不会为 0：它的期望为 D/m。
-#
 # Draw $m$ members at random, with replacement, from the readers themselves. Let $D$ be the mean distance over all pairs of readers, a reader
 # with itself included. Then $\mathbb E[d(S,Y)]=D$ and the mean over pairs of members is $\bigl(1-\tfrac1m\bigr)D$, because a member agrees
 # with itself. So $\mathbb E\,D^2_{GED}=2D-(1-\tfrac1m)D-D=D/m$: no finite ensemble reaches 0, and more members lower the floor.
 #
 # **Exercise 3.** Write the floor.
+
+# %% [markdown] lang="zh"
+# ## m 个成员能多接近 n 位读片者
+#
+# 从读片者中有放回地随机抽取 $m$ 个作为成员。设 $D$ 为读片者所有配对（包括与自身）的平均距离，则 $\mathbb E[d(S,Y)]=D$；
+# 成员与自身的距离为零，因此成员配对的平均距离是 $\bigl(1-\tfrac1m\bigr)D$。于是 $\mathbb E\,D^2_{GED}=2D-(1-\tfrac1m)D-D=D/m$：
+# 成员数有限时，期望不会为 0；成员越多，下限越低。
+#
+# **练习 3.** 写出这个下限。
 
 
 # %% tags=["exercise"]
@@ -148,11 +178,16 @@ print(f"right; with 16 members the floor is {floor(readers, 16):.3f}, with 2 it 
 # %% [markdown]
 # ## What the released code calls STAPLE
 #
-# 公开代码中的 “STAPLE” 是均值的平方；对它取阈值 ½ 相当于对均值取阈值 0.71。
-#
 # The released code multiplies the mean of the members by itself (F16).
 #
 # **Exercise 4.** How many of $m$ binary members must mark a pixel for $(\text{mean})^2>\tfrac12$?
+
+# %% [markdown] lang="zh"
+# ## 公开代码中的 “STAPLE”
+#
+# 公开代码把成员的均值与自身相乘（F16）。对它取阈值 ½，相当于对均值取阈值 0.71。
+#
+# **练习 4.** $m$ 个二值成员中，至少要有多少个标出一个像素，才有 $(\text{均值})^2>\tfrac12$？
 
 
 # %% tags=["exercise"]

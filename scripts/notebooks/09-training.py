@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 9. Training
 #
-# 训练目标：从变分下界到噪声损失，各种预测量的损失只差一个由信噪比决定的权重。
-#
 # Goes with chapter 9 of the course (`make course`, then `?chapter=training`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 9. 训练
+#
+# 从变分下界到噪声损失；各种预测量的损失只差一个由信噪比决定的权重。
+#
+# 对应课程第 9 章（运行 `make course`，再打开 `?chapter=training&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import torch
@@ -19,8 +25,6 @@ generator = torch.Generator().manual_seed(0)
 
 # %% [markdown]
 # ## From the ELBO to the noise loss
-#
-# 变分下界的每一项是两个高斯的 KL 散度；方差相同时只剩均值之差。
 #
 # $-\log p_\theta(x_0)\le\mathbb E_q\bigl[-\log p_\theta(x_0\mid x_1)\bigr]+\sum_t\mathbb E_q\,
 # KL\bigl(q(x_s\mid x_t,x_0)\,\Vert\,p_\theta(x_s\mid x_t)\bigr)+KL\bigl(q(x_T\mid x_0)\Vert p(x_T)\bigr)$,
@@ -38,6 +42,26 @@ generator = torch.Generator().manual_seed(0)
 # Ho et al. drop the factor and take the error of $\epsilon$: the "simple" loss, a *re-weighted* bound.
 #
 # **Exercise 1.** Write the KL divergence of two Gaussians with diagonal covariance, and the weight of the squared error of $x_0$.
+
+# %% [markdown] lang="zh"
+# ## 从变分下界到噪声损失
+#
+# $-\log p_\theta(x_0)\le\mathbb E_q\bigl[-\log p_\theta(x_0\mid x_1)\bigr]+\sum_t\mathbb E_q\,
+# KL\bigl(q(x_s\mid x_t,x_0)\,\Vert\,p_\theta(x_s\mid x_t)\bigr)+KL\bigl(q(x_T\mid x_0)\Vert p(x_T)\bigr)$，
+# 求和中 $s=t-1$。令 $p_\theta$ 为同样的高斯分布，只是用预测 $\hat x_0$ 代替 $x_0$。两者的方差都是
+# $\tilde\beta=\frac{1-\bar\alpha_s}{1-\bar\alpha_t}\beta$，因此只剩均值之差：
+#
+# $$KL=\frac{\lVert\mu(x_t,x_0)-\mu(x_t,\hat x_0)\rVert^2}{2\tilde\beta}
+# =\frac1{2\tilde\beta}\,\frac{\bar\alpha_s\beta^2}{(1-\bar\alpha_t)^2}\lVert x_0-\hat x_0\rVert^2 .$$
+#
+# 代入 $\tilde\beta$ 与 $\beta=1-\bar\alpha_t/\bar\alpha_s$，系数为 $\frac12\frac{\bar\alpha_s-\bar\alpha_t}{(1-\bar\alpha_s)(1-\bar\alpha_t)}$；
+# 记 $\mathrm{SNR}=\bar\alpha/(1-\bar\alpha)$，恰好得到
+#
+# $$KL=\tfrac12\,(\mathrm{SNR}_s-\mathrm{SNR}_t)\,\lVert x_0-\hat x_0\rVert^2 .$$
+#
+# Ho 等人去掉这个系数，改用 $\epsilon$ 的误差，这就是“简单”损失：*重新加权*的变分下界。
+#
+# **练习 1.** 写出两个对角协方差高斯分布的 KL 散度，以及 $x_0$ 平方误差的权重。
 
 
 # %% tags=["exercise"]
@@ -77,8 +101,6 @@ print("right: the KL of the posteriors is the squared error of x_0, weighted by 
 # %% [markdown]
 # ## Signal-to-noise weighting
 #
-# 预测 ε、v 或 x_0 的平方误差只差一个权重：SNR、1 + SNR 与 1。
-#
 # Given $x_t$, two predictions of $x_0$ that differ by $\delta$ differ in $\epsilon=(x_t-\sqrt{\bar\alpha}x_0)/\sqrt{1-\bar\alpha}$ by
 # $-\sqrt{\mathrm{SNR}}\,\delta$, and in $v=(\sqrt{\bar\alpha}x_t-x_0)/\sqrt{1-\bar\alpha}$ by $-\delta/\sqrt{1-\bar\alpha}$. So
 #
@@ -87,6 +109,18 @@ print("right: the KL of the posteriors is the squared error of x_0, weighted by 
 # The error of $\epsilon$ gives almost no weight to the noisy steps, at which the shape of a mask is decided; those of $v$ and $x_0$ do.
 #
 # **Exercise 2.** Write the weight that the squared error of $x_0$ has in each loss.
+
+# %% [markdown] lang="zh"
+# ## 信噪比加权
+#
+# 给定 $x_t$，若 $x_0$ 的两个预测相差 $\delta$，则 $\epsilon=(x_t-\sqrt{\bar\alpha}x_0)/\sqrt{1-\bar\alpha}$ 相差 $-\sqrt{\mathrm{SNR}}\,\delta$，
+# $v=(\sqrt{\bar\alpha}x_t-x_0)/\sqrt{1-\bar\alpha}$ 相差 $-\delta/\sqrt{1-\bar\alpha}$。因此
+#
+# $$\lVert\Delta\epsilon\rVert^2=\mathrm{SNR}\,\lVert\delta\rVert^2,\qquad\lVert\Delta v\rVert^2=(1+\mathrm{SNR})\,\lVert\delta\rVert^2 .$$
+#
+# 掩膜的形状是在噪声强的那些步决定的，$\epsilon$ 的误差几乎不给它们权重，$v$ 与 $x_0$ 的误差则给。
+#
+# **练习 2.** 写出在每种损失中，$x_0$ 的平方误差所乘的权重。
 
 
 # %% tags=["exercise"]
@@ -114,13 +148,20 @@ print(f"right; with epsilon the noisiest step weighs {ratio:.1e} of the cleanest
 # %% [markdown]
 # ## The loss of V2
 #
-# V2 的损失：噪声损失，加上在 t 为 α 的倍数时对锚点的监督，逐样本判断。
-#
 # $\mathcal L_t=\mathcal L_{noise,t}+\mathbb 1[t\bmod\alpha=0]\,(\mathcal L_{dice}+\beta\mathcal L_{ce})$. In a batch every sample has its own
 # $t$, so the indicator is per sample. Soft Dice of probabilities $p$ and a mask $y$ is
 # $1-\frac{2\sum py+10^{-5}}{\sum p+\sum y+10^{-5}}$; the small number makes two empty masks agree.
 #
 # **Exercise 3.** Write soft Dice and the loss.
+
+# %% [markdown] lang="zh"
+# ## V2 的损失
+#
+# $\mathcal L_t=\mathcal L_{noise,t}+\mathbb 1[t\bmod\alpha=0]\,(\mathcal L_{dice}+\beta\mathcal L_{ce})$：噪声损失，加上 $t$ 为 $\alpha$ 的倍数时对锚点的监督。
+# 一个批次中每个样本有各自的 $t$，所以指示函数逐样本判断。概率 $p$ 与掩膜 $y$ 的软 Dice 损失是
+# $1-\frac{2\sum py+10^{-5}}{\sum p+\sum y+10^{-5}}$，其中的小常数使两张空掩膜视为一致。
+#
+# **练习 3.** 写出软 Dice 损失与 V2 的损失。
 
 
 # %% tags=["exercise"]
@@ -180,13 +221,19 @@ print("right: the same as medsegdiff.losses.Objective")
 # %% [markdown]
 # ## Train a denoiser of one pixel
 #
-# 亲手训练一个像素的去噪器：它学到的正是后验均值。
-#
 # A pixel that a share of 0.3 of the experts marks: $x_0=1$ with probability 0.3, else $-1$. The best denoiser is known,
 # $\mathbb E[x_0\mid x_t]=\tanh\bigl(x_t\sqrt{\bar\alpha_t}/(1-\bar\alpha_t)+\tfrac12\log\tfrac{0.3}{0.7}\bigr)$.
 #
 # **Exercise 4.** Write the loss of one training step: draw $x_0$, $t$ and $\epsilon$, make $x_t$, and return the mean squared error of the
 # predicted $x_0$. The network takes the columns $x_t$ and $t/1000$.
+
+# %% [markdown] lang="zh"
+# ## 训练一个像素的去噪器
+#
+# 设一个像素有 0.3 的专家标注：$x_0=1$ 的概率为 0.3，否则为 $-1$。它的最优去噪器是已知的，
+# $\mathbb E[x_0\mid x_t]=\tanh\bigl(x_t\sqrt{\bar\alpha_t}/(1-\bar\alpha_t)+\tfrac12\log\tfrac{0.3}{0.7}\bigr)$；训练学到的正是这个后验均值。
+#
+# **练习 4.** 写出一个训练步的损失：抽取 $x_0$、$t$ 与 $\epsilon$，得到 $x_t$，返回所预测的 $x_0$ 的均方误差。网络的输入是 $x_t$ 与 $t/1000$ 两列。
 
 
 # %% tags=["exercise"]

@@ -1,10 +1,16 @@
 # %% [markdown]
 # # 10. Your own image
 #
-# 自己的图像：怎样把图像送入网络，又怎样评判没有标准答案的结果。
-#
 # Goes with chapter 10 of the course (`make course`, then `?chapter=own`). Every exercise is a function to write; the cell below it
 # checks the answer. The notebook needs the project itself: `pip install -e .` in its root folder.
+
+# %% [markdown] lang="zh"
+# # 10. 自己的图像
+#
+# 怎样把图像送入网络，又怎样评判没有标准答案的结果。
+#
+# 对应课程第 10 章（运行 `make course`，再打开 `?chapter=own&lang=zh`）。每道练习是一个待补全的函数，紧接着的单元用来检查答案。
+# 笔记本需要本项目：在项目根目录运行 `pip install -e .`。代码中的注释与提示为英文。
 
 # %%
 import math
@@ -28,12 +34,17 @@ truth = drawn.labels > 0  # known, because this picture is drawn; your own has n
 # %% [markdown]
 # ## What the network sees
 #
-# 网络看到的是缩放成正方形、取值在 −1 与 1 之间的图像。
-#
 # A picture of any size is squeezed to the network's square and its values are mapped from 0 ... 255 to $[-1,1]$; the mask is resized back as
 # a probability, never as labels, so that its border may fall between pixels.
 #
 # **Exercise 1.** Write the way there, with `torch.nn.functional.interpolate` (bilinear, with antialiasing).
+
+# %% [markdown] lang="zh"
+# ## 网络看到的图像
+#
+# 任意尺寸的图像都被缩放成网络所需的正方形，像素值从 0 … 255 映射到 $[-1,1]$。结果以概率而不是标签的形式缩放回原尺寸，因此边界可以落在像素之间。
+#
+# **练习 1.** 写出送入网络之前的处理，用 `torch.nn.functional.interpolate`（双线性，抗锯齿）。
 
 
 # %% tags=["exercise"]
@@ -62,12 +73,18 @@ print("right: the network's input is", tuple(found.shape))
 # %% [markdown]
 # ## Overlap, where there is a reference
 #
-# Dice：参考掩膜为空时没有定义，不应算作 0 或 1。
-#
 # Dice is $2|A\cap B|/(|A|+|B|)$. If the reference has no pixel of a class it says nothing about how well the class is found, and the package
 # leaves it out: `nan`, not 0 and not 1. Whether the prediction invents something is counted separately.
 #
 # **Exercise 2.** Write Dice of one class, `nan` where the reference is empty.
+
+# %% [markdown] lang="zh"
+# ## 有参考掩膜时：重叠程度
+#
+# Dice 是 $2|A\cap B|/(|A|+|B|)$。若参考掩膜中没有某一类的像素，就无从判断这一类找得好不好，本项目不计入：取 `nan`，而不是 0 或 1。
+# 预测是否凭空标出了什么，另行统计。
+#
+# **练习 2.** 写出一个类别的 Dice；参考掩膜为空时返回 `nan`。
 
 
 # %% tags=["exercise"]
@@ -92,11 +109,16 @@ print(f"right; on this picture {dice_of(result.mask > 0, truth):.3f}, with {MEMB
 # %% [markdown]
 # ## Without a reference: agreement
 #
-# 没有参考掩膜时，只能看成员之间是否一致；一致不等于正确。
-#
 # Your own image has no reference mask. What is left is how much the members agree: the mean Dice over all pairs of different members.
 #
 # **Exercise 3.** Write it. Two empty masks agree.
+
+# %% [markdown] lang="zh"
+# ## 没有参考掩膜时：一致程度
+#
+# 自己的图像没有参考掩膜，只能看成员之间有多一致：不同成员的所有配对的平均 Dice。一致不等于正确。
+#
+# **练习 3.** 写出这个平均值。两张空掩膜视为一致。
 
 
 # %% tags=["exercise"]
@@ -120,12 +142,18 @@ print("right; three shifted copies agree with", round(agreement(shifted), 3))
 # %% [markdown]
 # ## Are the probabilities calibrated?
 #
-# 校准：在概率为 0.8 的像素中，应有 80 % 确实属于皮损。
-#
 # Sort the pixels into equal bins of probability. In bin $i$ with $n_i$ of $n$ pixels, mean probability $p_i$ and observed share $f_i$,
 # $\mathrm{ECE}=\sum_i\frac{n_i}n|f_i-p_i|$. Easy background fills the lowest bin, so compare it on the same images only.
 #
 # **Exercise 4.** Write the ECE of one class with 15 bins; a probability of exactly 1 belongs to the last bin.
+
+# %% [markdown] lang="zh"
+# ## 概率是否经过校准
+#
+# 校准的意思是：在概率为 0.8 的像素中，确有 80 % 属于皮损。把像素按概率分入等宽的区间。设第 $i$ 个区间有 $n$ 个像素中的 $n_i$ 个，平均概率为 $p_i$，
+# 实际比例为 $f_i$，则 $\mathrm{ECE}=\sum_i\frac{n_i}n|f_i-p_i|$。容易判断的背景会填满最低的区间，所以只能在同样的图像上比较。
+#
+# **练习 4.** 写出一个类别、15 个区间的 ECE；概率恰为 1 的像素归入最后一个区间。
 
 
 # %% tags=["exercise"]
@@ -152,11 +180,16 @@ print(f"right; on this picture {found:.4f}")
 # %% [markdown]
 # ## How sure is a mean of a few images?
 #
-# 几十张图像的平均值并不精确：用自助法给出区间。
-#
 # Draw as many cases as there are, with replacement, many times; the central 95 % of the means is the bootstrap interval.
 #
 # **Exercise 5.** Write it.
+
+# %% [markdown] lang="zh"
+# ## 几张图像的平均值有多可靠
+#
+# 几十张图像的平均值并不精确。有放回地抽取同样多的样例，重复许多次；这些平均值中间的 95 % 就是自助法（bootstrap）区间。
+#
+# **练习 5.** 写出这个区间。
 
 
 # %% tags=["exercise"]
