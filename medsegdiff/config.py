@@ -264,6 +264,8 @@ class Domain:
     # Pattern of the patient in file names, first group; intervals are then over patients.
     patient: str = dataclasses.field(default="", metadata={"later": True})
     channels: tuple[str, ...] = dataclasses.field(default=(), metadata={"later": True})  # what red, green and blue are
+    # Whether a reader may judge that an image shows no target; averaging with the anchor then depends on the overlap (F39).
+    may_be_absent: bool = dataclasses.field(default=False, metadata={"later": True})
     # Across which volumes are sliced (0 sagittal, 1 coronal, 2 axial), and how their grey values are windowed; None is as
     # `data.tasks` has it for the task.
     axis: int | None = dataclasses.field(default=None, metadata={"later": True})

@@ -321,7 +321,14 @@ class Segmenter:
             times or self._times(settings),
             MemberNoise(settings.seed, settings.members, images=images),
             (self.diffusion.channels, settings.size, settings.size),
-            SamplingSettings(settings.sampler, settings.eta, settings.anchor_weight, settings.trace, settings.switches),
+            SamplingSettings(
+                settings.sampler,
+                settings.eta,
+                settings.anchor_weight,
+                by_overlap=self.domain.may_be_absent,
+                trace=settings.trace,
+                switches=settings.switches,
+            ),
         )
 
     def __call__(self, picture: Picture | str | Path, settings: RunSettings | None = None) -> Segmentation:

@@ -285,6 +285,7 @@ def _described(arguments: argparse.Namespace, data: Dataset) -> tuple[Preset, Do
         field=preset.training.field,
         patient=data.task.patient,
         channels=data.task.channels,
+        may_be_absent=data.task.may_be_absent,
         axis=data.task.axis,
         intensity=data.task.intensity,
     )

@@ -31,6 +31,7 @@ class Task:
     patient: str = (
         ""  # pattern of the patient in the names of images; intervals are over patients, and splits by patient
     )
+    may_be_absent: bool = False  # some readers mark nothing (`Domain.may_be_absent`)
     bend: float = 0.9  # share of training images that are rotated by any angle, scaled and sheared
     empty: float = 0.2  # volumes: share of slices without any label among the training slices
 
@@ -159,6 +160,7 @@ TASKS: dict[str, Task] = {
         intensity=Intensity(percentiles=(0.0, 100.0), per_slice=True),
         tint=False,
         patient=r"^(.+?)_n\d+",
+        may_be_absent=True,
         bend=0.3,  # targets of a few pixels: interpolation changes their borders, quarter turns do not
     ),
     "polyp": Task(

@@ -30,7 +30,17 @@ from medsegdiff.sampling.noise import MemberNoise
 from medsegdiff.sampling.times import SPACINGS, spaced
 from medsegdiff.schedule import Diffusion, NoiseSchedule
 
-__all__ = ["SAMPLERS", "SPACINGS", "MemberNoise", "Sampler", "SamplingSettings", "denoise", "from_diffusers", "spaced"]
+__all__ = [
+    "SAMPLERS",
+    "SPACINGS",
+    "MemberNoise",
+    "Sampler",
+    "SamplingSettings",
+    "denoise",
+    "faded_anchor",
+    "from_diffusers",
+    "spaced",
+]
 
 
 class Sampler(Protocol):
@@ -65,6 +75,7 @@ class SamplingSettings:
         eta: fresh noise in DDIM, 0 to 1; the other samplers ignore it.
         anchor_weight: w, 0 to 1: x_0 is replaced by (1 - w) x_0 + w a at every step, a the anchor's mask (F31). 0 as in the
             paper; V1 has no anchor.
+        by_overlap: fade the anchor, class by class, to the extent that a member does not contain it (F39, `faded_anchor`).
         trace: record what the components of the network computed.
         switches: components of the network to bypass.
     """
@@ -72,6 +83,7 @@ class SamplingSettings:
     sampler: str | Callable[[NoiseSchedule, list[int], float], Sampler] = "ddim"
     eta: float = 0.0
     anchor_weight: float = 0.0
+    by_overlap: bool = False
     trace: bool = False
     switches: Switches = Switches()
 
@@ -126,7 +138,9 @@ def denoise(
         prediction = model(x_t, at, condition, trace=settings.trace, switches=settings.switches)
         x_0 = diffusion.x_0(prediction.output.to(x_t), x_t, t)
         if anchor_weight:
-            x_0 = x_0.lerp(diffusion.x_0_of_logits(condition.anchor_logits[0].to(x_t)), anchor_weight)
+            logits = condition.anchor_logits[0].to(x_t)
+            anchor = faded_anchor(diffusion, x_0, logits) if settings.by_overlap else diffusion.x_0_of_logits(logits)
+            x_0 = x_0.lerp(anchor, anchor_weight)
         variance = None if prediction.variance is None else prediction.variance.to(x_t)
         x_s = run.step(x_t, x_0, variance, t, s, noise)
         return Step(index, len(run.times), t, s, x_t, x_s, x_0, prediction.trace)
@@ -135,3 +149,29 @@ def denoise(
         reached = step(index, x_t, t, s)
         yield reached
         x_t = reached.x_s
+
+
+def faded_anchor(
+    diffusion: Diffusion, x_0: Float[Tensor, "m k h w"], logits: Float[Tensor, "_ k h w"]
+) -> Float[Tensor, "m k h w"]:
+    """Return the anchor's mask, faded for each member and class to the extent that the member does not contain it (F39).
+
+    The foreground probabilities a_c of the anchor become r_c a_c with
+
+        r_c = min(1, <p_c, a_c> / <a_c, a_c>),
+
+    the coefficient of the projection of the member's probabilities p_c on a_c. A member whose mask is empty is therefore not
+    pulled towards the anchor, as it would be by averaging with the anchor itself: where readers may mark nothing, an empty
+    mask is a valid answer.
+
+    Arguments:
+        diffusion: whose scale and classes the masks have.
+        x_0: predicted masks, in [-scale, scale].
+        logits: of the anchor; one image, or one for each member.
+    """
+    p, a = diffusion.probability(x_0)[:, 1:], diffusion.probability_of_logits(logits)[:, 1:]
+    r = (p * a).sum((2, 3), keepdim=True) / a.square().sum((2, 3), keepdim=True).clamp_min(1e-6)
+    faded = r.clamp_max(1) * a
+    if diffusion.classes > 1:
+        faded = torch.cat([1 - faded.sum(1, keepdim=True), faded], 1)
+    return diffusion.config.scale * (2 * faded - 1)

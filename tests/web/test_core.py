@@ -20,7 +20,7 @@ from medsegdiff.image_ref import Intensity, Picture, grey_pixels, percentiles_of
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
 from medsegdiff.resize import Geometry, to_network, to_original
-from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, spaced
+from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, faded_anchor, spaced
 from medsegdiff.schedule import Diffusion
 
 WEB = Path(__file__).parents[2] / "web"
@@ -83,6 +83,22 @@ class Linear:
 
     def __call__(self, x_t, t, condition, *, trace=False, switches=None):
         return Prediction(x_t * 1.5 + float(t[0]) / 1000 - 0.4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_anchor_fades_alike(node, channels):
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2), 1 if channels == 1 else channels - 1)
+    generator = torch.Generator().manual_seed(4)
+    x_0 = 0.2 * torch.randn(3, channels, 4, 4, generator=generator).clamp(-1, 1)
+    logits = torch.randn(1, channels, 4, 4, generator=generator)
+    script = """const { Diffusion, fadedAnchor } = await import(`${core}/core/schedule.js`);
+        const diffusion = new Diffusion(input.config, input.channels);
+        const anchor = diffusion.probabilityOfLogits(Float32Array.from(input.logits), 16);
+        print(Array.from(fadedAnchor(diffusion, Float32Array.from(input.x_0), anchor, 16)));"""
+    config = {**asdict(diffusion.config), "alpha_bar": listed(diffusion.schedule.alpha_bar)}
+    got = node(script, {"config": config, "channels": channels, "logits": listed(logits), "x_0": listed(x_0)})
+    # Sums of 16 float32 products in another order.
+    np.testing.assert_allclose(got, np.ravel(listed(faded_anchor(diffusion, x_0, logits))), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

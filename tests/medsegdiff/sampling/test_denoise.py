@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.records import Condition, Prediction, SpectralTrace, Switches, Trace
-from medsegdiff.sampling import SAMPLERS, MemberNoise, SamplingSettings, denoise, spaced
+from medsegdiff.sampling import SAMPLERS, MemberNoise, SamplingSettings, denoise, faded_anchor, spaced
 from medsegdiff.schedule import Diffusion
 
 SHAPE = (1, 4, 4)
@@ -128,6 +128,33 @@ def test_an_anchor_shifts_samples_towards_its_mode():
     shares = [sides(weight) for weight in (0.0, 0.1, 0.2, 0.4)]
     assert shares[0] == pytest.approx(0.5, abs=0.075)  # three standard deviations of 400 draws
     assert np.all(np.diff(shares) > 0.05)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_an_anchor_averaged_by_overlap_leaves_members_without_the_target_empty(classes):
+    diffusion = Diffusion(DiffusionConfig(scale=0.5), classes)
+    target = torch.zeros(1, 4, 4, dtype=torch.int64)
+    target[:, :2] = 1
+    anchor = torch.where(diffusion.from_labels(target) > 0, 5.0, -5.0)
+    half = target.clone()
+    half[:, 1] = 0
+    for mask, contained in ((torch.zeros_like(target), 0.0), (half, 0.5), (target, 1.0)):
+        x_0 = diffusion.from_labels(mask)
+        faded = diffusion.probability(faded_anchor(diffusion, x_0, anchor))[:, 1]
+        # The anchor's probability is 0.99 inside, so the coefficient of a full member is 1.007 and is cut to 1.
+        torch.testing.assert_close(faded[target > 0].mean(), torch.tensor(contained), rtol=0, atol=0.02)
+        *_, last = denoise(
+            OneTruth(diffusion, x_0),
+            Condition((IMAGE,), (anchor,)),
+            diffusion,
+            TIMES,
+            MemberNoise(0, 2),
+            (diffusion.channels, 4, 4),
+            SamplingSettings(anchor_weight=0.5, by_overlap=True),
+        )
+        expected = 0.5 * (mask > 0).float() + 0.5 * contained * (target > 0).float()
+        foreground = diffusion.probability(last.x_s)[:, 1]
+        torch.testing.assert_close(foreground, expected.expand_as(foreground), rtol=0, atol=0.02)
 
 
 def test_a_weight_is_refused_where_there_is_no_anchor():

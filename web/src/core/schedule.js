@@ -91,6 +91,36 @@ export class Diffusion {
   }
 }
 
+/**
+ * The anchor's mask for each member, faded class by class to the extent that the member does not contain it; `faded_anchor`
+ * of medsegdiff/sampling. `anchor` has the class probabilities of one image.
+ */
+export function fadedAnchor(diffusion, x0, anchor, area) {
+  const { channels, scale } = diffusion;
+  const shares = diffusion.probability(x0, area);
+  const first = channels === 1 ? 0 : 1; // of the foreground
+  const squares = Array.from({ length: channels }, (_, c) => dot(anchor, c * area, anchor, c * area, area));
+  const faded = new Float32Array(x0.length);
+  for (let start = 0; start < faded.length; start += channels * area) {
+    if (first) faded.fill(1, start, start + area);
+    for (let c = first; c < channels; c++) {
+      const found = Math.min(1, dot(shares, start + c * area, anchor, c * area, area) / Math.max(squares[c], 1e-6));
+      for (let i = 0; i < area; i++) {
+        const share = found * anchor[c * area + i];
+        faded[start + c * area + i] = share;
+        if (first) faded[start + i] -= share;
+      }
+    }
+  }
+  return faded.map((share) => scale * (2 * share - 1));
+}
+
+function dot(a, from, b, other, length) {
+  let sum = 0;
+  for (let i = 0; i < length; i++) sum += a[from + i] * b[other + i];
+  return sum;
+}
+
 function forPixels(values, channels, area, each) {
   for (let start = 0; start < values.length; start += channels * area) {
     for (let pixel = 0; pixel < area; pixel++) each(start + pixel, area);

@@ -5,7 +5,7 @@ import { MemberNoise } from "./noise.js";
 import { sha256, toNetwork, toOriginal } from "./picture.js";
 import { encodeRuns } from "./report.js";
 import { sampler } from "./sampling.js";
-import { Diffusion, spaced } from "./schedule.js";
+import { Diffusion, fadedAnchor, spaced } from "./schedule.js";
 
 /** One checkpoint ready to run. `networks` has condition(image) and denoise(x_t, t, features, members, trace). */
 export class Segmenter {
@@ -47,14 +47,17 @@ export class Segmenter {
     if (times.length) {
       const noise = new MemberNoise(settings.seed, settings.members);
       const step = sampler(settings.sampler, diffusion, noise, settings.eta);
-      const pull = settings.anchor_weight ? diffusion.x0OfLogits(logits, area) : null;
+      const whole = settings.anchor_weight ? diffusion.x0OfLogits(logits, area) : null;
       let xt = noise.draw(channels * area);
       let before = null;
       for (let index = 0; index < times.length; index++) {
         const [t, s] = [times[index], times[index + 1] ?? -1];
         const output = await this.networks.denoise(xt, t, condition, settings.members, settings.trace);
         let x0 = diffusion.x0(output.output, xt, t, area);
-        if (pull) x0 = x0.map((value, i) => value + settings.anchor_weight * (pull[i % pull.length] - value));
+        if (whole) {
+          const pull = this.model.domain.may_be_absent ? fadedAnchor(diffusion, x0, anchor, area) : whole;
+          x0 = x0.map((value, i) => value + settings.anchor_weight * (pull[i % pull.length] - value));
+        }
         const xs = step(xt, x0, t, s);
         probability = diffusion.probability(x0, area);
         yield { kind: "step", index, total: times.length, t, s, xt, x0, probability, traces: output.traces, seconds: seconds() };
