@@ -22,7 +22,10 @@ from medsegdiff.errors import InputError
 from medsegdiff.imaging import VISITOR, read
 from medsegdiff.reader import decode_layer
 
-__all__ = ["Score", "painted", "read_layer", "read_mask", "score"]
+__all__ = ["Score", "check_canvas", "painted", "read_layer", "read_mask", "score"]
+
+_NEAR = 8  # most grey levels by which a pixel of the same picture differs
+_FEW = 0.001  # share of pixels that may differ by more
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,21 @@ def read_layer(path: Path | str) -> UInt8[ndarray, "h w 4"]:
     """
     with temporary_upload(path):
         return decode_layer(Path(path))
+
+
+def check_canvas(below: UInt8[ndarray, "h w 4"], picture: UInt8[ndarray, "h w 3"]) -> None:
+    """Check that a canvas shows a picture: it takes a new one some time after the page does.
+
+    Browsers that change what is read from a canvas, so that a visitor is not recognised by it, do so by a few grey levels.
+
+    Raises:
+        ValueError: it shows another picture.
+    """
+    same = below.shape[:2] == picture.shape[:2]
+    if not same or (np.abs(below[..., :3].astype(np.int16) - picture) > _NEAR).any(-1).mean() > _FEW:
+        raise InputError(
+            "mask.canvas", "the canvas shows another image still; wait a moment and press the button again"
+        )
 
 
 def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:

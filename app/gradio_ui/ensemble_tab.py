@@ -12,7 +12,7 @@ from app.components import gallery, scrubber, uncertainty
 from app.core.session import FinishedRun
 from app.gradio_ui import film
 from app.gradio_ui.events import QUICK, Update
-from app.gradio_ui.page_state import PageState, Selection, Tab
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import ensemble_views, paint, panels
 
@@ -95,8 +95,14 @@ def build(page: PageState) -> Tab:
         )
 
     def pick(
-        language: str, image: object, finished_run: FinishedRun | None, name: str | None, event: gr.EventData
+        latest: LatestRequest,
+        language: str,
+        image: object,
+        finished_run: FinishedRun | None,
+        name: str | None,
+        event: gr.EventData,
     ) -> Update:
+        image, finished_run = page.current(latest, [page.states.image, page.states.finished_run], [image, finished_run])
         selection, index = page.selection(image, finished_run, name), event.index  # pyright: ignore[reportAttributeAccessIssue]
         if selection.recording is None or not isinstance(index, int) or not 0 <= index < len(selection.members):
             return {picked: gr.skip()}
@@ -108,7 +114,7 @@ def build(page: PageState) -> Tab:
         chosen = ensemble_views.members(selection.recording, words(language), index)
         return {picked: chosen, download: gr.update(value=copy, visible=True)}
 
-    picked.click(pick, page.seen, [picked, download], **QUICK)
+    picked.click(pick, [page.states.latest, *page.seen], [picked, download], **QUICK)
     return Tab(
         "ensemble",
         [

@@ -178,7 +178,7 @@ def _stage(page: PageState, sidebar: Sidebar) -> None:
         with gr.Column(elem_classes=["page-tab", f"page-tab-{key}"]):
             page.tabs[key] = builders[key]()
     page.controls.tab.change(None, [page.controls.tab], None, js=_SHOW_TAB, **QUICK)
-    seen = [page.controls.tab, page.states.drawn, page.states.tab_cache, *page.seen]
+    seen = [page.states.latest, page.controls.tab, page.states.drawn, page.states.tab_cache, *page.seen]
     page.controls.tab.change(page.enter, seen, [*page.tab_widgets, page.states.drawn, page.states.tab_cache], **QUICK)
 
 

@@ -4,8 +4,9 @@ The image and the last run of a visitor are kept in two `gr.State` of the browse
 rendered when it is opened, so a run sends the images of one tab only.
 """
 
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,31 @@ class LatestRequest:
     pictures: int = 0  # number of images shown so far
     slices: int = 0  # number of slices shown so far
     language: str | None = None  # None: the initial one
+    chosen: bool = (
+        False  # whether the visitor has chosen an image or a checkpoint; `image` and `finished_run` are of it
+    )
+    image: object = None
+    finished_run: FinishedRun | None = None
+    under_way: list[None] = field(default_factory=list)  # one for each choice that is being shown
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Hold back what needs the selection, such as a run, while a choice is being shown."""
+        self.under_way.append(None)
+        try:
+            yield
+        finally:
+            self.under_way.pop()
+
+    def choose(self, image: object) -> None:
+        """Set the image that has been chosen; it has not been run yet."""
+        self.chosen, self.image, self.finished_run = True, image, None
+
+    def wait(self) -> None:
+        """Wait for a choice that is being shown, at most ten seconds."""
+        until = time.monotonic() + 10
+        while self.under_way and time.monotonic() < until:
+            time.sleep(0.02)
 
     def words(self, language: str) -> Words:
         """Return the texts in the latest chosen language, or in `language`."""
@@ -85,6 +111,12 @@ class LatestRequest:
                 if self.pictures != pictures or moved or self.checkpoint not in (None, name):
                     return
                 yield update
+
+    def unless_another(self, name: str | None, act: Callable[[], Update], otherwise: Update) -> Update:
+        """Return what an event changes, or `otherwise` if another image, slice or checkpoint is chosen meanwhile."""
+        before = self.pictures, self.slices
+        update = act()
+        return update if (self.pictures, self.slices) == before and self.checkpoint in (None, name) else otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +190,15 @@ class PageState:
         recording = finished_run.recording if finished_run else catalogue.recording(path) if path else None
         return Selection(target, name, recording, finished_run, tab_cache or {})
 
+    def current(self, latest: LatestRequest, inputs: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """Return the values of the inputs of an event, with the latest image and its run.
+
+        An event that begins while a choice is being shown has received the image of the choice before.
+        """
+        latest.wait()
+        held = {self.states.image: latest.image, self.states.finished_run: latest.finished_run} if latest.chosen else {}
+        return [held.get(widget, value) for widget, value in zip(inputs, values, strict=True)]
+
     def first(self, name: str | None) -> int:
         """Return the seed of the first example for a checkpoint."""
         return catalogue.examples(self.session.task(name))[0]
@@ -168,6 +209,7 @@ class PageState:
 
     def enter(
         self,
+        latest: LatestRequest,
         key: str,
         drawn: tuple[str, ...],
         tab_cache: TabCache,
@@ -177,7 +219,15 @@ class PageState:
         name: str | None,
     ) -> Update:
         """Show the selection in a tab that was opened, unless it is up to date."""
+        unchanged: Update = {self.states.drawn: gr.skip()}
+        latest.wait()
+        if latest.chosen and image != latest.image:  # of a choice that has been shown meanwhile
+            drawn, tab_cache, image, finished_run = (), {}, latest.image, latest.finished_run
         if key in drawn or key not in self.tabs:
-            return {self.states.drawn: gr.skip()}
-        shown = self.tabs[key].show(self.selection(image, finished_run, name, tab_cache), words(language))
-        return shown | {self.states.drawn: (*drawn, key)}
+            return unchanged
+
+        def show() -> Update:
+            selection = self.selection(image, finished_run, name, tab_cache)
+            return self.tabs[key].show(selection, words(language)) | {self.states.drawn: (*drawn, key)}
+
+        return latest.unless_another(name, show, unchanged)

@@ -1,5 +1,6 @@
 """Build the Reference mask tab: score the result against the ground truth, or a painted or uploaded mask."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,9 +10,8 @@ import gradio as gr
 from app.analysis import reference_mask
 from app.components import scrubber
 from app.core.frames import target
-from app.core.session import FinishedRun
 from app.gradio_ui.events import QUICK, Update, refusal, refusing
-from app.gradio_ui.page_state import PageState, Selection, Tab
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
 from app.i18n import Words, words
 from app.views import paint, reference_mask_views
 
@@ -24,9 +24,12 @@ _FILES = ("mask", "reference", "scores")
 
 
 def _layer_paths(editor: gr.ImageEditor, payload: Any) -> dict[str, Any]:
-    """Return the paths of painted layers; Gradio would decode whatever pictures a client sends, in this process."""
-    layers = getattr(payload, "layers", None) or []
-    return {"layers": [file.path for file in layers[:_LAYERS] if file]}
+    """Return the paths of what is painted and of the image below.
+
+    Gradio would decode whatever pictures a client sends, in this process.
+    """
+    layers, background = getattr(payload, "layers", None) or [], getattr(payload, "background", None)
+    return {"layers": [file.path for file in layers[:_LAYERS] if file], "background": background and background.path}
 
 
 # On the class: Gradio makes the widget anew when its brush is updated, and a subclass needs files of its own.
@@ -102,11 +105,8 @@ def build(page: PageState) -> Tab:
         }
 
     def show(selection: Selection, w: Words) -> Update:
-        picture = selection.target.picture.pixels
-        side = min(1.0, _CANVAS / max(picture.shape[:2]))
-        small = paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
         names = _names(page, selection)
-        canvas = {"background": small, "layers": [], "composite": None}
+        canvas = {"background": _canvas(selection), "layers": [], "composite": None}
         update: Update = {classes: reference_mask_views.class_legend(names, w)}
         if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
             update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
@@ -118,33 +118,44 @@ def build(page: PageState) -> Tab:
             return update | scored(selection, known, source, w)
         return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
-    def seen(
-        language: str, image: object, finished_run: FinishedRun | None, name: str | None
-    ) -> tuple[Words, Selection]:
+    def score_given(
+        read: Callable[[Selection], Any], source: str, latest: LatestRequest, language: str, *visible: Any
+    ) -> Update:
+        """Score the latest result against what a visitor has given."""
+        image, finished_run, name = page.current(latest, page.seen[1:], visible)
         w, selection = words(language), page.selection(image, finished_run, name)
         if selection.recording is None:
             raise refusal(w("reference.not_run"), w)
-        return w, selection
 
-    def score_painted(drawn: dict[str, Any] | None, *visible: Any) -> Update:
-        w, selection = seen(*visible)
-        with refusing(w, "errors.reference"):
-            layers = [reference_mask.read_layer(path) for path in (drawn or {}).get("layers") or []]
-            known = reference_mask.painted(layers, len(_names(page, selection)), selection.labels.shape)
-        return scored(selection, known, "painted", w)
+        def score() -> Update:
+            with refusing(w, "errors.reference"):
+                return scored(selection, read(selection), source, w)
 
-    def score_upload(path: str | None, *visible: Any) -> Update:
-        w, selection = seen(*visible)
+        return latest.unless_another(name, score, {scores: gr.skip()})
+
+    def score_painted(drawn: dict[str, Any] | None, *seen: Any) -> Update:
+        def read(selection: Selection) -> Any:
+            paths = (drawn or {}).get("layers") or []
+            if below := (drawn or {}).get("background"):
+                reference_mask.check_canvas(reference_mask.read_layer(below), _canvas(selection))
+            layers = [reference_mask.read_layer(path) for path in paths]
+            return reference_mask.painted(layers, len(_names(page, selection)), selection.labels.shape)
+
+        return score_given(read, "painted", *seen)
+
+    def score_upload(path: str | None, *seen: Any) -> Update:
         if path is None:
             return {scores: gr.skip()}
-        with refusing(w, "errors.reference"):
-            known = reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
-        return scored(selection, known, "uploaded", w)
+
+        def read(selection: Selection) -> Any:
+            return reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
+
+        return score_given(read, "uploaded", *seen)
 
     shown = [scores, film, row, *files]
     reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 16}
-    score.click(score_painted, [editor, *page.seen], shown, **reading)
-    upload.upload(score_upload, [upload, *page.seen], shown, **reading)
+    score.click(score_painted, [editor, page.states.latest, *page.seen], shown, **reading)
+    upload.upload(score_upload, [upload, page.states.latest, *page.seen], shown, **reading)
     return Tab("reference_mask", [editor, classes, *shown], show)
 
 
@@ -152,6 +163,13 @@ def _brush(names: list[str]) -> gr.Brush:
     """Create a brush with one colour per class."""
     colours = paint.CLASSES[: max(len(names), 1)]
     return gr.Brush(default_size=14, colors=list(colours), default_color=colours[0], color_mode="fixed")
+
+
+def _canvas(selection: Selection) -> Any:
+    """Return the image of the canvas."""
+    picture = selection.target.picture.pixels
+    side = min(1.0, _CANVAS / max(picture.shape[:2]))
+    return paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
 
 
 def _names(page: PageState, selection: Selection) -> list[str]:

@@ -184,9 +184,12 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     def show_new(tab: str, image: object, name: str | None, w: Words, latest: LatestRequest) -> Update:
         """Show a new image with the latest selected checkpoint."""
         name, latest.pictures = latest.checkpoint or name, latest.pictures + 1
-        shown = present(tab, image, name, w) | sidebar.slices.shown(image)
-        shown |= {sidebar.file: gr.update(visible=isinstance(image, InputImage)), sidebar.shown: ""}
-        return shown | described(page, sidebar, image, name, w)
+        with latest.choosing():
+            shown = present(tab, image, name, w) | sidebar.slices.shown(image)
+            shown |= {sidebar.file: gr.update(visible=isinstance(image, InputImage)), sidebar.shown: ""}
+            shown |= described(page, sidebar, image, name, w)
+            latest.choose(image)
+        return shown
 
     def choose_example(tab: str, name: str, language: str, latest: LatestRequest, event: gr.EventData) -> Update:
         w, seed = words(language), event.seed  # pyright: ignore[reportAttributeAccessIssue]
@@ -201,10 +204,12 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         if name == shown:  # selected by a link, which has shown it already
             return {sidebar.domain: gr.skip()}
         w, cards = words(language), (page.session.card_of(shown), page.session.card_of(name))
-        turned = volumes.turn(page.volume_cache, image, *cards)
-        update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
-        if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
-            return {sidebar.domain: gr.skip()}
+        with latest.choosing():
+            turned = volumes.turn(page.volume_cache, image, *cards)
+            update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
+            if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
+                return {sidebar.domain: gr.skip()}
+            latest.choose(turned)
         update[sidebar.unknown] = gr.update(visible=False)
         return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
 

@@ -168,10 +168,13 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
             if wanted is None or wanted == slice_view:
                 return {controls.group: gr.skip()}
             w = words(language)
-            with refusing(w, "errors.picture"):
-                fresh = volumes.look(page.volume_cache, wanted, image.name if isinstance(image, InputImage) else "")
-            latest.slices += 1
-            return show(fresh, name, w) | _changed(controls, slice_view, fresh.slice_view or wanted)
+            with latest.choosing():
+                with refusing(w, "errors.picture"):
+                    fresh = volumes.look(page.volume_cache, wanted, image.name if isinstance(image, InputImage) else "")
+                latest.slices += 1
+                update = show(fresh, name, w) | _changed(controls, slice_view, fresh.slice_view or wanted)
+                latest.choose(fresh)
+            return update
 
         return choose
 

@@ -2,6 +2,9 @@
 
 import copy
 import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from browser_input import choose, settled, turn
@@ -9,7 +12,7 @@ from playwright.sync_api import expect
 
 from app.core import links
 from app.core.session import Session
-from app.gradio_ui.page_state import LatestRequest
+from app.gradio_ui.page_state import LatestRequest, PageState
 from app.inputs import volumes
 
 
@@ -77,6 +80,39 @@ def test_a_run_ends_when_the_selection_changes(choice, of_volume, ends):
         setattr(latest, name, value)
     assert [update["step"] for update in shown] == ([] if ends else [1, 2])
     assert closed.is_set()
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+def test_an_event_gets_the_image_of_a_choice_that_was_being_shown(under_way):
+    latest, states = LatestRequest(), SimpleNamespace(image="image", finished_run="run")
+    page = cast(Any, SimpleNamespace(states=states))
+    assert PageState.current(page, latest, ["language", "image", "run"], ["en", 1, "of 1"]) == ["en", 1, "of 1"]
+    begun = threading.Event()
+
+    def choose():
+        with latest.choosing():
+            begun.set()
+            time.sleep(0.2)
+            latest.choose(2)
+
+    choice = threading.Thread(target=choose)
+    choice.start()
+    assert begun.wait(10)
+    if not under_way:  # its image has not reached the session yet
+        choice.join()
+    assert PageState.current(page, latest, ["language", "image", "run"], ["en", 1, "of 1"]) == ["en", 2, None]
+    choice.join()
+
+
+def test_what_is_scored_is_not_shown_once_another_image_has_been_chosen():
+    latest = LatestRequest()
+    assert latest.unless_another("tiny", lambda: {"scores": 1}, {}) == {"scores": 1}
+
+    def slow():
+        latest.pictures += 1
+        return {"scores": 1}
+
+    assert latest.unless_another("tiny", slow, {}) == {}
 
 
 def begin(page, steps):

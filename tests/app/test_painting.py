@@ -84,15 +84,24 @@ def test_paint_stays_until_the_image_changes(page):
     page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
     _, again = on_screen(page, "you painted")
     np.testing.assert_array_equal(again, painted)
-    page.locator("#examples img").nth(1).click()
-    page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
+    page.evaluate("""() => {
+        window.__painted = 0;  // scores of paint that are shown from now on
+        new MutationObserver(() => {
+            window.__painted += document.querySelector('#scores').textContent.includes('you painted');
+        }).observe(document.querySelector('#scores'), { childList: true, subtree: true, characterData: true });
+        document.querySelectorAll('#examples img')[1].click();
+        document.querySelector('#score').click();  // at once, while the canvas has the first image and its paint
+    }""")
+    page.wait_for_selector(".toast-body")
     page.wait_for_function(  # the canvas takes the new image shortly after the scores do, so the first click may be early
         """() => {
             document.querySelector("#score").click();
-            return document.querySelector(".toast-body")?.textContent.includes("nothing is painted");
+            const shown = [...document.querySelectorAll(".toast-body")].map((toast) => toast.textContent);
+            return shown.some((text) => text.includes("nothing is painted"));
         }""",
         polling=500,
     )
+    assert page.evaluate("window.__painted") == 0
 
 
 @pytest.mark.parametrize(("name", "legend"), [("skin-lesion-v2", []), ("optic-disc-cup-v2", ["盘沿", "视杯"])])

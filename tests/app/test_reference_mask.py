@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.analysis.reference_mask import painted, read_mask, score
+from app.analysis.reference_mask import check_canvas, painted, read_mask, score
 from app.inputs.images import phantom
 from app.views import paint
 
@@ -56,6 +56,14 @@ def test_paint_is_converted_to_classes_at_full_size():
     assert labels[12:, 12:].tolist() == [[1] * 4] * 4
     with pytest.raises(ValueError, match="nothing is painted"):
         painted([np.zeros((8, 8, 4), np.uint8)], 1, (8, 8))
+
+
+def test_paint_on_another_image_is_not_scored():
+    picture, other = phantom(3).picture.pixels, phantom(4).picture.pixels
+    check_canvas(np.dstack([np.minimum(picture, 250) + 5, np.full(picture.shape[:2], 255, np.uint8)]), picture)
+    for shown in (other, np.roll(picture, 1, 0), picture[:100]):
+        with pytest.raises(ValueError, match="another image still"):
+            check_canvas(np.dstack([shown, np.full(shown.shape[:2], 255, np.uint8)]), picture)
 
 
 def test_every_organ_has_its_own_colour():
