@@ -309,7 +309,8 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
     spacing = _spacing(data)
     rows = _group(data, 0, "PlaneOrientationSequence") or data
     positions = [_position(data, index) for index in range(frames)]
-    direction, step, gaps, stacked = _place(_numbers(rows, "ImageOrientationPatient", 6), positions, data)
+    cosines = _numbers(rows, "ImageOrientationPatient", 6)
+    direction, step, gaps, stacked = _place(cosines, positions, data)
     axes = axes_of(direction)
     windows = tuple(_window(data, index) for index in range(frames)) if grey else ()
     return Volume(
@@ -325,6 +326,7 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
         measured=bool(spacing),
         gaps_mm=gaps,
         stacked=stacked,
+        oriented=bool(cosines),
         inverted=grey and data.PhotometricInterpretation == "MONOCHROME1",
         modality=_modality(data),
         burned_in=_burned_in(data),

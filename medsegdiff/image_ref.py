@@ -308,6 +308,7 @@ class Volume:
     axes: str = "LPS"  # of the array; the file's own for DICOM frames, which are shown as they are stored
     measured: bool = True  # the file gives a spacing
     stacked: bool = True  # slices follow each other in space; frames without positions do not
+    oriented: bool = True  # the file gives the direction of its axes in the body
     gaps_mm: tuple[float, float] | None = None  # smallest and largest distance between slices, where they differ
     frame_windows: tuple[tuple[float, float], ...] = ()  # of each DICOM frame, where they differ
     nifti: NiftiSpace | None = None  # of a NIfTI file, for the masks

@@ -27,7 +27,9 @@ const paint = (across) => {
     shown.data[to + 3] = 255;
   }
   canvas.getContext('2d').putImageData(shown, 0, 0);
-  const words = value.words.slice.replace('{plane}', value.names[across]).replace('{slice}', at[across] * value.steps[across] + 1)
+  const index = at[across] * value.steps[across];  // counted as in the file
+  const number = value.reversed[across] ? value.counts[across] - index : index + 1;
+  const words = value.words.slice.replace('{plane}', value.names[across]).replace('{slice}', number)
     .replace('{slices}', value.counts[across]);
   caption.textContent = words;
   const spoken = `${words}. ${value.words.covers.replace('{share}', (100 * marked / (w * h)).toFixed(1))}`;

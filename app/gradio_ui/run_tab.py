@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -43,6 +43,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
     def run(latest: LatestRequest, image: object, name: str | None, language: str, *values: object) -> Updates:
         yield {sidebar.run: gr.update(interactive=False), sidebar.stop: gr.update(interactive=True)}
+        (image,) = page.current(latest, [page.states.image], [image])
         updates = latest.until_another(name, going(latest, image, name, language, *values))
         waiting = run_button.waiting_line(latest.words(language))
         yield from in_turn(page.session.turns, updates, {sidebar.estimate: waiting})
@@ -60,19 +61,19 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                 yield film.still(shown, loading) | {facts: ""} | downloads.hidden()
                 page.session.segmenter(name)
                 with closing(page.session.run(name, selection.target, settings)) as events:
-                    yield from watched(events, image, name, lambda: latest.words(language))
+                    yield from watched(events, image, name, latest, language)
         except gr.Error:
             yield page.draw("run", page.selection(image, None, name), latest.words(language)) | idle()
             raise
 
     def watched(
-        events: Iterator[Opening | Frame | RunOutput], image: object, name: str, current_words: Callable[[], Words]
+        events: Iterator[Opening | Frame | RunOutput], image: object, name: str, latest: LatestRequest, language: str
     ) -> Updates:
         """Show the events of a run, at most ten frames per second, in the current language."""
         opening: Opening | None = None
         clock, painted = Clock(), 0.0
         for event in events:
-            w = current_words()
+            w = latest.words(language)
             match event:
                 case Opening():
                     opening = event
@@ -88,7 +89,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     assert opening is not None
                     yield {shown.film: films.live(opening, frame, w, status, done / frame.total)}
                 case RunOutput():
-                    finished_run = FinishedRun.of(event)
+                    finished_run = latest.finished_run = FinishedRun.of(event)
                     took = descriptions.estimate(page.session.estimate(name, event.result.settings), w)
                     drawn = page.draw("run", page.selection(image, finished_run, name), w)
                     yield drawn | {page.states.finished_run: finished_run, sidebar.estimate: took}
@@ -133,7 +134,8 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
 
 
 def _below(page: PageState, sidebar: Sidebar, opening: Recording | None) -> tuple[gr.HTML, files.Files]:
-    """Create what is between the film and its text: the controls of a volume, the figures, the downloads."""
+    """Create what is between the film and its text: what the lines mean, controls of a volume, figures, downloads."""
+    page.localized(gr.HTML, lambda w: {"value": f"<p>{w('run.lines')}</p>"}, elem_classes="words", elem_id="lines")
     sidebar.slices.group.render()
     return _facts(opening), files.build(page)
 

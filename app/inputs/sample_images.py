@@ -3,7 +3,7 @@
 Each entry names the package, the file, and the crop for each task. The file is located without importing the package. If
 the package is not installed, or the file has another checksum, the image is not offered.
 
-requirements.txt lists scikit-image only for its image of a retina; pydicom also reads DICOM files.
+requirements.txt lists scikit-image only for its image of a retina; pydicom and nibabel also read uploads.
 """
 
 import hashlib
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import cast
 
+import nibabel as nib
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
+from medsegdiff.image_ref import robust_window, windowed
 from medsegdiff.imaging import read
 
 __all__ = ["SAMPLES", "Box", "SampleImage", "missing", "pixels", "sample_images"]
@@ -35,6 +38,7 @@ class SampleImage:
     file: str  # path below site-packages
     sha256: str  # of the file
     crops: Mapping[str, Box]  # by task
+    slice_index: int = 0  # of a NIfTI volume: the axial slice, of the first volume in time
 
     @property
     def path(self) -> Path | None:
@@ -68,6 +72,23 @@ SAMPLES: tuple[SampleImage, ...] = (
         "bdd7f166ccef2dbd7ea9fc601ac25811f45aa623493b86cec0979b47109b83d4",
         {"breast-ultrasound": (0, 0, 320, 240)},  # deliberately not what the checkpoint was trained on
     ),
+    SampleImage(
+        990_004,
+        "heart",
+        "pydicom",
+        "pydicom/data/test_files/examples_ybr_color.dcm",
+        "6fa3a087d3c631b43216a8abec8aac8d2d73751c5bf5885708d1150b09283f72",
+        {"thyroid-nodule": (0, 0, 320, 240)},  # of 30 frames the middle one; deliberately of another organ
+    ),
+    SampleImage(
+        990_005,
+        "head",
+        "nibabel",
+        "nibabel/tests/data/example4d.nii.gz",
+        "42097dfbab9d2a036b41ae5c97a359591cf2cf5c3f8dc6ca6455c0b8a7f22696",
+        {"brain-flair": (16, 0, 112, 96)},  # deliberately of another contrast
+        slice_index=14,
+    ),
 )
 
 
@@ -94,8 +115,13 @@ def missing(seed: int) -> SampleImage | None:
 def pixels(row: SampleImage, task: str) -> UInt8[ndarray, "h w 3"]:
     """Read a sample image, cropped for a task."""
     assert row.path is not None
+    left, top, right, bottom = row.crops[task]
     if row.path.suffix == ".dcm":
-        left, top, right, bottom = row.crops[task]
         return read(row.path).pixels[top:bottom, left:right].copy()
+    if row.path.suffix == ".gz":
+        held = cast(nib.Nifti1Image, nib.load(row.path)).dataobj[:, :, row.slice_index, 0]
+        values = np.rot90(held)  # from axes towards the left and the front: front upwards
+        grey = windowed(values, robust_window(values))
+        return np.repeat(grey[top:bottom, left:right, None], 3, axis=2)
     with Image.open(row.path) as image:
-        return np.array(image.convert("RGB").crop(row.crops[task]))
+        return np.array(image.convert("RGB").crop((left, top, right, bottom)))

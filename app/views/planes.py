@@ -12,6 +12,7 @@ from app.inputs.images import SliceView
 from app.inputs.volumes import CachedVolume
 from app.views import paint
 from medsegdiff.image_ref import windowed
+from medsegdiff.orientation import turn
 
 if TYPE_CHECKING:
     from medsegdiff.slices import VolumeSegmentation
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["planes"]
 
 _MOST = 128  # voxels shown along a side; of longer ones every second, third ... is left out
-_NAMES = ("sagittal", "coronal", "axial")
+_BODY = "LPS"  # the axes of the viewer
+_ENDS = ("LR", "PA", "SI")
+_PLANES = ("sagittal", "coronal", "axial")
+_UNORIENTED = ("column", "row", "frame")  # planes of a file that does not give the direction of its axes
 
 
 def planes(
@@ -27,34 +31,40 @@ def planes(
 ) -> dict[str, Any] | None:
     """Build the value of the planes component: a volume in the window of a view, and its mask.
 
-    The planes meet where most is marked. None for a volume without three axes: colour frames, or the frames of a DICOM file.
+    The planes meet where most is marked. DICOM frames are turned to the axes of the body, if the file gives their direction.
+    None for what is no volume in space: colour, a single slice, or frames that follow each other in time.
     """
     volume = cached_volume.volume
-    if volume.flat or how.shown is None:
+    if how.shown is None or volume.count(2) == 1 or not volume.stacked:
         return None
-    steps = [-(-volume.count(axis) // _MOST) for axis in (0, 1, 2)]
+    before = volume.axes if volume.oriented else _BODY
+    order = [next(i for i, letter in enumerate(before) if letter in ends) for ends in _ENDS]
+    counts, spacing = ([of[i] for i in order] for of in ([volume.count(axis) for axis in (0, 1, 2)], volume.spacing))
+    steps = [-(-count // _MOST) for count in counts]
     thinned = tuple(slice(None, None, step) for step in steps[::-1])
-    grey = windowed(volume.array[thinned], how.shown)
-    labels = np.ascontiguousarray(result.labels[thinned])
+    grey = windowed(turn(volume.array, before, _BODY)[thinned], how.shown)
+    labels = np.ascontiguousarray(turn(result.labels, before, _BODY)[thinned])
     if volume.inverted:
         grey = 255 - grey
     sides = list(grey.shape[::-1])
     columns = math.ceil(math.sqrt(sides[2]))
     marked = [np.count_nonzero(labels, axis=tuple(i for i in range(3) if i != 2 - axis)) for axis in (0, 1, 2)]
-    at = [int(counts.argmax()) if counts.any() else len(counts) // 2 for counts in marked]
+    at = [int(axis.argmax()) if axis.any() else len(axis) // 2 for axis in marked]
+    sentences = {key: words.sentences[f"planes.{key}"] for key in ("slice", "covers", "opacity", "help")}
     return {
         "size": sides,
-        "counts": [volume.count(axis) for axis in (0, 1, 2)],
+        "counts": counts,
         "steps": steps,
-        "spacing": [gap * step for gap, step in zip(volume.spacing, steps, strict=True)],
+        "reversed": [before[i] != letter for i, letter in zip(order, _BODY, strict=True)],
+        "spacing": [gap * step for gap, step in zip(spacing, steps, strict=True)],
         "columns": columns,
         "picture": paint.data_uri(paint.grey(_mosaic(grey, columns))),
         "labels": paint.png_uri(_mosaic(labels, columns)),
         "colours": [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in paint.CLASSES],
         "at": at,
-        "names": [words(f"planes.{name}") for name in _NAMES],
-        "letters": ["A", "R", "R"] if volume.axes == "LPS" else None,  # the side of the body at the left of each plane
-        "words": {key: words.sentences[f"planes.{key}"] for key in ("slice", "covers", "opacity", "help")},
+        "names": [words(f"planes.{name}") for name in (_PLANES if volume.oriented else _UNORIENTED)],
+        "letters": ["A", "R", "R"] if volume.oriented else None,  # the side of the body at the left of each plane
+        "words": sentences | {"help": sentences["help"] + (words("planes.letters") if volume.oriented else "")},
     }
 
 

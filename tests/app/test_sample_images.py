@@ -66,6 +66,17 @@ def test_the_liver_is_read_from_dicom_with_its_grey_values_windowed():
     assert tissue.max() == 255
 
 
+@pytest.mark.skipif(not sample_images("brain-flair"), reason="this nibabel does not contain the image")
+def test_the_head_lies_upright_in_the_middle_of_its_crop():
+    image = phantom(990_005, "brain-flair")
+    assert (image.sample, image.picture.pixels.shape) == ("head", (96, 96, 3))
+    rows, columns = np.nonzero(image.picture.pixels[..., 0] > 60)
+    assert abs(columns.mean() - 47.5) < 4  # the crop is centred on the head, whose sides are alike
+    assert np.ptp(rows) > 1.2 * np.ptp(columns)  # from front to back it is longer than wide
+    front, back = (np.ptp(columns[abs(rows - row) < 2]) for row in (rows.min() + 20, rows.max() - 20))
+    assert front < back  # a head is widest towards the back
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sample_images("optic-disc-cup"), reason="pip install --no-deps scikit-image")
 def test_the_retina_crop_is_centred_on_the_bright_disc():

@@ -3,6 +3,8 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from PIL import Image
 from app.core import catalogue
 from app.core.settings import CONTROLS, read
 from app.i18n import words
+from app.inputs.images import SliceView
 from app.inputs.volumes import CachedVolume, VolumeCache, look, segment, take, turn, watch
-from medsegdiff.image_ref import Volume
+from app.views.planes import planes
+from medsegdiff import orientation
+from medsegdiff.image_ref import FILE_WINDOW, Volume
 from medsegdiff.slices import Progress
 
 
@@ -152,3 +157,36 @@ def test_a_volume_is_segmented_on_its_voxel_grid_and_shown_as_a_film(session, tm
         next(events)
     with pytest.raises(ValueError, match="choose fewer members or steps"):
         segment(session, "tiny", volume_cache.get(slice_view.key), slice_view, settings(steps=50, members=25))
+
+
+def shown_in_planes(file_axes: str, **facts):
+    """Show a volume of 8 x 9 x 10 voxels (x, y, z towards left, back, head) with (1, 2, 7) marked, in other axes."""
+    labels = np.zeros((10, 9, 8), np.uint8)
+    labels[7, 2, 1] = 1
+    labels = orientation.turn(labels, "LPS", file_axes)
+    spacing = tuple({"L": 0.5, "P": 0.6, "S": 3.0}[{"R": "L", "A": "P", "I": "S"}.get(a, a)] for a in file_axes)
+    place = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    volume = Volume(
+        labels.astype(np.float32), spacing, (0.0,) * 3, place, file_axes, (0.0, 1.0), "dicom", file_axes, **facts
+    )
+    counts = (volume.count(0), volume.count(1), volume.count(2))
+    view = SliceView("", (2,), 2, 0, counts, FILE_WINDOW, (0.0, 1.0), FILE_WINDOW, (0.0, 1.0), False)
+    return planes(CachedVolume(volume), view, cast(Any, SimpleNamespace(labels=labels)), words("en"))
+
+
+@pytest.mark.parametrize(
+    ("file_axes", "backwards"),
+    [("LPS", [False] * 3), ("LPI", [False, False, True]), ("PIR", [True, False, True]), ("LIP", [False, False, True])],
+)
+def test_frames_in_any_direction_are_shown_in_the_planes_of_the_body(file_axes, backwards):
+    shown = shown_in_planes(file_axes)
+    assert (shown["size"], shown["counts"], shown["at"]) == ([8, 9, 10], [8, 9, 10], [1, 2, 7])
+    assert (shown["spacing"], shown["reversed"]) == ([0.5, 0.6, 3.0], backwards)
+    assert shown["names"] == ["Sagittal", "Coronal", "Axial"]
+
+
+def test_planes_have_no_side_of_the_body_where_the_file_gives_none_and_frames_in_time_have_no_planes():
+    shown = shown_in_planes("LPS", oriented=False)
+    assert (shown["letters"], shown["names"][2]) == (None, "Across the frames")
+    assert "Letters" not in shown["words"]["help"]
+    assert shown_in_planes("LPS", stacked=False) is None

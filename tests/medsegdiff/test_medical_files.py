@@ -107,6 +107,8 @@ def test_frames_have_rescaling_windows_and_spacing_of_their_own(tmp_path):
         assert volume.slice(2, frame).window == (low, low + width - 1)
         assert volume.slice(2, frame).spacing_mm == (0.5, 0.25)
     assert volume.voxel_mm3 == pytest.approx(0.5 * 0.25 * 2)
+    assert volume.oriented
+    assert not read_volume(dicom(tmp_path / "secondary", stored)).oriented
 
 
 def test_frames_at_uneven_positions_keep_their_spacing_but_have_no_volume_in_mm3(tmp_path):
