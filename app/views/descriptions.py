@@ -269,7 +269,7 @@ def card(known: Card | None, w: Words) -> str:
         size=known.size,
         modality=w.known(f"modality.{known.modality}", known.modality),
         labels=", ".join(w.known(f"class.{label}", label) for label in known.labels),
-        source=known.source,
+        source=w.known(f"source.{known.source}", known.source),
         licence=_licence(known, w),
         digest=known.sha256[:16],
     )
