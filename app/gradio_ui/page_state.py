@@ -89,6 +89,11 @@ class LatestRequest:
         """Set the image that has been chosen; it has not been run yet."""
         self.chosen, self.image, self.finished_run = True, image, None
 
+    def ran(self, image: object, name: str, finished_run: FinishedRun) -> None:
+        """Keep the run of an image, unless another image or checkpoint has been chosen meanwhile."""
+        if self.checkpoint in (None, name) and (not self.chosen or image == self.image):
+            self.finished_run = finished_run
+
     def wait(self) -> None:
         """Wait for a choice that is being shown, at most ten seconds."""
         until = time.monotonic() + 10

@@ -89,7 +89,8 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     assert opening is not None
                     yield {shown.film: films.live(opening, frame, w, status, done / frame.total)}
                 case RunOutput():
-                    finished_run = latest.finished_run = FinishedRun.of(event)
+                    finished_run = FinishedRun.of(event)
+                    latest.ran(image, name, finished_run)
                     took = descriptions.estimate(page.session.estimate(name, event.result.settings), w)
                     drawn = page.draw("run", page.selection(image, finished_run, name), w)
                     yield drawn | {page.states.finished_run: finished_run, sidebar.estimate: took}

@@ -104,6 +104,20 @@ def test_an_event_gets_the_image_of_a_choice_that_was_being_shown(under_way):
     choice.join()
 
 
+def test_a_run_that_ends_after_another_choice_is_not_kept_with_that_choice():
+    latest, run = LatestRequest(), cast(Any, "run")
+    latest.ran(None, "tiny", run)
+    assert latest.finished_run == "run"
+    latest.choose(2)
+    latest.ran(None, "tiny", run)
+    assert latest.finished_run is None
+    latest.checkpoint = "other"
+    latest.ran(2, "tiny", run)
+    assert latest.finished_run is None
+    latest.ran(2, "other", run)
+    assert latest.finished_run == "run"
+
+
 def test_what_is_scored_is_not_shown_once_another_image_has_been_chosen():
     latest = LatestRequest()
     assert latest.unless_another("tiny", lambda: {"scores": 1}, {}) == {"scores": 1}
