@@ -37,8 +37,14 @@ class PanelWidgets:
 def build(
     page: PageState, panel: panels.Panel, opening: Recording | None = None, *, between: Callable[[], Any] = lambda: None
 ) -> PanelWidgets:
-    """Create the widgets of a panel; with a recording, its film is shown on page load."""
-    first = _cached(panel, opening, "en")[0] if opening else None
+    """Create the widgets of a panel; with a recording, its result is shown on page load.
+
+    The film itself follows in the visitor's language; in the page, it would be half of what has to arrive before the first paint.
+    """
+    first = None
+    if opening:
+        _cached(panel, opening, "en")  # ready for the first visitor
+        first = panels.film_of(panel, opening, words("en"), run_of(opening), last_only=True)
     film = gr.HTML(
         first, html_template=scrubber.MARKUP, js_on_load=scrubber.SCRIPT, elem_id=f"film-{panel.key}", visible=True
     )

@@ -5,7 +5,7 @@ the steps are shown as a film, all others as charts. A front end iterates over `
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,13 +49,15 @@ class Panel:
     tab: str = "inside"  # the tab of the page that contains it
 
 
-def film_of(panel: Panel, recording: Recording, words: Words, run: str) -> dict[str, Any]:
-    """Build the film of a panel; empty if it has none."""
+def film_of(panel: Panel, recording: Recording, words: Words, run: str, *, last_only: bool = False) -> dict[str, Any]:
+    """Build the film of a panel; empty if it has none. `last_only` leaves out all tiles but those of the last position."""
     views = panel.views(recording, words)
     places = positions(recording, words) if any(len(view.tiles) > 1 for view in views) else [Position("", "")]
     cells = bool(views) and views[0].tiles[0].shape[:2] == CELLS
     lines = legend(recording, words, members=panel.key == "steps") if panel.key in ("steps", "members") else ()
     steps = panel.key == "steps"
+    if last_only:
+        views = [replace(view, tiles=view.tiles[-1:]) for view in views]
     return film(
         views,
         places,
@@ -64,7 +66,7 @@ def film_of(panel: Panel, recording: Recording, words: Words, run: str) -> dict[
         legend=lines,
         smooth=not cells,
         overlay=steps,
-        autoplay=steps,
+        autoplay=steps and not last_only,
     )
 
 
