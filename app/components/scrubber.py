@@ -6,17 +6,21 @@ which works with keyboards and screen readers. Films with the same `run` move to
 A front end shows MARKUP, STYLE and SCRIPT as a component with the value returned by `film`, in JSON types.
 """
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from app.components import source
 from app.i18n import Words
 from app.views import paint
 
-__all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film", "timeline"]
+__all__ = ["MARKUP", "SCRIPT", "STYLE", "Bar", "Position", "View", "film", "tile", "timeline"]
 
 
 _QUALITY = 60  # JPEG quality of the sprite sheet, most of whose bytes encode noise
@@ -119,6 +123,19 @@ def timeline(positions: Sequence[Position], words: Words, *, run: str) -> dict[s
     """Build the value of a film without views: a timeline that moves the films of the same run."""
     blank = View("", [np.zeros((1, 1, 3), np.uint8)], [""])
     return film([blank], positions, words, run=run) | {"views": []}
+
+
+def tile(value: Mapping[str, Any], view: int, at: int) -> paint.RGB:
+    """Cut the tile of a view at a position out of a film."""
+    width, height = value["tile"]
+    column = min(at, value["views"][view]["tiles"] - 1)
+    return _sprite(value["sprite"])[view * height : (view + 1) * height, column * width : (column + 1) * width]
+
+
+@lru_cache(maxsize=4)
+def _sprite(uri: str) -> paint.RGB:
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 MARKUP = '<div class="film"></div>'

@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.core.frames import Recording
 from app.core.settings import Choice, Control, Flags, Number, Slide
 from app.i18n import Words
 from app.views.charts import Figure
@@ -25,7 +26,7 @@ from app.views.charts import Figure
 if TYPE_CHECKING:
     from app.course.bench import Bench
 
-__all__ = ["Chapter", "Equation", "Fact", "Faders", "Seen", "Task", "Values", "defaults", "read", "source"]
+__all__ = ["Chapter", "Equation", "Fact", "Faders", "Seen", "Symbol", "Task", "Values", "defaults", "read", "source"]
 
 Values = Mapping[str, Any]
 
@@ -52,6 +53,19 @@ class Equation:
 
 
 @dataclass(frozen=True, slots=True)
+class Symbol:
+    """A symbol of the equations, and the parts of the page that show it.
+
+    A part is the field of a control, or "tile FILM.VIEW", "fact N" or "chart ROW.COLUMN"; negative views count from the end.
+    """
+
+    mark: str  # HTML
+    key: str  # of its meaning, course.CHAPTER.symbol_KEY
+    parts: tuple[str, ...] = ()
+    value: str = ""  # the control or fact with its current value; by default that of the first part
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """A labelled number to display."""
 
@@ -69,6 +83,7 @@ class Seen:
     numbers: tuple[Fact, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""  # shown above the last film
+    recording: Recording | None = None  # the run of the first film, for the map of the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,7 @@ class Chapter:
     controls: "tuple[Control | Faders, ...]"
     tasks: tuple[Task, ...]
     equations: tuple[Equation, ...]
+    symbols: tuple[Symbol, ...] = field(default=(), kw_only=True)
     sources: tuple[str, ...]  # "module:name" of the code that implements it
     fidelity: tuple[str, ...]  # rows of docs/fidelity.md
     minutes: int

@@ -14,8 +14,9 @@ from streamlit.components.v2 import component
 from app.components import diagram as drawing
 from app.components import equaliser, scrubber
 
-__all__ = ["beat", "diagram", "faders", "film", "keep"]
+__all__ = ["VIEWS", "beat", "diagram", "faders", "film", "keep"]
 
+VIEWS = 16  # most views of a film that can be outlined
 _REST = 500  # milliseconds without change before an update is sent; longer than a frame of a playing film
 
 _LOOK = """
@@ -31,6 +32,26 @@ _MARKED = """
 .diagram text { font-size: 12.5px; }
 .diagram [aria-pressed="true"] > rect { fill: color-mix(in srgb, var(--color-accent) 22%, transparent); }
 """
+
+_PINNED = """
+.film { background: var(--st-background-color); }
+@media (min-height: 560px) and (max-width: 640px), (min-height: 720px) and (min-width: 641px) {  /* it stays in view */
+    .pinned .tiles { max-height: 46vh; overflow-y: auto; scrollbar-width: thin; }
+    .pinned canvas { width: min(100%, 34vh); max-height: 34vh; object-fit: contain; }
+}
+@media (min-height: 560px) and (max-width: 640px) {
+    .pinned .tiles { grid: repeat(3, auto) / auto-flow min(43vw, 24vh); overflow: auto hidden; gap: 0 8px; }
+    .pinned .tiles:has(figure:only-child) { grid-auto-columns: min(56vw, 27vh); }
+    .pinned .tiles figure, .pinned .tiles:is(.triple, .overlaid) figure:last-child { grid-column: auto; margin-bottom: 4px; }
+    .pinned .tiles figcaption { font-size: 12px; margin-bottom: 3px; }
+    .pinned .legend { margin-top: 4px; gap: 0 12px; font-size: 11px; }
+    .pinned .time { margin-top: 4px; gap: 0 6px; }
+    .pinned .time .now { font-size: 13px; }
+}
+"""
+
+_LIT = "".join(f".film figure:nth-child({i + 1}) canvas {{ outline: var(--lit-{i}, none); }}\n" for i in range(VIEWS))
+_LIT += ".film canvas { outline-offset: -4px; }"
 
 _FRAME = """
 export default function ({ data, parentElement, setStateValue }) {
@@ -95,7 +116,10 @@ def _component(name: str, markup: str, style: str, script: str) -> Callable[...,
     return component(f"medsegdiff.{name}", html=markup, css=_LOOK + style, js=js)
 
 
-_FILM = _component("film", scrubber.MARKUP, scrubber.STYLE, scrubber.SCRIPT)
+_FILM = _component("film", scrubber.MARKUP, scrubber.STYLE + _LIT, scrubber.SCRIPT)
+_PICTURE = _component(
+    "picture", f"<div class=pinned>{scrubber.MARKUP}</div>", scrubber.STYLE + _LIT + _PINNED, scrubber.SCRIPT
+)
 _STORE = component("medsegdiff.keep", html="<i></i>", js=_KEEP)
 _BEAT = component("medsegdiff.beat", html="<i></i>", js=_AGAIN)
 _DIAGRAM = _component(
@@ -131,8 +155,12 @@ def keep(text: str | None, key: str, restored: Callable[[str], None], *, warn: b
     _STORE(key=key, data={"text": text, "warn": warn}, on_kept_change=on_change)
 
 
-def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> None:
-    """Show a film; `moved` is called with the position on the timeline after scrubbing."""
+def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None], *, pinned: bool = False) -> None:
+    """Show a film; `moved` is called with the position on the timeline after scrubbing.
+
+    A `pinned` one stays in view while the page scrolls, so it is at most about half as high as the window. The custom
+    property --lit-N outlines view N.
+    """
 
     def on_change() -> None:
         sent = st.session_state[key].get("at")
@@ -141,7 +169,8 @@ def film(value: Mapping[str, Any], key: str, moved: Callable[[int], None]) -> No
 
     words = repr((value["positions"], value["views"], value["at"], value["run"]))
     mark = f"{crc32(value['sprite'].encode()):x}-{crc32(words.encode()):x}"
-    _FILM(key=key, data={"value": dict(value), "mark": mark}, on_at_change=on_change)
+    shown = _PICTURE if pinned else _FILM
+    shown(key=key, data={"value": dict(value), "mark": mark}, on_at_change=on_change)
 
 
 def diagram(value: Mapping[str, Any], key: str, opened: Callable[[str], None]) -> None:

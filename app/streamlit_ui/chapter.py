@@ -14,6 +14,7 @@ from app.course.glossary import Glossary, rows
 from app.course.visit import OPTIONS, PREDICTION, QUESTIONS, Visit
 from app.i18n import Words
 from app.streamlit_ui import live, widgets
+from app.streamlit_ui.symbols import listed
 from app.views import descriptions
 from app.views.panels import PANELS, Panel, charts_of, film_of
 
@@ -41,8 +42,8 @@ def seen_of(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         return chapter.see(bench, values, w)
 
 
-def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
-    """Show a chapter, from its question to its link."""
+def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
+    """Show a chapter, from its question to its link, and return its content."""
     number = next(i for i, c in enumerate(CHAPTERS, 1) if c.key == chapter.key)
     c, mark = f"course.{chapter.key}", Glossary(w.language)
     above = (
@@ -54,16 +55,16 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
     )
     _choice(chapter, visit, w, PREDICTION, f"**{w('course.predict')}** · {w(f'{c}.predict')}", f"{c}.predict", row=True)
     replay = replayed(bench, chapter, visit)
-    left, right = st.columns([1, 2.5], gap="large")
-    with left:
-        if not replay:
-            st.html(f"<h3>{html.escape(w('course.change'))}</h3>")
-            widgets.controls(chapter, visit, w)
-            if chapter.controls:
-                st.button(w("course.reset"), on_click=_reset, args=(chapter, visit), type="tertiary", key="reset")
+    with st.container(key="lesson"):
+        left, right = st.columns([1, 2.5], gap="large")
+    with left, st.container(key="side"):
+        if not replay and chapter.controls:
+            _drawer(chapter, visit, w)
         box = st.container()
     before = visit.finished(chapter)
     with right:
+        reading = st.container(key="reading")
+    with reading:
         seen = _body(bench, chapter, visit, w, replay, mark)
     new = visit.judge(chapter, seen) or visit.finished(chapter) != before
     with box:
@@ -73,9 +74,26 @@ def page(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
             done, skipped = visit.done[chapter.key], seen.facts.get("skipped", ())
             rows = [(w(f"{c}.task_{t.key}"), t.key in done) for t in chapter.tasks if t.key not in skipped]
             widgets.tasks(rows, w("course.tasks"), w("course.done"))
+    with reading:
+        _notice(chapter, visit, w, c, mark)
+        st.html(f"<h3>{html.escape(w('course.equation'))}</h3>")
+        equations(chapter, w, mark)
+        if not replay and (symbols := listed(chapter, seen, visit, w)):
+            st.html(symbols)
     _below(chapter, visit, w, c, mark)
     if new:
         st.rerun()  # update the list of chapters, which was drawn earlier
+    return seen
+
+
+def _drawer(chapter: Chapter, visit: Visit, w: Words) -> None:
+    """Show the controls; on a phone, in a drawer at the bottom of the screen, which its heading opens."""
+    heading = html.escape(w("course.change"))
+    with st.container(key="drawer"):
+        st.html(f"<h3>{heading}</h3><details><summary>{heading}</summary></details>")
+        with st.container(key="controls"):
+            widgets.controls(chapter, visit, w)
+            st.button(w("course.reset"), on_click=_reset, args=(chapter, visit), type="tertiary", key="reset")
 
 
 def _reset(chapter: Chapter, visit: Visit) -> None:
@@ -142,11 +160,14 @@ def _replay(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
     def begin() -> None:
         visit.places.pop(chapter.key, None)
 
-    chosen = st.selectbox(
-        w("course.replay_run"), list(found), format_func=lambda key: found[key][0],
-        key=f"replay.{chapter.key}.{w.language}",
-        on_change=begin,
-    )  # fmt: skip
+    def pictured(key: str) -> str:
+        seed = int(key.rpartition("-")[2])
+        return widgets.pictured(seed, w, found[key][0])
+
+    chosen = st.segmented_control(
+        w("course.replay_run"), list(found), format_func=pictured, default=next(iter(found)), required=True,
+        key=f"replay.{chapter.key}.{w.language}", on_change=begin,
+    ) or next(iter(found))  # fmt: skip
     recording = found[chosen][1]
     available = [p for p in _panels(chapter) if p.needs(recording)]
     panel = available[0]
@@ -231,12 +252,8 @@ def _notice(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) ->
 
 
 def _below(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) -> None:
-    _notice(chapter, visit, w, c, mark)
-    _questions(chapter, visit, w, c, mark)
     left, right = st.columns(2, gap="large")
     with left:
-        st.html(f"<h3>{html.escape(w('course.equation'))}</h3>")
-        equations(chapter, w, mark)
         st.html(f"<h3>{html.escape(w('course.differ'))}</h3><p>{mark(w(f'{c}.differ'))}</p>")
         _fidelity(chapter, w)
     with right:
@@ -245,6 +262,7 @@ def _below(chapter: Chapter, visit: Visit, w: Words, c: str, mark: Glossary) -> 
         st.html(f"<p class=soft>{html.escape(w('course.code_from', places=places))}</p>")
         for spec in chapter.sources:
             st.code(source(spec), language="python", wrap_lines=True)
+    _questions(chapter, visit, w, c, mark)
     _exercises(chapter, w)
     if visit.notebook[chapter.key]:
         with st.expander(w("course.notebook"), key="notebook"):

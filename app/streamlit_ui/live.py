@@ -128,26 +128,26 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         help=w("course.own.formats"),
         key=f"upload.{state['turn']}",
     )
-    row = st.columns([1.2, 1.6, 1, 1.2], vertical_alignment="bottom")
-    case = row[0].selectbox(
-        w("course.own.phantom"), CASES, format_func=lambda n: w("course.phantom", number=n), 
-        key=f"own.case.{w.language}", disabled=file is not None,
+    case = st.segmented_control(
+        w("course.own.phantom"), CASES, format_func=lambda seed: widgets.pictured(seed, w), default=CASES[0],
+        required=True, key=f"own.case.{w.language}", disabled=file is not None,
     )  # fmt: skip
-    name = row[1].selectbox(w("model.label"), list(bench.session.sources), key="own.checkpoint")
-    go = row[2].button(w("course.own.run"), type="primary", key="own.run", width="stretch")
+    row = st.columns([1.6, 1, 1.2], vertical_alignment="bottom")
+    name = row[0].selectbox(w("model.label"), list(bench.session.sources), key="own.checkpoint")
+    go = row[1].button(w("course.own.run"), type="primary", key="own.run", width="stretch")
 
     def forget() -> None:
         state.update(turn=state["turn"] + 1, result=None)
         visit.facts[chapter.key].clear()
 
     if file is not None or state["result"]:
-        row[3].button(w("course.own.forget"), on_click=forget, key="own.forget", width="stretch")
+        row[2].button(w("course.own.forget"), on_click=forget, key="own.forget", width="stretch")
     warning = descriptions.warning(bench.session.card(name), w)
     if warning:
         st.html(warning)
     if go:
         card = bench.session.card(name)
-        image = _read(file, card) if file is not None else phantom(case, card.task)
+        image = _read(file, card) if file is not None else phantom(case or CASES[0], card.task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
         state["result"] = _run(bench, name, image, values, w)
         visit.facts[chapter.key] = own_chapter.facts_of(state["result"]["recording"], file is not None)

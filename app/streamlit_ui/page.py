@@ -9,8 +9,9 @@ from zlib import crc32
 import pandas  # noqa: F401  here, or one thread's import of it is seen half done by plotly in another
 import streamlit as st
 
+from app.course import thumbnails
 from app.course.bench import Bench
-from app.course.chapter import Chapter
+from app.course.chapter import Chapter, Seen
 from app.course.chapters import CHAPTERS
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, Words, words
@@ -50,12 +51,15 @@ def main() -> None:
         _list(visit, w, forced)
     w = words(visit.language, "course")
     _address(visit)
-    if chapter and "nav" not in visit.hidden:
-        _map(chapter, visit, w)
     if chapter is None:
         sheet.teacher(visit, w)
     else:
-        one.page(_bench(), chapter, visit, w)
+        mapped = "nav" not in visit.hidden
+        network = st.expander(w("course.map"), key="map", on_change="rerun") if mapped else None
+        seen = one.page(_bench(), chapter, visit, w)
+        if network and network.open:
+            with network:
+                _map(chapter, seen, visit, w)
     st.html(f"<p class=foot>{html.escape(w('course.notice_medical'))}</p>")
 
 
@@ -76,28 +80,30 @@ def _head(visit: Visit) -> None:
     left.html(f"<div class=brand>{brand}</div>")
 
 
-def _map(chapter: Chapter, visit: Visit, w: Words) -> None:
-    """Show the network with the blocks of the chapter marked; a block opens its chapter."""
-    with st.expander(w("course.map"), key="map"):
-        st.session_state.setdefault("network", "v1")
-        if st.session_state.get("mapped") != chapter.key:
-            st.session_state.update(mapped=chapter.key, network=chapter.kind or st.session_state["network"])
-        kind = st.segmented_control(
-            w("course.map_network"),
-            ("v1", "v2"),
-            format_func=str.upper,
-            required=True,
-            key="network",
-            label_visibility="collapsed",
-        )
-        titles = {c.key: f"{i}. {w(f'course.{c.key}.title')}" for i, c in enumerate(CHAPTERS, 1)}
-        opens = {block: (c.key, w("course.map_opens", title=titles[c.key])) for c in CHAPTERS for block in c.blocks}
+def _map(chapter: Chapter, seen: Seen, visit: Visit, w: Words) -> None:
+    """Show the network with the blocks of the chapter marked, and pictures of its run; a block opens its chapter."""
+    st.session_state.setdefault("network", "v1")
+    if st.session_state.get("mapped") != chapter.key:
+        st.session_state.update(mapped=chapter.key, network=chapter.kind or st.session_state["network"])
+    kind = st.segmented_control(
+        w("course.map_network"),
+        ("v1", "v2"),
+        format_func=str.upper,
+        required=True,
+        key="network",
+        label_visibility="collapsed",
+    )
+    titles = {c.key: f"{i}. {w(f'course.{c.key}.title')}" for i, c in enumerate(CHAPTERS, 1)}
+    opens = {block: (c.key, w("course.map_opens", title=titles[c.key])) for c in CHAPTERS for block in c.blocks}
 
-        def opened(key: str) -> None:
-            visit.chapter = key if key in titles else visit.chapter
+    def opened(key: str) -> None:
+        visit.chapter = key if key in titles else visit.chapter
 
-        bridge.diagram({**diagram(kind or "v1", None, w, opens=opens), "here": chapter.key}, "diagram", opened)
-        st.caption(w("course.map_text"))
+    recording = seen.recording if kind == chapter.kind else None
+    run = seen.films[0]["run"] if recording else ""
+    drawn = diagram(kind or "v1", recording, w, run, opens=opens)
+    bridge.diagram({**drawn, "here": chapter.key}, "diagram", opened)
+    st.caption(w("course.map_text") + (f" {w('course.map_run')}" if recording else ""))
 
 
 def _list(visit: Visit, w: Words, forced: bool) -> None:
@@ -118,7 +124,10 @@ def _list(visit: Visit, w: Words, forced: bool) -> None:
         visit.chapter = st.session_state[widget]
 
     with st.sidebar:
-        st.radio(w("course.chapters"), list(names), format_func=names.__getitem__, key=widget, on_change=go)
+        pictured = {key: f"![]({thumbnails.of_chapter(key)}) {name}" for key, name in names.items() if key != TEACHER}
+        st.radio(
+            w("course.chapters"), list(names), format_func=(names | pictured).__getitem__, key=widget, on_change=go
+        )
         done = sum(visit.finished(c) for c in CHAPTERS)
         st.caption(w("course.progress", done=done, total=len(CHAPTERS)))
         if forced:

@@ -1,15 +1,12 @@
 """Build the printable page of a chapter, and the page for instructors."""
 
-import base64
 import html
-import io
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import streamlit as st
-from PIL import Image
 
+from app.components import scrubber
 from app.course.bench import Bench
 from app.course.chapter import Chapter, Seen, source
 from app.course.chapters import CHAPTERS
@@ -89,16 +86,13 @@ def _seen(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
 def _strip(film: Mapping[str, Any], place: int | None) -> str:
     """Extract the tiles of one position from a film, as HTML."""
-    sheet = Image.open(io.BytesIO(base64.b64decode(film["sprite"].partition(",")[2])))
-    width, height = film["tile"]
     at = min(film["at"] if place is None else place, len(film["positions"]) - 1)
     figures = []
     for row, view in enumerate(film["views"][:_TILES]):
-        column, spoken = min(at, view["tiles"] - 1), min(at, len(view["alts"]) - 1)
-        tile = sheet.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        spoken = min(at, len(view["alts"]) - 1)
         title = view["titles"][at] if view["titles"] else view["title"]
         alt, title = html.escape(view["alts"][spoken]), html.escape(title)
-        uri = paint.data_uri(np.asarray(tile.convert("RGB")), 90)
+        uri = paint.data_uri(scrubber.tile(film, row, at), 90)
         figures.append(f'<figure><img src="{uri}" alt="{alt}"><figcaption>{title}</figcaption></figure>')
     return "".join(figures) + f"<p class=soft>{html.escape(film['positions'][at]['label'])}</p>"
 

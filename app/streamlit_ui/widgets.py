@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app.core.settings import Choice, Control, Flags, Number, Slide
+from app.course import thumbnails
 from app.course.chapter import Chapter, Faders, Seen
 from app.course.visit import Visit
 from app.i18n import Words
@@ -15,7 +16,7 @@ from app.streamlit_ui import bridge
 from app.views import descriptions
 from app.views.charts import Figure, apart
 
-__all__ = ["controls", "forget", "label_of", "numbers", "show", "tasks"]
+__all__ = ["cell", "controls", "forget", "label_of", "numbers", "pictured", "show", "tasks"]
 
 _CHARTS = 3  # most charts side by side; on a phone they stand below each other
 _IN_A_ROW = 24  # most characters of all options in a row of buttons; longer ones use a select box
@@ -31,8 +32,6 @@ def _help(field: str, w: Words) -> str:
 
 
 def _option(field: str, choice: str | int, w: Words) -> str:
-    if field == "case":
-        return str(choice)
     if field in ("size", "parser_size"):
         return descriptions.option("size", choice, w)
     short = w.known(f"control.{choice}", str(choice)) if choice in ("on", "off") else str(choice)
@@ -73,6 +72,11 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
         case Flags(choices=choices):
             st.caption(labels["label"])
             return [c for c in choices if st.checkbox(_option(field, c, w), c in value, key=f"{key}.{c}")]
+        case Choice(choices=choices) if field == "case":
+            chosen = st.segmented_control(
+                **labels, options=choices, format_func=lambda c: pictured(c, w), key=key, required=True
+            )
+            return value if chosen is None else chosen
         case Choice(choices=choices) if _fits([_option(field, choice, w) for choice in choices]):
             chosen = st.segmented_control(
                 **labels, options=choices, format_func=lambda c: _option(field, c, w), key=key, required=True
@@ -80,6 +84,11 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
             return value if chosen is None else chosen  # while the page loads it may be none, although one is required
         case Choice(choices=choices):
             return st.selectbox(**labels, options=choices, format_func=lambda c: _option(field, c, w), key=key)
+
+
+def pictured(seed: int, w: Words, name: str = "") -> str:
+    """Return the label of a phantom in Markdown: its picture, and its number or another name."""
+    return f"![{w('course.phantom', number=seed)}]({thumbnails.of_image(seed)}) {name or seed}"
 
 
 def _fits(names: Sequence[str]) -> bool:
@@ -125,9 +134,13 @@ def show(
             st.html(f"<p class='prose part'>{mark(seen.text)}</p>")
         place = visit.places.get(chapter.key)
         at = min(place, len(film["positions"]) - 1) if place is not None and not i else film["at"]
-        bridge.film({**film, "at": at}, f"{prefix}film.{chapter.key}.{i}", moved)
-        if not i:
-            numbers(seen)
+        name = f"{prefix}film.{chapter.key}.{i}"
+        if i:
+            bridge.film({**film, "at": at}, name, moved)
+            continue
+        with st.container(key="picture"):
+            bridge.film({**film, "at": at}, name, moved, pinned=True)
+        numbers(seen)
     if not seen.films:
         numbers(seen)
     for i, row in enumerate(_rows(seen.figures)):
@@ -180,10 +193,11 @@ def tasks(rows: Sequence[tuple[str, bool]], heading: str, finished: str) -> None
 
 def rows_of(notes: Sequence[Mapping[str, Any]], w: Words) -> list[dict[str, str]]:
     """Format the rows of the notebook."""
-    return [{w.known(f"log.{k}", label_of(k, w)): _cell(k, v, w) for k, v in row.items()} for row in notes]
+    return [{w.known(f"log.{k}", label_of(k, w)): cell(k, v, w) for k, v in row.items()} for row in notes]
 
 
-def _cell(field: str, value: Any, w: Words) -> str:
+def cell(field: str, value: Any, w: Words) -> str:
+    """Format the value of a control or fact."""
     if isinstance(value, tuple | list):
         return " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in value)
     if isinstance(value, float):

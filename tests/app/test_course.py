@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app.core import catalogue
 from app.core.session import Session
 from app.core.settings import Choice, Slide
-from app.course import chapter, readers
+from app.course import chapter, readers, thumbnails
 from app.course.bench import CASES, Bench
 from app.course.chapters import CHAPTERS
 from app.course.glossary import Glossary, rows
@@ -27,6 +27,7 @@ from app.course.oracles import TwoRaters, two_raters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, words
+from app.streamlit_ui import widgets
 from medsegdiff import Picture, Segmenter
 from medsegdiff.checkpoint import save
 from medsegdiff.config import DiffusionConfig, Domain
@@ -379,6 +380,7 @@ def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
             *(f"{q}_{o}" for q in ("predict", "q1", "q2") for o in "abc"),
         )
         wanted = [f"course.{each.key}.{n}" for n in (*names, *(f"task_{t.key}" for t in each.tasks))]
+        wanted += [f"course.{each.key}.symbol_{symbol.key}" for symbol in each.symbols]
         wanted += [e.place for e in each.equations if e.place.startswith("course.")]
         assert [key for key in wanted if key not in w] == []
         assert all(chapter.source(spec) for spec in each.sources)
@@ -386,6 +388,29 @@ def test_every_chapter_has_its_texts_sources_and_fidelity_rows():
         assert all(row in w[f"course.{each.key}.differ"] for row in each.fidelity)
         for control in each.controls:
             assert f"control.{control.field}.label" in w or f"settings.{control.field}.label" in w
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in CHAPTERS if row.symbols], ids=lambda row: row.key)
+def test_every_part_that_a_symbol_names_is_on_the_page(server, row):
+    values = chapter.defaults(row) | {"at": None, "recorded": False}
+    seen = row.see(server, values, words("en", "course"))
+    charts = {f"chart {i}.{j}" for i, line in enumerate(widgets._rows(seen.figures)) for j, _ in enumerate(line)}
+    facts = {f"fact {i}" for i, fact in enumerate(seen.numbers) if fact.label}
+    tiles = {f"tile {i}.{j}" for i, film in enumerate(seen.films) for j, _ in enumerate(film["views"])}
+    tiles |= {
+        f"tile {i}.{j - len(film['views'])}" for i, film in enumerate(seen.films) for j, _ in enumerate(film["views"])
+    }
+    known = charts | facts | tiles | {control.field for control in row.controls}
+    for symbol in row.symbols:
+        assert set(symbol.parts) <= known
+        assert not symbol.value or symbol.value in values | seen.facts
+
+
+def test_chapters_and_images_have_pictures_of_their_own():
+    pictures = [thumbnails.of_chapter(row.key) for row in CHAPTERS] + [thumbnails.of_image(seed) for seed in CASES]
+    assert len(set(pictures)) == len(CHAPTERS) + len(CASES)
+    assert {uri.partition(",")[0] for uri in pictures} == {"data:image/jpeg;base64"}
 
 
 @pytest.mark.slow
@@ -469,7 +494,7 @@ def test_chapter_1_with_recordings_has_no_seed_and_its_tasks_can_be_done(visit):
 
 def test_scrubbing_two_recordings_completes_a_replayed_chapter(visit):
     at = scrub(visit(chapter="anchor", mode="recordings"), 1)
-    choice = at.selectbox(key="replay.anchor.en")
+    choice = at.segmented_control(key="replay.anchor.en")
     assert len(choice.options) >= 2
     choice.select_index(1)
     looked(at)

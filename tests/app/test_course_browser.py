@@ -110,6 +110,34 @@ def test_a_block_of_the_map_opens_its_chapter_and_is_marked_there(page, address)
     page.wait_for_function("location.search.includes('chapter=parser')")
 
 
+def test_a_symbol_outlines_what_shows_it_and_has_its_current_value(page, address):
+    page.goto(f"{address}/?chapter=forward&lang=en")
+    sound(page)
+    noisy, snr = page.locator(".film canvas").first, page.locator(".facts > div").nth(1)
+    page.locator(".symbol-0").hover()
+    expect(noisy).to_have_css("outline-style", "solid")
+    expect(snr).to_have_css("outline-style", "none")
+    page.locator(".symbol-4").focus()  # and without a pointer
+    expect(snr).to_have_css("outline-style", "solid")
+    page.locator(".film input[type=range]").first.press("End")
+    expect(page.locator(".symbol-1 b")).to_have_text("999")
+
+
+def test_on_a_phone_picture_and_timeline_stay_in_view_and_the_controls_are_in_a_drawer(page, address):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/?chapter=forward&lang=zh")
+    sound(page)
+    picture, line = page.locator(".film canvas").first, page.locator(".film input[type=range]").first
+    control = page.locator("[class*=st-key-forward-kind]")
+    page.locator(".symbol-0").scroll_into_view_if_needed()
+    for part in (picture, line):
+        expect(part).to_be_in_viewport(ratio=0.99)
+    expect(control).to_be_hidden()
+    page.locator(".st-key-drawer summary").click()
+    expect(control).to_be_in_viewport()
+    expect(picture).to_be_in_viewport(ratio=0.99)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("key", ["raters", "transformer", "training"])
 def test_a_chapter_prints_on_one_page(page, address, key, language):

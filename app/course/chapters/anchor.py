@@ -11,7 +11,7 @@ from app.components.scrubber import film
 from app.core.frames import Recording
 from app.core.settings import Choice, Slide
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import CASE, SEED, compared, of_recording, panel, switch
 from app.i18n import Words
 from app.views.charts import Curve, curves
@@ -49,6 +49,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     }
     sigmas = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor sigma"]
     gates = [np.asarray(p.values, float) for p in anchored.frames[0].planes if p.kind == "anchor gate"]
+    if sigmas:
+        facts["width"] = round(float(np.mean(sigmas)), 2)
     names = " · ".join(name for name, _ in pairs)
     numbers = (
         Fact(
@@ -75,7 +77,11 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     )
     maps = film_of(panel("anchor"), anchored, words, f"{run}-maps")
     return Seen(
-        (moving, *([maps] if maps else [])), (spread, *charts_of(panel("anchor"), anchored, words)), numbers, facts
+        (moving, *([maps] if maps else [])),
+        (spread, *charts_of(panel("anchor"), anchored, words)),
+        numbers,
+        facts,
+        recording=shown,
     )
 
 
@@ -105,6 +111,13 @@ CHAPTER = Chapter(
             r"f_d'^{\,0}=\mathrm{Sigmoid}\bigl(f_{anc}*k_{1\times1}\bigr)\cdot f_d^{\,0}+f_d^{\,0}",
             "course.anchor.place_gate",
         ),
+    ),
+    symbols=(
+        Symbol("<i>f</i><sub>c</sub><sup>−1</sup>", "raw", ("tile 1.0",)),
+        Symbol("<i>k</i><sub>Gauss</sub>", "kernel", ("sigma", "fact 2"), "width"),
+        Symbol("<i>f</i><sub>c</sub><sup>−1</sup> ∗ <i>k</i><sub>Gauss</sub>", "smooth", ("tile 1.1",)),
+        Symbol("<i>f</i><sub>anc</sub>", "anchor", ("tile 1.2",)),
+        Symbol("Sigmoid(·) + 1", "gate", ("tile 1.3", "gate")),
     ),
     sources=(
         "medsegdiff.nn.anchor:GaussianSpatialAttention.kernel",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.components.scrubber import film
 from app.core.settings import Choice
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import SEED, SMALL, compared, dice, dice_over_steps, of_recording, switch
 from app.i18n import Words
 from app.views import paint
@@ -49,7 +49,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         Fact("Dice", f"{facts['dice']:.3f}" if not on else "–", words("course.conditioning.without")),
         Fact(words("course.conditioning.alike"), f"{alike:.3f}", words("course.conditioning.alike_detail")),
     )
-    return Seen((moving,), (chart,), numbers, facts)
+    return Seen((moving,), (chart,), numbers, facts, recording=shown)
 
 
 CHAPTER = Chapter(
@@ -63,6 +63,11 @@ CHAPTER = Chapter(
     ),
     equations=(
         Equation(r"\mathcal A(m_I,m_x)=\bigl(\mathrm{LN}(m_I)\otimes\mathrm{LN}(m_x)\bigr)\otimes m_I", "V1 eq. 3"),
+    ),
+    symbols=(
+        Symbol("<i>m</i><sub>x</sub>", "mx", ("tile 0.0",)),
+        Symbol("𝒜", "affinity", ("tile 0.-2", "tile 0.-1")),
+        Symbol("⊗ <i>m</i><sub>I</sub>", "gate", ("dynamic",)),
     ),
     sources=("medsegdiff.nn.fusion:DynamicEncoding", "medsegdiff.nn.fusion:ChannelNorm.forward"),
     fidelity=("F2", "F5", "F8", "F9"),

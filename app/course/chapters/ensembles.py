@@ -8,7 +8,7 @@ from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice, Slide
 from app.course import readers
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import HARD, PROBABILITY, SEED, dice, marked, outlined, probability, still
 from app.course.staple import staple
 from app.i18n import Words
@@ -100,6 +100,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         "all": round(first_n[-1], 4),
         "few": round(first_n[count - 1], 4),
         "agreed": None if agreed is None else round(agreed, 3),
+        "sensitivity": round(float(here.sensitivity[-1]), 2),
+        "specificity": round(float(here.specificity[-1]), 2),
         "positions": n,
     }
     numbers = (
@@ -145,6 +147,13 @@ CHAPTER = Chapter(
             r"p_j=\frac{\sum_i W_iD_{ij}}{\sum_i W_i},\qquad q_j=\frac{\sum_i(1-W_i)(1-D_{ij})}{\sum_i(1-W_i)}",
             "course.ensembles.place_m",
         ),
+    ),
+    symbols=(
+        Symbol("<i>W</i><sub>i</sub>", "weight", ("tile 0.0",)),
+        Symbol("<i>D</i><sub>ij</sub>", "rater", ("tile 0.4", "tile 0.5", "tile 0.6", "tile 0.7")),
+        Symbol("<i>j</i>", "members", ("count",)),
+        Symbol("<i>p</i><sub>j</sub>", "sensitivity", ("chart 0.0", "fact 2"), "sensitivity"),
+        Symbol("<i>q</i><sub>j</sub>", "specificity", ("fact 2",), "specificity"),
     ),
     sources=("app.course.staple:staple", "medsegdiff.ensemble:_staple"),
     fidelity=("F16",),

@@ -18,7 +18,7 @@ from app.components.scrubber import Bar, Position, View, film
 from app.core import catalogue
 from app.core.settings import Choice, Slide
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import CASE, SEED, TILE, dice, noisy, outlined
 from app.i18n import Words
 from app.views import paint
@@ -162,7 +162,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             words("course.forward.floor_detail", area=f"{100 * area:.0f}"),
         ),
     )
-    facts = {"t": noised.times[at], "dice": round(noised.dice[at], 3), "readable": readable, "positions": _PLACES}
+    facts = {
+        "t": noised.times[at],
+        "signal": round(noised.signal[at], 3),
+        "dice": round(noised.dice[at], 3),
+        "readable": readable,
+        "positions": _PLACES,
+    }
     return Seen((shown,), (chart,), numbers, facts)
 
 
@@ -181,6 +187,13 @@ CHAPTER = Chapter(
             "DDPM eq. 4",
         ),
         Equation(r"\mathrm{SNR}_t=\mathrm{scale}^2\,\frac{\bar\alpha_t}{1-\bar\alpha_t}", "course.forward.place_snr"),
+    ),
+    symbols=(
+        Symbol("<i>x</i><sub>t</sub>", "xt", ("tile 0.0",)),
+        Symbol("<i>t</i>", "t", ("fact 0",)),
+        Symbol("√<i>ᾱ</i><sub>t</sub>", "signal", ("fact 0",), "signal"),
+        Symbol("scale", "scale", ("scale",)),
+        Symbol("SNR<sub>t</sub>", "snr", ("fact 1", "chart 0.0")),
     ),
     sources=(
         "medsegdiff.noise_levels:alpha_bar",

@@ -10,7 +10,7 @@ from app.components.equaliser import GAINS
 from app.components.scrubber import film
 from app.core.settings import Choice
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Faders, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Faders, Seen, Symbol, Task, Values
 from app.course.parts import SEED, SMALL, compared, dice, of_recording, panel
 from app.i18n import Words
 from app.views.charts import Curve, curves
@@ -81,7 +81,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
             else f"{trained} × {trained // 2 + 1}",
         ),
     )
-    return Seen((top, cells), ((drawn, *figures) if profile else tuple(figures)), numbers, facts)
+    return Seen((top, cells), ((drawn, *figures) if profile else tuple(figures)), numbers, facts, recording=own)
 
 
 CHAPTER = Chapter(
@@ -102,6 +102,13 @@ CHAPTER = Chapter(
     equations=(
         Equation(r"M=\mathcal F[m],\qquad M'=A\otimes M,\qquad m'=\mathcal F^{-1}[M']", "V1 eq. 4–6"),
         Equation(r"\textstyle\sum\lvert m\rvert^2=\sum\lvert M\rvert^2", "course.parser.place_parseval"),
+    ),
+    symbols=(
+        Symbol("<i>M</i>", "before", ("tile 1.0", "tile 1.2")),
+        Symbol("<i>A</i>", "filter", ("tile 1.4", "filter")),
+        Symbol("<i>M′</i>", "after", ("tile 1.1", "tile 1.3")),
+        Symbol("Σ|<i>m</i>|²", "energy", ("fact 1",)),
+        Symbol("Σ|<i>m′</i>|²", "left", ("fact 2",)),
     ),
     sources=(
         "medsegdiff.nn.spectral:FFParser.forward",

@@ -19,7 +19,7 @@ from app.core import catalogue
 from app.core.settings import Slide
 from app.course import pixel, readers
 from app.course.bench import CASES, Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import CASE, PROBABILITY, SEED, dice, outlined, probability, still
 from app.i18n import Words
 from app.views import paint
@@ -208,6 +208,14 @@ CHAPTER = Chapter(
             r"\nabla_x\log p_t(x)=\frac{\sqrt{\bar\alpha_t}\,\mathbb E[x_0\mid x_t=x]-x}{1-\bar\alpha_t}",
             "course.raters.place_score",
         ),
+    ),
+    symbols=(
+        Symbol("<i>s</i>", "s", ("share",)),
+        Symbol("<i>m</i><sub>1</sub>", "m1", ("tile 0.0",)),
+        Symbol("<i>m</i><sub>2</sub>", "m2", ("tile 0.1",)),
+        Symbol("E[<i>x</i><sub>0</sub> | <i>I</i>]", "mean", ("tile 0.2", "fact 1")),
+        Symbol("<i>x</i><sub>0</sub> ~ <i>p</i><sub>θ</sub>", "sample", ("tile 0.3",)),
+        Symbol("<i>D</i>²<sub>GED</sub>", "ged", ("fact 3",)),
     ),
     sources=(
         "app.course.oracles:TwoRaters.belief",

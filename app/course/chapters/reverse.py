@@ -18,7 +18,7 @@ from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice
 from app.course import pixel, readers
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import PROBABILITY, SEED, SMALL, dice, noisy, outlined, probability
 from app.i18n import Words
 from app.inputs.images import phantom
@@ -140,7 +140,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     reached = " · ".join(f"{100 * pixel.at_a_mode(one):.0f} %" for one in moved.values())
     numbers += (Fact(words("course.pixel.reached"), reached, words("course.pixel.reached_detail", steps=steps)),)
     paths = pixel.paths_chart(0.5, [(words(f"settings.sampler.{name}"), one) for name, one in moved.items()], words)
-    facts = {"dice": round(scores[-1], 3), "evaluations": steps, "positions": total}
+    at = min(max(int(values["at"]), 0), total - 1) if values["at"] is not None else total - 1
+    facts = {"dice": round(scores[-1], 3), "evaluations": steps, "positions": total, "given": trajectory.given[at]}
     seen = Seen((shown,), (chart, paths), numbers, facts)
     return readers.joined(bench, seen, lambda: readers.samplers(bench, case, seed, words), "nearer")
 
@@ -166,6 +167,13 @@ CHAPTER = Chapter(
             r"x_s=\sqrt{\bar\alpha_s}\,\hat x_0+\sqrt{1-\bar\alpha_s-\sigma^2}\,\hat\epsilon+\sigma z", "DDIM eq. 12"
         ),
         Equation(r"\epsilon_\theta(x_t,I,t)=D\bigl((E^I_t+E^x_t,\,t),\,t\bigr)", "V1 eq. 2"),
+    ),
+    symbols=(
+        Symbol("<i>x</i><sub>t</sub>", "xt", ("tile 0.0",)),
+        Symbol("<i>ε̂</i>", "eps", ("tile 0.1",)),
+        Symbol("<i>x̂</i><sub>0</sub>", "x0", ("tile 0.2",)),
+        Symbol("<i>t</i>", "t", ("times",), "given"),
+        Symbol("<i>σ</i>", "sigma", ("sampler",)),
     ),
     sources=("medsegdiff.sampling.ddim:DDIM.step", "app.course.networks:Renumbered.__call__"),
     fidelity=("F10", "F12", "F11"),

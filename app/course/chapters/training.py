@@ -12,7 +12,7 @@ import numpy as np
 from app.components.scrubber import Bar, Position, View, film
 from app.core.settings import Choice
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import PROBABILITY, noisy, outlined, probability
 from app.course.toy import ITERATIONS, History, Pool, held_out
 from app.i18n import Words
@@ -132,6 +132,11 @@ CHAPTER = Chapter(
             r"\bigl(\mathcal L_{dice}+\beta\,\mathcal L_{ce}\bigr)",
             "course.training.place_loss",
         ),
+    ),
+    symbols=(
+        Symbol("ℒ<sub>noise</sub>", "noise", ("chart 0.0",)),
+        Symbol("ℒ<sub>dice</sub> + <i>β</i> ℒ<sub>ce</sub>", "anchor", ("chart 0.0",)),
+        Symbol("<i>α</i>", "alpha"),
     ),
     sources=("medsegdiff.losses:Objective.forward", "medsegdiff.losses:soft_dice_loss", "app.course.toy:share_of_rate"),
     fidelity=("F12", "F25", "F28"),

@@ -11,7 +11,7 @@ from app.components.scrubber import film
 from app.core.frames import Plane, Recording
 from app.core.settings import Choice, Slide
 from app.course.bench import Bench
-from app.course.chapter import Chapter, Equation, Fact, Seen, Task, Values
+from app.course.chapter import Chapter, Equation, Fact, Seen, Symbol, Task, Values
 from app.course.parts import CASE, SEED, of_recording, panel
 from app.i18n import Words
 from app.views.charts import Curve, curves
@@ -82,7 +82,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         typical, most = np.median(measured), measured.max()
         numbers += (Fact("|M|", f"{typical:.3f}", words("course.transformer.measured", most=f"{most:.2f}")),)
     figures = () if part != "all" else tuple(charts_of(panel("transformer"), shown, words))
-    return Seen((result, *inside), (chart, *figures), numbers, facts)
+    return Seen((result, *inside), (chart, *figures), numbers, facts, recording=shown)
 
 
 def _affinities(recording: Recording) -> list[Plane]:
@@ -112,6 +112,12 @@ CHAPTER = Chapter(
             r"e'=e+\mathrm{Re}\,\mathcal F^{-1}[M']\,(c\,W_v)",
             "course.transformer.place_value",
         ),
+    ),
+    symbols=(
+        Symbol("<i>M</i>", "affinity", ("tile 1.0",)),
+        Symbol("<i>S</i><sub>t</sub>", "band", ("tile 1.-1",)),
+        Symbol("<i>t</i>", "t", ("t",)),
+        Symbol("<i>M′</i>", "filtered", ("chart 0.1",)),
     ),
     sources=(
         "medsegdiff.nn.transformer:SpectrumSpaceModule.affinity",
