@@ -23,13 +23,10 @@ _OUTLINE = "3px solid #D55E00"
 
 
 def listed(chapter: Chapter, seen: Seen, visit: Visit, w: Words) -> str:
-    """Return the list as HTML, with the style that outlines parts; empty for a chapter without symbols or without films.
-
-    A recording that is replayed has other films than the chapter, so nothing is listed then.
-    """
-    if not chapter.symbols or not seen.films:
+    """Return the list as HTML, with the style that outlines parts; empty without symbols, or if nothing was computed."""
+    if not chapter.symbols or not seen.facts:
         return ""
-    values = visit.values[chapter.key] | seen.facts
+    values = visit.values[chapter.key] | dict(seen.facts)
     rows, rules = [], []
     for i, symbol in enumerate(chapter.symbols):
         shown = _value(symbol, chapter, seen, values, visit.places.get(chapter.key), w)
