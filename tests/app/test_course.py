@@ -496,7 +496,7 @@ def test_scrubbing_two_recordings_completes_a_replayed_chapter(visit):
     at = scrub(visit(chapter="anchor", mode="recordings"), 1)
     choice = at.segmented_control(key="replay.anchor.en")
     assert len(choice.options) >= 2
-    choice.select_index(1)
+    choice.set_value("skin-lesion-v2-3")
     looked(at)
     scrub(at, 1)
     assert state(at).finished(ROWS["anchor"])
