@@ -8,7 +8,7 @@ use the image.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -62,11 +62,11 @@ def averaged(x: Float[ndarray, "*b h w"]) -> Float[ndarray, "*b h w"]:
     """Average over a window of 9 x 9 pixels; beyond its borders an image is reflected."""
     (height, width), border = x.shape[-2:], (_WINDOW // 2,) * 2
     x = np.pad(x, [*[(0, 0)] * (x.ndim - 2), border, border], mode="reflect") / np.float32(_WINDOW**2)
-    x = np.add.reduce([x[..., i : i + height, :] for i in range(_WINDOW)])
-    return np.add.reduce([x[..., i : i + width] for i in range(_WINDOW)])
+    x = reduce(np.add, (x[..., i : i + height, :] for i in range(_WINDOW)))
+    return reduce(np.add, (x[..., i : i + width] for i in range(_WINDOW)))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # of 5 MB each
 def _noised(case: int, kind: str, scale: float, seed: int) -> _Noised:
     drawn = draw(catalogue.TASK, case, _SIZE, raters=0)
     times = np.linspace(0, _TIMESTEPS - 1, _PLACES).round().astype(int)
