@@ -432,6 +432,7 @@ def _volume(facts: dict[str, Any], array: np.ndarray | None) -> Volume:
         source_kind=str(facts["source_kind"]),
         measured=bool(facts["measured"]),
         stacked=bool(facts["stacked"]),
+        oriented=bool(facts["oriented"]),
         gaps_mm=None if gaps is None else floats("gaps_mm", 2),
         frame_windows=tuple((float(low), float(high)) for low, high in facts["frame_windows"]),
         nifti=None if facts["nifti"] is None else _nifti_space(facts["nifti"]),
