@@ -96,7 +96,7 @@ class Visit:
         """
         facts = dict(seen.facts) | self.facts[chapter.key]
         arrived, self._linked = self._linked == chapter.key, ""
-        if not facts:
+        if not seen.facts:
             return False
         values = self.values[chapter.key] | {"at": self.places.get(chapter.key)}
         before = len(self.done[chapter.key])
