@@ -127,9 +127,10 @@ def paths_chart(share: float, runs: Sequence[tuple[str, Particles]], words: Word
     chart = curves(lines, titles, "t", [words("course.pixel.x"), *[""] * (len(runs) - 1)])
     times = np.linspace(0, 999, 60).round().astype(int).tolist()
     cells = np.stack([density(share, _X, t) for t in times], 1)
-    for column in range(1, len(runs) + 1):
+    density_map = np.sqrt(cells).clip(0, 1).round(3)
+    for axis in ["", *map(str, range(2, len(runs) + 1))]:
         chart.add_heatmap(
-            z=np.sqrt(cells).clip(0, 1).round(3), x=times, y=_X, colorscale="Blues", showscale=False, row=1, col=column
+            z=density_map, x=times, y=_X, colorscale="Blues", showscale=False, xaxis=f"x{axis}", yaxis=f"y{axis}"
         )
     chart.data = sorted(
         cast("list[Any]", list(chart.data)), key=lambda trace: trace.type != "heatmap"

@@ -88,8 +88,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     lines.append(Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6))
     titles = [words("course.ensembles.sensitivity"), words("course.ensembles.enough")]
     chart = curves(lines, titles, "", ["p", "Dice"])
-    chart.update_xaxes(title=words("course.ensembles.round"), col=1)
-    chart.update_xaxes(title=words("settings.members.label"), col=2)
+    chart.update_layout(xaxis_title=words("course.ensembles.round"), xaxis2_title=words("settings.members.label"))
 
     at = min(max(values["at"] or 0, 0), _ROUNDS)
     agreed = float((wrong & (spread == 0)).sum() / max(int(wrong.sum()), 1)) if count > 1 else None

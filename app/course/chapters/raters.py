@@ -150,7 +150,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     lines.append(Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5))
     chart = curves(lines, names, "", ["", ""])
     chart.update_yaxes(range=[-0.03, 1.03])
-    chart.update_xaxes(title=words("chart.step"), col=1).update_xaxes(title=words("settings.members.label"), col=2)
+    chart.update_layout(xaxis_title=words("chart.step"), xaxis2_title=words("settings.members.label"))
 
     experts_20 = np.stack([small] * round(20 * share) + [large] * (20 - round(20 * share)))  # in steps of 0.05: exact
     samples = np.stack([experts.mean(b) > 0.5 for b in found.belief[-1]]).astype(np.uint8)

@@ -122,8 +122,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         words("course.reverse.starts_title"),
     ]
     chart = curves(lines, titles, "", ["t" if fault else "Dice", "Dice"], least=[None if fault else 0.0, 0.0])
-    chart.update_xaxes(title=words("course.reverse.shown_step"), col=1)
-    chart.update_xaxes(title=words("course.reverse.start"), col=2)
+    chart.update_layout(xaxis_title=words("course.reverse.shown_step"), xaxis2_title=words("course.reverse.start"))
     apart = max(abs(a - b) for a, b in zip(trajectory.given, trajectory.actual, strict=True))
     means = {False: float(np.mean(right.scores)), True: float(np.mean(trajectory.scores))}
     numbers = (

@@ -83,7 +83,7 @@ def _chart(history: History, words: Words) -> Figure:
     titles = [words("course.training.losses"), words("chart.dice")]
     chart = curves(lines, titles, words("course.training.iteration"), ["", "Dice"])
     chart.update_xaxes(range=[0, ITERATIONS])
-    return chart.update_yaxes(range=[-0.02, 1.02], col=2)
+    return chart.update_layout(yaxis2_range=[-0.02, 1.02])
 
 
 def sampled(trainer: "Trainer", which: int, seed: int, steps: int, words: Words) -> Seen:

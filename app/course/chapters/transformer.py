@@ -65,7 +65,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         "",
         [words("course.transformer.mean"), "|M'|"],
     )
-    chart.update_xaxes(title="t", col=1).update_xaxes(title="|M|", col=2).update_yaxes(range=[0, 2.5], col=2)
+    chart.update_layout(xaxis_title="t", xaxis2_title="|M|", yaxis2_range=[0, 2.5])
     facts = dict(of_recording(shown, words)) | {"whole": of_recording(whole, words)["dice"], "t": t}
     numbers = (
         Fact("Dice", f"{facts['dice']:.3f}", words("course.transformer.dice_detail", whole=f"{facts['whole']:.3f}")),
