@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
@@ -156,6 +155,8 @@ def _staple_in_bands(
     For the labels l_j that the members give a pixel, the class is argmax_c pi_c prod_j p(l_j | c), as in STAPLE's last
     E-step; pi_c is the members' mean share of class c.
     """
+    import SimpleITK as sitk  # 90 MB, which a page of recordings can do without
+
     prior = np.bincount(small.ravel(), minlength=classes) / small.size
     if (small == small[0]).all():
         return _mean
@@ -239,6 +240,8 @@ def _vote(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality,
 
 
 def _staple(members: _Members, mean: _Mean) -> tuple[_Labels, tuple[MemberQuality, ...]]:
+    import SimpleITK as sitk  # 90 MB, which a page of recordings can do without
+
     images = [sitk.GetImageFromArray(member) for member in members]
     if len(mean) > 2:
         several = sitk.MultiLabelSTAPLEImageFilter()

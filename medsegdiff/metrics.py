@@ -33,7 +33,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from jaxtyping import Bool, Float, Int64, Integer
 
 __all__ = [
@@ -105,6 +104,8 @@ def _edge(mask: Bool[np.ndarray, "*size"]) -> Bool[np.ndarray, "*size"]:
 
 def _distance_to(edge: Bool[np.ndarray, "*size"], spacing: Sequence[float]) -> Float[np.ndarray, "*size"]:
     """Return the distance of each pixel to the nearest boundary pixel."""
+    import SimpleITK as sitk  # 90 MB, which a page of recordings can do without
+
     image = sitk.GetImageFromArray(edge.astype(np.uint8))
     image.SetSpacing(tuple(reversed(spacing)))
     return np.abs(

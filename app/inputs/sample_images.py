@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import cast
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -119,6 +118,8 @@ def pixels(row: SampleImage, task: str) -> UInt8[ndarray, "h w 3"]:
     if row.path.suffix == ".dcm":
         return read(row.path).pixels[top:bottom, left:right].copy()
     if row.path.suffix == ".gz":
+        import nibabel as nib  # 30 MB, for this image alone
+
         held = cast(nib.Nifti1Image, nib.load(row.path)).dataobj[:, :, row.slice_index, 0]
         values = np.rot90(held)  # from axes towards the left and the front: front upwards
         grey = windowed(values, robust_window(values))
