@@ -267,10 +267,11 @@ def _setting(settings: dict[str, Any]) -> str:
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
-    weight = f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    how = f", eta {eta:g}" if (eta := settings.get("eta")) else ""
+    how += f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     off = "".join(f", without {name}" for name in _bypassed(settings))
     off += ", NBP surfaces flattened" if settings.get("switches", {}).get("flatten_nbp") else ""
-    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{weight}{off}{where}"
+    return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{how}{off}{where}"
 
 
 def _bypassed(settings: dict[str, Any]) -> list[str]:
@@ -289,11 +290,13 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
         return f"{words} --anchor"
     if settings["steps"] == 0:
         return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
-    weight = f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    how = f" --sampler {sampler}" if (sampler := settings["sampler"]) != "ddim" else ""
+    how += f" --eta {eta:g}" if (eta := settings.get("eta")) else ""
+    how += f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != "staple" else ""
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
     off += " --flatten-nbp" if settings.get("switches", {}).get("flatten_nbp") else ""
-    return f"{words} --members {settings['members']} --steps {settings['steps']}{weight}{fuse}{off}"
+    return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{fuse}{off}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
@@ -355,6 +358,7 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
         members,
         -abs(settings["steps"] - 10),
         -settings.get("anchor_weight", 0.0),
+        -settings.get("eta", 0.0),
     )
 
 

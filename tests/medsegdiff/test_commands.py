@@ -192,7 +192,8 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
 ) -> None:
     report = tmp_path / "report.json"
     arguments = ["evaluate", "--checkpoint", checkpoint, "--data", str(folder), "--json", str(report), *RUN]
-    assert main([*arguments, "--cases", r"(case\d+)"]) == 0
+    noisy = ["--eta", "0.5", "--anchor-weight", "0.25"]
+    assert main([*arguments, "--cases", r"(case\d+)", *noisy]) == 0
     result = json.loads(report.read_text())
     assert [case["name"] for case in result["cases"]] == ["case0", "case1"]
     assert {
@@ -223,6 +224,8 @@ def test_evaluate_pools_slices_and_the_card_quotes_what_was_measured(
     assert card.index("| anchor only") < card.index(f"{result['mean_dice']:.4f}")
     assert {"license: cc0-1.0", "| 3 | 0.123 |"} <= set(card.splitlines())
     assert "Not a medical device" in card
+    assert " ".join(noisy) in card
+    assert "eta 0.5, anchor weight 0.25 |" in card
     assert f"| `{Path(checkpoint).name}` |  | {result['mean_dice']:.3f} |" in page.read_text()
     assert "| 10, 0.800, 0.1000 |" in page.read_text()  # of two plain U-Nets the better over its seeds
     assert page.read_text().endswith("<!-- end --> after")
