@@ -39,7 +39,7 @@ demo: $(VENV)/demo.stamp
 	@$(PY) app.py $(ARGS)
 
 course: $(VENV)/demo.stamp
-	@OMP_WAIT_POLICY=PASSIVE $(PY) -m streamlit run app.py $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE MALLOC_ARENA_MAX=2 $(PY) -m streamlit run app.py $(ARGS)
 
 notebooks: $(VENV)/dev.stamp
 	@$(PY) -m scripts.build_notebooks
