@@ -20,7 +20,7 @@ RUN if [ -n "$RECORDINGS" ]; then sed -i "/^torch/d" requirements.txt; \
 COPY --chown=user . .
 USER 1000
 
-# Two memory arenas instead of eight per core: with recordings the server stays below 400 MB.
+# Two memory arenas instead of eight per core, which saves memory.
 ENV OMP_WAIT_POLICY=PASSIVE PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2
 EXPOSE 8501
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://localhost:8501/_stcore/health')"]

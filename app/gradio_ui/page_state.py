@@ -69,11 +69,9 @@ class LatestRequest:
     pictures: int = 0  # number of images shown so far
     slices: int = 0  # number of slices shown so far
     language: str | None = None  # None: the initial one
-    chosen: bool = (
-        False  # whether the visitor has chosen an image or a checkpoint; `image` and `finished_run` are of it
-    )
-    image: object = None
-    finished_run: FinishedRun | None = None
+    chosen: bool = False  # whether the visitor has chosen an image or a checkpoint
+    image: object = None  # the chosen one
+    finished_run: FinishedRun | None = None  # of the chosen image
     under_way: list[None] = field(default_factory=list)  # one for each choice that is being shown
 
     @contextmanager

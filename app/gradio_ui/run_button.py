@@ -55,7 +55,7 @@ class RunButton:
 
         def going(latest: LatestRequest, name: str | None, *values: Any) -> Updates:
             yield {self._run: gr.update(interactive=False), self._stop: gr.update(visible=True)}
-            values = tuple(self._page.current(latest, given, values))
+            values = tuple(self._page.current(latest, inputs, values))
             updates = latest.until_another(name, handler(latest, *values), of_volume=of_volume)
             yield from in_turn(self._page.session.turns, updates, {self.line: waiting_line(latest.words("en"))})
             yield {self.line: ""}  # Gradio sends the last update twice, so make it small
@@ -63,10 +63,9 @@ class RunButton:
         def idle() -> Update:
             return {self._run: gr.update(interactive=True), self._stop: gr.update(visible=False), self.line: ""}
 
-        given = inputs
         show_waiting(self._run, self._stop)
-        all_inputs = [self._page.states.latest, self._page.controls.checkpoint, *inputs]
-        event = self._run.click(going, all_inputs, [*outputs, *self.widgets], **BUSY)
+        seen = [self._page.states.latest, self._page.controls.checkpoint, *inputs]
+        event = self._run.click(going, seen, [*outputs, *self.widgets], **BUSY)
         event.then(idle, None, self.widgets, js=clear_waiting(self._run), **QUICK)
         # After the cancellation, so that no later update of the run follows this one.
         self._stop.click(None, None, None, cancels=[event]).then(

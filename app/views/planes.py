@@ -64,7 +64,7 @@ def planes(
         "at": at,
         "names": [words(f"planes.{name}") for name in (_PLANES if volume.oriented else _UNORIENTED)],
         "letters": ["A", "R", "R"] if volume.oriented else None,  # the side of the body at the left of each plane
-        "words": sentences | {"help": sentences["help"] + (words("planes.letters") if volume.oriented else "")},
+        "words": sentences | {"help": sentences["help"] + (f" {words('planes.letters')}" if volume.oriented else "")},
     }
 
 

@@ -107,8 +107,8 @@ class StochasticSegmentation(Baseline):
     """U-Net that predicts a normal distribution over the logits of all pixels, with covariance P P^T + D of low rank.
 
     Minimises, per pixel, -log 1/M sum_m p(mask | logits_m) over M = 20 samples of the logits; rank 10. At test time every mask is
-    a sample of the logits. The first fifth of the budget trains the mean alone, by cross-entropy, and P starts at zero: trained
-    from the start with a random P, the samples covered ten times the readers' area on every image.
+    a sample of the logits. The first fifth of the budget trains the mean alone, by cross-entropy, and P starts at zero:
+    with a random P from the start, the samples marked far more than the readers did, on every image.
 
     Arguments:
         features: network from the image to `width` feature maps of the same size.

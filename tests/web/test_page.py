@@ -187,9 +187,8 @@ def test_a_run_shows_every_step_and_asks_nothing_of_any_server(page, served, tmp
     assert mask.shape == (200, 200)
     assert np.array_equal(decode_runs(report["mask"]["runs"], (200, 200)), mask)
     assert report["areas"]["lesion"]["pixels"] == np.count_nonzero(mask)
-    assert set(served.requests[before:]) <= {
-        "GET /sw.js"
-    }  # the browser itself looks for a new service worker after loading
+    # The browser itself looks for a new service worker after loading.
+    assert set(served.requests[before:]) <= {"GET /sw.js"}
     assert {request.split()[0] for request in served.requests} == {"GET"}
     assert page.hosts == {served.address.split("/")[2]}
 
