@@ -90,7 +90,7 @@ def film(
         return {}
     height, width = views[0].tiles[0].shape[:2]
     return {
-        "sprite": paint.data_uri(paint.sheet([view.tiles for view in views]), _QUALITY),
+        "sprite": paint.data_uri(paint.sheet([view.tiles for view in views]), _QUALITY, halve_colour=True),
         "tile": [width, height],
         "views": [
             {
