@@ -44,7 +44,7 @@ class Pool:
     Arguments:
         pictures, labels: lists of the same length, of (h, w, 3) and (h, w) arrays.
         readers: (r, h, w) arrays if r readers annotated every image; labels are then their majority.
-        names: of the images.
+        names: of the images; "" for a synthetic one.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Pool:
             if readers and not phantom.disputed:
                 raise ValueError("phantoms bring one mask each, these pictures several readers'; leave phantoms at 0")
             pictures.append(phantom.image)
+            names.append("")
             labels.append(majority(np.stack(phantom.raters)) if readers else phantom.labels)
             if readers:
                 readers.append(np.stack(phantom.raters))
@@ -114,23 +115,25 @@ class Pool:
     def set_aside(self, count: int, pattern: str) -> tuple["Pool", "Pool"]:
         """Split off about `count` images, keeping patients (first group of the pattern in the names) together.
 
-        The images are the same for every seed, so that no stage of a training is judged by images an earlier one learned from.
+        Synthetic images are never split off. The images are the same for every seed, so that no stage of a training is judged by
+        images an earlier one learned from.
 
         Raises:
             ValueError: no training images would be left.
         """
         patients = [found[1] if pattern and (found := re.search(pattern, name)) else name for name in self.names]
-        order = np.random.default_rng([0, 2]).permutation(sorted(set(patients)))
+        order = np.random.default_rng([0, 2]).permutation(sorted(set(patients) - {""}))
         rows = {patient: [] for patient in order.tolist()}
         for i, patient in enumerate(patients):
-            rows[patient].append(i)
+            if patient:
+                rows[patient].append(i)
         held: list[int] = []
         for patient in order.tolist():
             if len(held) >= count:
                 break
             held += rows[patient]
-        if len(held) >= len(patients):
-            raise ValueError(f"{count} of {len(patients)} pictures were to be set aside; leave some to train on")
+        if len(held) >= (real := sum(map(len, rows.values()))):
+            raise ValueError(f"{count} of {real} images were to be held out; leave some to train on")
         aside = np.isin(np.arange(len(patients)), held)
         return self.only(np.flatnonzero(~aside)), self.only(np.flatnonzero(aside))
 

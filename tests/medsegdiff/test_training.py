@@ -272,6 +272,11 @@ def test_a_pool_resizes_images_and_adds_the_share_of_phantoms(tmp_path):
     mean, std = pool.statistics()
     assert len(mean) == len(std) == 3
     assert all(-1 < m < 1 and 0 < s < 1 for m, s in zip(mean, std, strict=True))
+    rest, aside = pool.set_aside(2, "")
+    assert (len(rest.pictures), len(aside.pictures)) == (6, 2)  # phantoms are neither held out nor lost
+    assert (rest.names.count(""), aside.names.count("")) == (2, 0)
+    with pytest.raises(ValueError, match="6 of 6 images"):
+        pool.set_aside(6, "")
 
 
 def command(data: Path, out: Path, **options: str) -> list[str]:
