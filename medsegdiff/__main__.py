@@ -1,4 +1,4 @@
-"""The command line: `python -m medsegdiff segment | domain | evaluate | train | card | push | export`."""
+"""The command line: `python -m medsegdiff segment | domain | evaluate | train | calibrate | card | push | export`."""
 
 import argparse
 import errno
@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-_VERBS = ("segment", "domain", "evaluate", "train", "card", "push", "export")
+_VERBS = ("segment", "domain", "evaluate", "train", "calibrate", "card", "push", "export")
 _EXTRAS = {"monai": "train", "accelerate": "train", "scipy": "train", "onnx": "export", "onnxruntime": "export"}
 
 

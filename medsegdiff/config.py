@@ -270,6 +270,8 @@ class Domain:
     # `data.tasks` has it for the task.
     axis: int | None = dataclasses.field(default=None, metadata={"later": True})
     intensity: Intensity | None = dataclasses.field(default=None, metadata={"later": True})
+    # Of the members' probabilities (F40), fitted by `calibrate` on training images that were held out; 1 leaves them as they are.
+    temperature: float = dataclasses.field(default=1.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std", "channels"):
@@ -279,6 +281,7 @@ class Domain:
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
         )
         _require(self.axis in (None, 0, 1, 2), f"axis is {self.axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
+        _require(self.temperature > 0, f"temperature is {self.temperature}; it is above 0, 1 for none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,7 @@ class Reproducible:
         return self.extent() | {
             "settings": asdict(self.settings),
             "checkpoint": {"task": self.domain.task, "sha256": self.digest},
+            "temperature": self.domain.temperature,
             "dtype": self.dtype,
             "arithmetic": asdict(self.arithmetic),
             "mask": {"sha256": sha256(self.labels)}
@@ -271,7 +272,11 @@ class Segmenter:
             if settled:
                 break
 
-        yield self._segmentation(self.diffusion.probability(x_0.float()), start, picture, settings, began)
+        yield self._segmentation(self.probability(x_0), start, picture, settings, began)
+
+    def probability(self, x_0: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
+        """Return the class probabilities of members' masks, background first, at the checkpoint's temperature (F40)."""
+        return self.diffusion.probability(x_0.float(), self.domain.temperature)
 
     def _times(self, settings: RunSettings) -> list[int]:
         if settings.steps == 0:
@@ -279,7 +284,7 @@ class Segmenter:
         return spaced(self.diffusion.config.timesteps, settings.steps, settings.spacing)
 
     def _change(self, before: Float[Tensor, "b k h w"], after: Float[Tensor, "b k h w"]) -> float:
-        return change(*(self.diffusion.probability(x_0.float()).cpu().numpy() for x_0 in (before, after)))
+        return change(*(self.probability(x_0).cpu().numpy() for x_0 in (before, after)))
 
     def _segmentation(
         self, probability: Tensor, start: Start, picture: Picture, settings: RunSettings, began: float

@@ -120,11 +120,19 @@ class Diffusion:
             share = F.one_hot(labels.long(), self.channels).movedim(-1, 1).float()
         return self.config.scale * (2 * share - 1)
 
-    def probability(self, x_0: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
-        """Return the class probabilities of a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one."""
+    def probability(self, x_0: Float[Tensor, "b k h w"], temperature: float = 1.0) -> Float[Tensor, "b _ h w"]:
+        """Return the class probabilities of a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one.
+
+        With a temperature T they are p_c^(1/T) / sum_k p_k^(1/T), as if logits had been divided by T: less certain above 1, with
+        the same most probable class.
+        """
         share = (x_0 / self.config.scale + 1).div(2).clamp(0, 1)
         if self.classes == 1:
-            return torch.cat([1 - share, share], 1)
+            share = torch.cat([1 - share, share], 1)
+            if temperature == 1:
+                return share
+        if temperature != 1:
+            share = share.pow(1 / temperature)
         return share / share.sum(1, keepdim=True).clamp_min(1e-12)
 
     def probability_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:

@@ -140,7 +140,6 @@ def _together(
     segmenter: Segmenter, pictures: list[Picture], settings: RunSettings
 ) -> Iterator[float | tuple[Fusion, Int64[np.ndarray, "classes m m"]]]:
     """Yield the share of steps done after each step, then the fused mask of every image with its members' overlaps."""
-    diffusion = segmenter.diffusion
     channels = segmenter.checkpoint.model_config.image_channels
     field = segmenter.domain.field
     images, geometries = zip(*(to_network(one, settings.size, channels, field) for one in pictures), strict=True)
@@ -151,10 +150,10 @@ def _together(
         for step in segmenter.denoise(condition, settings):
             x_0 = step.x_0
             yield (step.index + 1) / step.total
-        probability = diffusion.probability(x_0.float())
+        probability = segmenter.probability(x_0)
     else:
         (logits,) = condition.anchor_logits
-        probability = diffusion.probability_of_logits(logits.float())
+        probability = segmenter.diffusion.probability_of_logits(logits.float())
         yield 1.0
     for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
         one, members = fuse_resized(mine.cpu(), geometry, settings.fuse)

@@ -96,7 +96,9 @@ def export_model(name: str, out: Path) -> dict[str, Any]:
     described = target / "model.json"
     facts = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
     newest = max((ROOT / "medsegdiff" / file).stat().st_mtime for file in ("export.py", "nn/real_dft.py"))
-    if facts is None or facts["checkpoint"]["sha256"] != digest or described.stat().st_mtime < newest:
+    described_domain = json.loads(json.dumps(asdict(config["domain"])))
+    same = facts is not None and facts["checkpoint"]["sha256"] == digest and facts["domain"] == described_domain
+    if facts is None or not same or described.stat().st_mtime < newest:
         from medsegdiff.export import export
 
         facts = export(load(folder), target, float16=True)

@@ -261,9 +261,7 @@ def _watch(
             case Start():
                 yield (opening := frames.from_start(event, image.picture.pixels, image.reference))
             case Step():
-                frame = frames.from_step(
-                    event, segmenter.diffusion.probability(event.x_0.float()), segmenter.domain.field
-                )
+                frame = frames.from_step(event, segmenter.probability(event.x_0), segmenter.domain.field)
                 kept.append(frames.without_constants(frame, kept[0]) if kept else frame)
                 yield frame
             case Segmentation():

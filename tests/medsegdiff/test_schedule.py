@@ -125,6 +125,7 @@ def test_logits_give_the_same_probabilities_as_mask_and_as_anchor(classes):
     x_0 = diffusion.x_0(logits, torch.zeros_like(logits), 0)
     assert x_0.abs().max() <= 0.3
     torch.testing.assert_close(diffusion.probability(x_0), diffusion.probability_of_logits(logits), **EXACT)
+    torch.testing.assert_close(diffusion.probability(x_0, 2.0), diffusion.probability_of_logits(logits / 2), **EXACT)
 
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v"])

@@ -29,6 +29,7 @@ from medsegdiff.data.synthetic import draw
 from medsegdiff.domain import load_encoder
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
+from medsegdiff.pipeline import Segmenter
 from medsegdiff.schedule import Diffusion
 from medsegdiff.training import Run, train
 
@@ -331,7 +332,11 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     (row,) = [row for row in curve(out) if "ged" in row]
     assert 0 <= row["ged"] <= 2
     best = load(out / "best")
-    assert (best.domain.field, best.model_config.image_size, best.training["pictures"]) == (0.5, 32, 4)
+    assert (best.domain.field, best.model_config.image_size, best.training["pictures"]) == (
+        0.5,
+        32,
+        5,
+    )  # one is synthetic
     assert best.model_config.nbp_octaves == 3
     for name in ("--anchor-dice 0.0", "--field 0.5", "--held 2", "--schedule cosine", "--nbp-octaves 3"):
         assert name in best.training["command"]
@@ -341,7 +346,16 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     assert main(arguments.split()) == 0
     found = json.loads(scored.read_text())
     assert (found["members"], found["reader_diversity"]) == (2, pytest.approx(5 / 9))
-    capsys.readouterr()
+    fitted = ["calibrate", "--data", str(data), "--members", "2", "--steps", "1", "--checkpoint"]
+    assert main([*fitted, str(out / "best")]) == 0
+    one = load(out / "best")
+    facts = one.training["temperature"]
+    assert one.domain.temperature == facts["temperature"] != 1  # of a network that has learned nothing
+    assert facts["nll"][1] < facts["nll"][0]
+    assert facts["images"] == 2
+    assert Segmenter(one).probability(torch.full((1, 1, 1, 1), 0.1))[0, 1].item() != pytest.approx(0.75)
+    assert main([*fitted, "skin-lesion-v2"]) == 2
+    assert "trained on all images" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_samplers_take_the_same_way(node, channels, parametrization, sampler, et
         (channels, size, size),
         SamplingSettings(sampler=sampler, eta=eta, anchor_weight=weight),
     )
-    expected = [(listed(step.x_0), listed(step.x_s), listed(diffusion.probability(step.x_0))) for step in steps]
+    expected = [(listed(step.x_0), listed(step.x_s), listed(diffusion.probability(step.x_0, 1.5))) for step in steps]
     script = """const { Diffusion } = await import(`${core}/core/schedule.js`);
         const { sampler } = await import(`${core}/core/sampling.js`);
         const { MemberNoise } = await import(`${core}/core/noise.js`);
@@ -135,7 +135,7 @@ def test_samplers_take_the_same_way(node, channels, parametrization, sampler, et
             let x0 = diffusion.x0(xt.map((v) => v * 1.5 + t / 1000 - 0.4), xt, t, area);
             x0 = x0.map((v, j) => v + input.weight * (pull[j % pull.length] - v));
             xt = step(xt, x0, t, times[i + 1] ?? -1);
-            return [Array.from(x0), Array.from(xt), Array.from(diffusion.probability(x0, area))];
+            return [Array.from(x0), Array.from(xt), Array.from(diffusion.probability(x0, area, 1.5))];
         }));"""
     given = {
         "config": {**asdict(config), "alpha_bar": listed(diffusion.schedule.alpha_bar)},

@@ -48,7 +48,7 @@ def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fa
     schedule = segmenter.diffusion.schedule
     trajectory = list(networks.run_of(segmenter, start.condition, steps, sampler, seed, _STARTS, fault=fault))
     times = [step.t for step in trajectory]
-    shares = 1 - segmenter.diffusion.probability(trajectory[-1].x_0.float())[:, 0].cpu().numpy()
+    shares = 1 - segmenter.probability(trajectory[-1].x_0)[:, 0].cpu().numpy()
     known = _known(case, shares.shape[1:])
     kept = np.unique(np.linspace(0, len(trajectory) - 1, min(_SHOWN, len(trajectory))).round().astype(int)).tolist()
     states = [trajectory[i] for i in kept]
@@ -58,7 +58,7 @@ def _trajectory(bench: Bench, case: int, sampler: str, steps: int, seed: int, fa
         [s.t for s in states],
         np.stack([s.x_t[0, 0].float().cpu().numpy() for s in states]),
         np.stack([e[0, 0].float().cpu().numpy() for e in eps]),
-        np.stack([1 - segmenter.diffusion.probability(s.x_0[:1].float())[0, 0].cpu().numpy() for s in states]),
+        np.stack([1 - segmenter.probability(s.x_0[:1])[0, 0].cpu().numpy() for s in states]),
         [dice(share > 0.5, known) for share in shares],
     )
 

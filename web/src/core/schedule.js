@@ -67,8 +67,14 @@ export class Diffusion {
   }
 
   /** Class probabilities of masks, one map for one class (the foreground's), else one for each channel. */
-  probability(x0, area) {
+  probability(x0, area, temperature = 1) {
     const shares = x0.map((value) => Math.min(1, Math.max(0, (value / this.scale + 1) / 2)));
+    if (temperature !== 1) {
+      const power = (share) => share ** (1 / temperature);
+      shares.forEach((share, i) => {
+        shares[i] = this.channels > 1 ? power(share) : power(share) / (power(share) + power(1 - share));
+      });
+    }
     if (this.channels > 1) {
       forPixels(shares, this.channels, area, (start, stride) => {
         let sum = 0;

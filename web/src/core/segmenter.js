@@ -59,7 +59,7 @@ export class Segmenter {
           x0 = x0.map((value, i) => value + settings.anchor_weight * (pull[i % pull.length] - value));
         }
         const xs = step(xt, x0, t, s);
-        probability = diffusion.probability(x0, area);
+        probability = diffusion.probability(x0, area, this.model.domain.temperature);
         yield { kind: "step", index, total: times.length, t, s, xt, x0, probability, traces: output.traces, seconds: seconds() };
         const left = times.length - 1 - index;
         const settled = settings.tolerance > 0 && before && left * change(before, probability, channels, area) < settings.tolerance;
