@@ -113,8 +113,9 @@ def on_picture(
     The masks of several readers are dotted in a colour each.
     """
     canvas = picture.astype(np.float32)
-    for member in members:
-        canvas[_rim(member > 0, 0)] = 0.35 * canvas[_rim(member > 0, 0)] + 0.65 * _rgb(MEMBER)
+    for reach, colour, share in ((1, 0, 0.4), (0, _rgb(MEMBER), 0.85)):  # a dark edge shows white lines on pale skin
+        lines = np.logical_or.reduce([np.zeros(labels.shape, bool), *(_rim(member > 0, reach) for member in members)])
+        canvas[lines] += share * (colour - canvas[lines])
     for c in np.unique(labels[labels > 0]):
         canvas[_rim(labels == c, 2)] *= 0.35  # a dark edge, so that the contour is visible on any background
         canvas[_rim(labels == c, 1)] = _rgb(CLASSES[(c - 1) % len(CLASSES)])
