@@ -58,7 +58,8 @@ _OPTIONAL = (
     "axis",
     "intensity",
     "temperature",
-)  # of the domain: left out where empty or 1, so that older versions read the file
+    "fuse",
+)  # of the domain: left out where they have their default, so that older versions read the file
 CONFIG_BYTES = 2**20
 _KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -120,7 +121,9 @@ def save(
         "model": asdict(model_config),
         **({} if kind == "unet" else {"diffusion": asdict(diffusion)}),
         "domain": {
-            key: value for key, value in asdict(domain).items() if key not in _OPTIONAL or value not in (None, (), 1.0)
+            key: value
+            for key, value in asdict(domain).items()
+            if key not in _OPTIONAL or value not in (None, (), 1.0, "staple")
         },
         "training": training,
         "weights": {"sha256": digest, "dtype": precision, "parameters": _count(model)},

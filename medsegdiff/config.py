@@ -272,6 +272,8 @@ class Domain:
     intensity: Intensity | None = dataclasses.field(default=None, metadata={"later": True})
     # Of the members' probabilities (F40), fitted by `calibrate` on training images that were held out; 1 leaves them as they are.
     temperature: float = dataclasses.field(default=1.0, metadata={"later": True})
+    # How members are fused unless a run says otherwise.
+    fuse: Literal["staple", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std", "channels"):
@@ -359,7 +361,7 @@ class RunSettings:
     spacing: str = "trailing"  # one of sampling.SPACINGS: which timesteps are sampled at
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
     anchor_weight: float = 0.0  # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper
-    fuse: Literal["staple", "mean", "vote"] = "staple"
+    fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: as the checkpoint says (`Domain.fuse`)
     seed: int = 0
     size: int = 0  # network resolution in pixels; 0 is the training size
     switches: Switches = dataclasses.field(default_factory=Switches)
@@ -371,7 +373,10 @@ class RunSettings:
         _require(0 <= self.tolerance < 1, f"tolerance is {self.tolerance}; it is a change in 1 - Dice, 0 to 1")
         _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
         _require(0 <= self.anchor_weight <= 1, f"anchor_weight is {self.anchor_weight}; choose 0 to 1")
-        _require(self.fuse in ("staple", "mean", "vote"), f"fuse is {self.fuse!r}; choose staple, mean or vote")
+        _require(
+            self.fuse in ("auto", "staple", "mean", "vote", "anchored"),
+            f"fuse is {self.fuse!r}; choose auto, staple, mean, vote or anchored",
+        )
         _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")
 
 

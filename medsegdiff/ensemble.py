@@ -1,10 +1,11 @@
 """Fuse the members of an ensemble into one mask and measure their disagreement.
 
-A diffusion model samples masks from p(mask | image). Three rules fuse m samples (members) into one mask:
+A diffusion model samples masks from p(mask | image). Four rules fuse m samples (members) into one mask:
 
-    mean    argmax_c of P_c = 1/m sum_j p_jc                             average of the probabilities
-    vote    argmax_c of #{j : argmax p_j = c}                            majority of the labels
-    staple  argmax_c of p(T = c | all labels, every member's quality)    labels weighted by estimated quality
+    mean      argmax_c of P_c = 1/m sum_j p_jc                             average of the probabilities
+    vote      argmax_c of #{j : argmax p_j = c}                            majority of the labels
+    staple    argmax_c of p(T = c | all labels, every member's quality)    labels weighted by estimated quality
+    anchored  argmax_c of (P_c + a_c) / 2                                  average with the anchor's probabilities a_c (V2, F41)
 
 STAPLE is an expectation-maximisation algorithm that alternates between estimating the mask and each member's quality. For one
 class the quality is a sensitivity q_j and a specificity r_j, for several a confusion matrix. The prior is the members' mean share
@@ -28,7 +29,17 @@ from torch import Tensor
 from medsegdiff.errors import InputError
 from medsegdiff.resize import Geometry, ResizedMaps, in_bands, to_original
 
-__all__ = ["FUSIONS", "Fusion", "MemberQuality", "argmax_labels", "change", "fuse", "fuse_resized", "labels_in_bands"]
+__all__ = [
+    "FUSIONS",
+    "RULES",
+    "Fusion",
+    "MemberQuality",
+    "argmax_labels",
+    "change",
+    "fuse",
+    "fuse_resized",
+    "labels_in_bands",
+]
 
 _ITERATIONS = 1000  # upper bound on EM iterations; both filters converge long before
 _AT_ONCE = 192 * 2**20  # bytes
@@ -48,7 +59,8 @@ class MemberQuality:
 class Fusion:
     """A fused mask.
 
-    `labels` follow the fusion rule; `probability` is the members' mean under every rule, so the two can differ at edges.
+    `labels` follow the fusion rule; `probability` is the members' mean, or under the rule "anchored" the mean of that and the
+    anchor's. With STAPLE and vote the two can differ at edges.
     `disagreement` is sqrt(sum_c Var_j p_jc / 2) over classes and members: for one class the standard deviation of the
     foreground probability, at most 0.5; for several at most 0.71.
     `quality` has one entry per member after binary STAPLE, and is empty otherwise: for other rules, several classes, or members
@@ -66,18 +78,26 @@ _Members = UInt8[np.ndarray, "m h w"]
 _Mean = Float32[np.ndarray, "_ h w"]
 
 
-def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"], rule: str = "staple") -> Fusion:
+def fuse(
+    probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
+    rule: str = "staple",
+    anchor: Float[np.ndarray, "_ h w"] | None = None,
+) -> Fusion:
     """Fuse the (m, K + 1, h, w) class probabilities of m members, background first; an ensemble of one is its member.
 
     Arguments:
         probabilities: an array, or a tensor on the CPU; each pixel's classes sum to 1.
-        rule: a key of `FUSIONS`.
+        rule: one of `RULES`.
+        anchor: class probabilities of the anchor, for the rule "anchored".
 
     Raises:
-        ValueError: for an unknown rule, no members, more than 254 classes, or probabilities that are not finite.
+        ValueError: for an unknown rule, no members, more than 254 classes, probabilities that are not finite, or the rule
+            "anchored" without an anchor.
     """
-    if rule not in FUSIONS:
-        raise ValueError(f"fusion rule is {rule!r}; choose {', '.join(FUSIONS)}")
+    if rule not in RULES:
+        raise ValueError(f"fusion rule is {rule!r}; choose {', '.join(RULES)}")
+    if rule == "anchored" and anchor is None:
+        raise ValueError("the rule 'anchored' averages with an anchor, and there is none; choose another rule")
     p = np.asarray(probabilities)
     if len(p) == 0 or not 2 <= p.shape[1] <= _UNDECIDED:
         raise ValueError(
@@ -94,12 +114,21 @@ def fuse(probabilities: Float[np.ndarray, "m _ h w"] | Float[Tensor, "m _ h w"],
 
     probability = mean.astype(np.float32)
     members = argmax_labels(p)
+    if rule == "anchored":
+        probability = ((mean + anchor) / 2).astype(np.float32)
+        labels = argmax_labels(probability)
+        return Fusion(labels, probability, np.sqrt(variance / 2).astype(np.float32))
     labels, quality = (members[0], ()) if (members == members[0]).all() else FUSIONS[rule](members, probability)
     return Fusion(labels, probability, np.sqrt(variance / 2).astype(np.float32), quality)
 
 
 def fuse_resized(
-    maps: Float[Tensor, "m k s s"], geometry: Geometry, rule: str = "staple", *, most: int = _AT_ONCE
+    maps: Float[Tensor, "m k s s"],
+    geometry: Geometry,
+    rule: str = "staple",
+    *,
+    anchor: Float[Tensor, "1 k s s"] | None = None,
+    most: int = _AT_ONCE,
 ) -> tuple[Fusion, UInt8[np.ndarray, "m h w"]]:
     """Fuse class probabilities of the network's size at the picture's size; also return every member's labels there.
 
@@ -110,7 +139,8 @@ def fuse_resized(
     Arguments:
         maps: on the CPU; each pixel's classes sum to 1.
         geometry: of the picture.
-        rule: a key of `FUSIONS`.
+        rule: one of `RULES`.
+        anchor: class probabilities of the anchor, on the CPU, for the rule "anchored".
         most: bytes of all members' maps at the picture's size.
 
     Raises:
@@ -118,20 +148,26 @@ def fuse_resized(
     """
     if 4 * maps.shape[0] * maps.shape[1] * geometry.height * geometry.width <= most:
         whole = to_original(maps, geometry).numpy()
-        return fuse(whole, rule), argmax_labels(whole)
-    small = fuse(maps, rule)  # of which STAPLE's qualities hold for the large picture too
+        with_anchor = None if anchor is None else to_original(anchor, geometry)[0].numpy()
+        return fuse(whole, rule, with_anchor), argmax_labels(whole)
+    # STAPLE's qualities hold for the large picture too.
+    small = fuse(maps, rule, None if anchor is None else anchor[0].numpy())
     shape, count = (geometry.height, geometry.width), len(maps)
     labels, disagreement = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
     members = np.zeros((count, *shape), np.uint8)
-    decide = FUSIONS[rule]
+    decide = FUSIONS["mean" if rule == "anchored" else rule]
     if rule == "staple":
         decide = _staple_in_bands(argmax_labels(maps.numpy()), maps.shape[1])
     binary = maps.shape[1] == 2  # the background is what remains, so half of the work suffices
-    for rows, block in in_bands(maps[:, 1:] if binary else maps, geometry):
+    mixed = maps if rule != "anchored" or anchor is None else torch.cat([maps, anchor])
+    for rows, all_maps in in_bands(mixed[:, 1:] if binary else mixed, geometry):
+        block = all_maps[:count]
         apart = block - block[0]  # so that identical members differ by exactly 0
         offset = apart.sum(0) / count
         variance = (apart.square().sum(0) / count - offset.square()).clamp_min(0).sum(0)
         mean = block[0] + offset
+        if len(all_maps) > count:
+            mean = (mean + all_maps[count]) / 2
         if binary:
             mean, variance = torch.cat([1 - mean, mean]), 2 * variance
             members[:, rows] = (block[:, 0] > 0.5).numpy()
@@ -139,7 +175,8 @@ def fuse_resized(
             members[:, rows] = argmax_labels(block.numpy())
         labels[rows], _ = decide(members[:, rows], mean.numpy())
         disagreement[rows] = (variance / 2).sqrt().numpy()
-    return Fusion(labels, ResizedMaps(maps.mean(0), geometry), disagreement, small.quality), members
+    mean_map = maps.mean(0) if len(mixed) == count else (maps.mean(0) + mixed[count]) / 2
+    return Fusion(labels, ResizedMaps(mean_map, geometry), disagreement, small.quality), members
 
 
 def labels_in_bands(maps: Float[Tensor, "1 k s s"], geometry: Geometry) -> UInt8[np.ndarray, "h w"]:
@@ -263,3 +300,6 @@ FUSIONS: dict[str, Callable[[_Members, _Mean], tuple[_Labels, tuple[MemberQualit
     "mean": _mean,
     "vote": _vote,
 }
+"""The rules that need the members only."""
+
+RULES = (*FUSIONS, "anchored")

@@ -87,7 +87,7 @@ class Segmentation(Reproducible):
     """The result of one run, at the size of the input."""
 
     labels: UInt8[np.ndarray, "h w"]  # 0 background, 1..K
-    # (K + 1, h, w), the members' mean, background first, in [0, 1]
+    # (K + 1, h, w), the members' mean (with the anchor where `settings.fuse` is "anchored"), background first, in [0, 1]
     probability: Float32[np.ndarray, "_ h w"] | ResizedMaps
     disagreement: Float32[np.ndarray, "h w"]  # >= 0; variation between members, which is not the error
     members: UInt8[np.ndarray, "m h w"]  # each member's own label image
@@ -229,8 +229,10 @@ class Segmenter:
             raise InputError(
                 "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
             )
+        fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
         if isinstance(config, V1Config) or settings.steps == 0:
             settings = replace(settings, anchor_weight=0.0)
+            fuse = "mean" if fuse == "anchored" else fuse
         size = settings.size or config.image_size
         if size % config.stride or not config.stride * 2 <= size <= 1024:
             raise InputError(
@@ -240,7 +242,7 @@ class Segmenter:
                 stride=config.stride,
                 least=config.stride * 2,
             )
-        return replace(settings, size=size)
+        return replace(settings, size=size, fuse=fuse)
 
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
         """Yield a `Start`, then every `Step`, then the `Segmentation`.
@@ -289,7 +291,8 @@ class Segmenter:
     def _segmentation(
         self, probability: Tensor, start: Start, picture: Picture, settings: RunSettings, began: float
     ) -> Segmentation:
-        fusion, members = fuse_resized(probability.cpu(), start.geometry, settings.fuse)
+        beside = start.anchor[0].cpu() if settings.fuse == "anchored" else None
+        fusion, members = fuse_resized(probability.cpu(), start.geometry, settings.fuse, anchor=beside)
         anchor = [labels_in_bands(a.cpu(), start.geometry) for a in start.anchor]
         return Segmentation(
             labels=fusion.labels,

@@ -155,8 +155,12 @@ def _together(
         (logits,) = condition.anchor_logits
         probability = segmenter.diffusion.probability_of_logits(logits.float())
         yield 1.0
-    for mine, geometry in zip(probability.split(settings.members), geometries, strict=True):
-        one, members = fuse_resized(mine.cpu(), geometry, settings.fuse)
+    anchors: list[torch.Tensor | None] = [None] * len(pictures)
+    if settings.fuse == "anchored":
+        (logits,) = condition.anchor_logits
+        anchors = list(segmenter.diffusion.probability_of_logits(logits.float()).cpu().split(1))
+    for mine, geometry, anchor in zip(probability.split(settings.members), geometries, anchors, strict=True):
+        one, members = fuse_resized(mine.cpu(), geometry, settings.fuse, anchor=anchor)
         # Only background probabilities are kept: those of all classes, slices and members would not fit into memory.
         fusion = Fusion(one.labels, one.probability[0][None], one.disagreement)
         yield fusion, overlaps(members, len(segmenter.domain.labels))

@@ -12,7 +12,6 @@ References:
     On Calibration of Modern Neural Networks (Guo et al., 2017), https://arxiv.org/abs/1706.04599
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 from medsegdiff.metrics import mean, reliability
 from medsegdiff.schedule import Diffusion
 
-__all__ = ["TemperatureFit", "fit_temperature"]
+__all__ = ["TemperatureFit", "TemperatureFitter"]
 
 _GRID = tuple(round(2 ** (i / 8), 3) for i in range(-8, 17))  # 0.5 to 4
 _LEAST = 1e-7  # a probability of exactly 0 would make the likelihood 0
@@ -40,27 +39,48 @@ class TemperatureFit:
     images: int
 
 
-def fit_temperature(
-    images: Iterable[tuple[Float[Tensor, "m k h w"], UInt8[np.ndarray, "r h w"]]], diffusion: Diffusion
-) -> TemperatureFit:
-    """Fit the temperature on images, of each the members' predicted masks x_0 and the label images of r readers.
+class TemperatureFitter:
+    """Collects the likelihood of images one by one, for every temperature of a grid."""
 
-    Raises:
-        ValueError: there are no images.
-    """
-    nll, count, classes = np.zeros(len(_GRID)), 0, diffusion.classes + 1
-    totals = [reliability(np.zeros((classes, 0)), np.zeros(0, np.uint8)) for _ in _GRID]
-    for x_0, readers in images:
-        count += 1
-        shares = F.one_hot(torch.from_numpy(readers).long(), classes).float().mean(0).movedim(-1, 0)
+    def __init__(self, diffusion: Diffusion) -> None:
+        self.diffusion, self.images = diffusion, 0
+        self._nll = np.zeros(len(_GRID))
+        self._reliability = [reliability(np.zeros((diffusion.classes + 1, 0)), np.zeros(0, np.uint8)) for _ in _GRID]
+
+    def add(
+        self,
+        x_0: Float[Tensor, "m k h w"],
+        readers: UInt8[np.ndarray, "r h w"],
+        anchor: Float[Tensor, "_ h w"] | None = None,
+    ) -> None:
+        """Add an image.
+
+        Arguments:
+            x_0: the members' predicted masks.
+            readers: label images of one or several readers.
+            anchor: the anchor's class probabilities, where members are fused with them: P is then the mean of both.
+        """
+        self.images += 1
+        shares = F.one_hot(torch.from_numpy(readers).long(), self.diffusion.classes + 1).float().mean(0).movedim(-1, 0)
         for i, temperature in enumerate(_GRID):
-            probability = diffusion.probability(x_0.float(), temperature).mean(0).cpu()
-            nll[i] -= float((shares * probability.clamp_min(_LEAST).log()).sum(0).mean())
-            totals[i] += reliability(probability.numpy(), readers)
-    if not count:
-        raise ValueError("there are no images to fit a temperature on; give some that training held out")
-    best, one = int(nll.argmin()), _GRID.index(1.0)
-    before, after = (mean(totals[i].ece) for i in (one, best))
-    return TemperatureFit(
-        _GRID[best], (float(nll[one]) / count, float(nll[best]) / count), (float(before), float(after)), count
-    )
+            probability = self.diffusion.probability(x_0.float(), temperature).mean(0).cpu()
+            probability = probability if anchor is None else (probability + anchor.cpu()) / 2
+            self._nll[i] -= float((shares * probability.clamp_min(_LEAST).log()).sum(0).mean())
+            self._reliability[i] += reliability(probability.numpy(), readers)
+
+    def fit(self) -> TemperatureFit:
+        """Return the temperature with the highest likelihood.
+
+        Raises:
+            ValueError: no image was added.
+        """
+        if not self.images:
+            raise ValueError("there are no images to fit a temperature on; give some that training held out")
+        best, one = int(self._nll.argmin()), _GRID.index(1.0)
+        nll, ece = (
+            [float(v) for v in values]
+            for values in zip(
+                *((self._nll[i] / self.images, mean(self._reliability[i].ece)) for i in (one, best)), strict=True
+            )
+        )
+        return TemperatureFit(_GRID[best], (nll[0], nll[1]), (ece[0], ece[1]), self.images)

@@ -49,6 +49,8 @@ def fusions(recording: Recording) -> dict[str, UInt8[ndarray, "h w"]]:
     members, classes = recording.outcome.members, len(recording.facts["labels"])
     votes = np.stack([members == c for c in range(classes + 1)], 1).astype(np.float32)
     fused = {rule: fuse(votes, rule).labels for rule in RULES}
+    if recording.facts["settings"]["fuse"] == "anchored":
+        return fused | {"anchored": recording.outcome.labels}
     if classes == 1:
         fused["mean"] = (recording.outcome.probability > 127).astype(np.uint8)
     return fused

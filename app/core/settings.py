@@ -68,7 +68,7 @@ CONTROLS: tuple[Control, ...] = (
     Choice("sampler", "ddim", ("ddim", "ddpm", "dpm-solver++")),
     Slide("eta", 0.0, 0, 1, 0.1),
     Slide("anchor_weight", 0.0, 0, 1, 0.1),
-    Choice("fuse", "staple", ("staple", "mean", "vote")),
+    Choice("fuse", "auto", ("auto", "staple", "mean", "vote", "anchored")),
     Choice("size", 0, (0, 128, 192, 256, 320, 384, 512)),
     Flags("switches", ("dynamic_encoding", "ff_parser", "anchor", "ss_former", "nbp")),
 )

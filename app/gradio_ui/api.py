@@ -91,7 +91,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
-            fuse: staple, mean or vote.
+            fuse: auto (as the checkpoint says), staple, mean, vote, or anchored (mean of members and anchor).
             anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}

@@ -247,7 +247,9 @@ def step_views(recording: Recording, words: Words) -> list[View]:
     columns.append(_triple(opening, _end(kept[-1]), outcome.probability, fused, kept[-1].members, size))
     texts = [p.spoken for p in positions(recording, words)]
     members = recording.facts["settings"]["members"]
-    mean = words("film.mean_of" if members > 1 else "film.one_probability", members=members)
+    anchored = recording.facts["settings"]["fuse"] == "anchored"
+    kind = "film.mean_of_anchored" if anchored else "film.mean_of" if members > 1 else "film.one_probability"
+    mean = words(kind, members=members)
     noisy = per_position(recording, [words("film.x_t_member")] * len(kept), words("film.start"), words("film.end"))
     clean = per_position(recording, [words("film.x_0_member")] * len(kept), words("film.anchor"), mean)
     masks = [words("film.on_picture")] * len(texts)

@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import CARD, Checkpoint, load
 from medsegdiff.commands import options
-from medsegdiff.config import ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.config import Domain, ModelConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.evaluation import FEW
 
@@ -52,6 +52,7 @@ _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
 }
 _CHOSEN = " Settings and stopping times were also chosen on `val`, so these figures are somewhat optimistic."
 _DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
+_RULES = {"staple": "STAPLE", "anchored": "the mean of members and anchor", "mean": "the mean", "vote": "a vote"}
 _MEMBERS = (
     " A member is one sample from the model, so the Dice of a single member is usually below the ensemble's. "
     "Disagreement between members is not error."
@@ -266,7 +267,8 @@ def _setting(settings: dict[str, Any]) -> str:
         return f"single forward pass{where}"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
-    fusion = f" members, {settings['fuse'].upper()}" if members > 1 else " member"
+    rule = "fused with the anchor" if settings["fuse"] == "anchored" else settings["fuse"].upper()
+    fusion = f" members, {rule}" if members > 1 else " member"
     how = f", eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     off = "".join(f", without {name}" for name in _bypassed(settings))
@@ -293,7 +295,7 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     how = f" --sampler {sampler}" if (sampler := settings["sampler"]) != "ddim" else ""
     how += f" --eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
-    fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != "staple" else ""
+    fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != checkpoint.domain.fuse else ""
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
     off += " --flatten-nbp" if settings.get("switches", {}).get("flatten_nbp") else ""
     return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{fuse}{off}"
@@ -312,7 +314,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
         f"{facts['iterations_done']} iterations on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
     )
     parts.append(_curve(curve, facts["recipe"].get("held", 0)))
-    parts.append(_temperature(facts.get("temperature")))
+    parts.append(_calibration(facts.get("calibration"), domain))
     if results:
         main = max(results, key=_standing)
         parts += [
@@ -333,15 +335,16 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     return str(ModelCard(f"---\n{_metadata(checkpoint, results).to_yaml()}\n---\n\n{text}\n"))
 
 
-def _temperature(fit: dict[str, Any] | None) -> str:
+def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
     if fit is None:
         return ""
+    rules = " and ".join(f"{value:.3f} with {_RULES[rule]}" for rule, value in fit["dice"].items())
     (before, after), (ece_before, ece_after) = fit["nll"], fit["ece"]
     return (
-        f"Probabilities are read at temperature {fit['temperature']:g}, fitted by `python -m medsegdiff calibrate` on "
-        f"{fit['images']} training images held out, with {fit['members']} members and {fit['steps']} steps. There it takes the "
-        f"negative log-likelihood from {before:.4f} to {after:.4f} and the calibration error from {ece_before:.4f} to "
-        f"{ece_after:.4f}. Masks stay the same, but for ties."
+        f"By `python -m medsegdiff calibrate` on {fit['images']} training images held out, with {fit['members']} members of "
+        f"{fit['steps']} steps: Dice {rules}, so members are fused by {_RULES[domain.fuse]} unless a run says otherwise. "
+        f"Probabilities are read at temperature {fit['temperature']:g}, which takes the negative log-likelihood there from "
+        f"{before:.4f} to {after:.4f} and the calibration error from {ece_before:.4f} to {ece_after:.4f}."
     )
 
 

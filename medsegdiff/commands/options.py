@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from medsegdiff.config import RunSettings
-from medsegdiff.ensemble import FUSIONS
+from medsegdiff.ensemble import RULES
 from medsegdiff.hub import shipped
 from medsegdiff.image_ref import FILE_WINDOW, Intensity, Windowing
 from medsegdiff.pipeline import Segmenter
@@ -71,7 +71,12 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
     verb.add_argument(
         "--flatten-nbp", action="store_true", help="V2: replace the NBP-Filter's surfaces by their mean over frequency"
     )
-    verb.add_argument("--fuse", choices=sorted(FUSIONS), default=_DEFAULT.fuse, help="how members are fused")
+    verb.add_argument(
+        "--fuse",
+        choices=("auto", *RULES),
+        default=_DEFAULT.fuse,
+        help="how members are fused; anchored: mean of members and anchor (V2); auto: as the checkpoint says",
+    )
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed, help="seed of the noise")
     verb.add_argument(
         "--size", type=int, default=_DEFAULT.size, help="network resolution in pixels; 0 is the training size"

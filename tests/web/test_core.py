@@ -15,7 +15,7 @@ import torch
 
 from app.i18n import LANGUAGES, words
 from medsegdiff.config import DiffusionConfig
-from medsegdiff.ensemble import FUSIONS, argmax_labels, change, fuse
+from medsegdiff.ensemble import RULES, argmax_labels, change, fuse
 from medsegdiff.image_ref import Intensity, Picture, grey_pixels, percentiles_of, robust_window
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
@@ -166,18 +166,21 @@ def members_of(classes, members, size, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", sorted(FUSIONS))
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_members_are_fused_alike(node, rule, classes, members):
     p = members_of(classes, members, 24, seed=classes * 10 + members)
-    expected = fuse(p, rule)
+    anchor = members_of(classes, 1, 24, seed=7)[0]
+    expected = fuse(p, rule, anchor)
     given = p[:, 1:] if classes == 1 else p
+    beside = anchor[1:] if classes == 1 else anchor
     script = """const { fuse } = await import(`${core}/core/ensemble.js`);
-        const { labels, probability, disagreement, members } = fuse(Float32Array.from(input.p), input.channels, 576, input.rule);
+        const { labels, probability, disagreement, members } = fuse(
+            Float32Array.from(input.p), input.channels, 576, input.rule, Float32Array.from(input.anchor));
         print([labels, probability, disagreement, members].map((values) => Array.from(values)));"""
     labels, probability, disagreement, own = node(
-        script, {"p": listed(given), "channels": given.shape[1], "rule": rule}
+        script, {"p": listed(given), "anchor": listed(beside), "channels": given.shape[1], "rule": rule}
     )
     assert labels == listed(expected.labels)
     assert own == listed(argmax_labels(p))

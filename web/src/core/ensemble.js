@@ -25,8 +25,11 @@ export function argmaxLabels(probability, channels, area) {
   return labels;
 }
 
-/** Fuse members: labels by the rule, mean probability, and disagreement sqrt(sum over classes of the variance / 2). */
-export function fuse(probability, channels, area, rule) {
+/**
+ * Fuse members: labels by the rule, mean probability, and disagreement sqrt(sum over classes of the variance / 2). The rule
+ * "anchored" averages the mean with the anchor's probabilities.
+ */
+export function fuse(probability, channels, area, rule, anchor = null) {
   const members = probability.length / (channels * area);
   const mean = meanOf(probability, channels * area);
   const disagreement = new Float32Array(area);
@@ -35,6 +38,10 @@ export function fuse(probability, channels, area, rule) {
   for (let i = 0; i < probability.length; i++) sums[i % area] += (probability[i] - mean[i % (channels * area)]) ** 2;
   for (let pixel = 0; pixel < area; pixel++) disagreement[pixel] = Math.sqrt(sums[pixel] * factor);
   const own = argmaxLabels(probability, channels, area);
+  if (rule === "anchored") {
+    const average = Float32Array.from(mean, (value, i) => (value + anchor[i]) / 2);
+    return { labels: argmaxLabels(average, channels, area), probability: average, disagreement, members: own };
+  }
   const average = Float32Array.from(mean);
   const agreed = own.every((label, i) => label === own[i % area]);
   const labels = agreed ? own.slice(0, area) : RULES[rule](own, average, members, channels, area);

@@ -14,7 +14,7 @@ export const DEFAULTS = {
   spacing: "trailing",
   eta: 0,
   anchor_weight: 0,
-  fuse: "staple",
+  fuse: "auto",
   seed: 0,
   size: 0,
   switches: ALL,

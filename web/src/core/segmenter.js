@@ -24,7 +24,11 @@ export class Segmenter {
     const resolved = { ...settings };
     if (this.model.kind === "unet" || resolved.steps === 0) Object.assign(resolved, { members: 1, steps: 0 });
     if (this.model.kind === "v1" && resolved.steps === 0) throw new Error("errors.no_anchor");
-    if (this.model.kind === "v1" || resolved.steps === 0) resolved.anchor_weight = 0;
+    if (resolved.fuse === "auto") resolved.fuse = this.model.domain.fuse ?? "staple";
+    if (this.model.kind === "v1" || resolved.steps === 0) {
+      resolved.anchor_weight = 0;
+      if (resolved.fuse === "anchored") resolved.fuse = "mean";
+    }
     if (resolved.size && resolved.size !== this.size) throw new Error("errors.size");
     resolved.size = this.size;
     return resolved;
@@ -79,8 +83,9 @@ export class Segmenter {
     const { height, width } = picture;
     const area = height * width;
     const home = this.#home(probability, picture);
-    const fusion = fuse(home, this.channels, area, settings.fuse);
-    const anchorLabels = anchor && argmaxLabels(this.#home(anchor, picture), this.channels, area);
+    const anchorHome = anchor && this.#home(anchor, picture);
+    const fusion = fuse(home, this.channels, area, settings.fuse, anchorHome);
+    const anchorLabels = anchorHome && argmaxLabels(anchorHome, this.channels, area);
     const digest = await sha256(fusion.labels);
     const spent = seconds();
     const areas = {};
