@@ -70,7 +70,7 @@ def test_the_results_are_those_that_were_measured(page: str):
     assert len(rows) == 4
     for task, cells in rows:
         v1 = "skin-lesion-v1-unrolled" if task == "skin-lesion" else f"{task}-v1"
-        measured = [f"{v1}/5x10", f"{task}-v2/5x10", f"{task}-v2/5x10-half", f"compare/{task}/unet-*"]
+        measured = [f"{v1}/5x10", f"{task}-v2/5x10", f"{task}-v2/anchor", f"compare/{task}/unet-*"]
         assert [cell.strip() for cell in cells.split("|")] == [dice(f"{path}.json") for path in measured], task
 
 

@@ -28,7 +28,8 @@ __all__ = ["overview", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
-    "5x10-half": "5 members, 10 steps, anchor weight 0.5",
+    "5x10-staple": "5 members, 10 steps, STAPLE",
+    "5x10-half": "5 members, 10 steps, STAPLE, anchor weight 0.5",
     "1x10": "1 member, 10 steps",
     "16x1": "16 members, 1 step",
     "16x10": "16 members, 10 steps",
@@ -40,7 +41,7 @@ _OWN = {
 }
 _OF_V2 = {
     "v2/5x10": "shipped V2",
-    "v2/5x10-half": "shipped V2, anchor weight 0.5",
+    "v2/5x10-staple": "shipped V2, STAPLE",
     "v2-averaged": "retrained V2, anchor weight 0.5",
     "condition": "condition network alone",
 }

@@ -51,6 +51,7 @@ _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
     UNetConfig: ("Plain U-Net", "A plain U-Net (no diffusion)"),
 }
 _CHOSEN = " Settings and stopping times were also chosen on `val`, so these figures are somewhat optimistic."
+_HELD = " The stopping time was chosen on training images held out; the recipe was found on `val` too."
 _DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
 _RULES = {"staple": "STAPLE", "anchored": "the mean of members and anchor", "mean": "the mean", "vote": "a vote"}
 _MEMBERS = (
@@ -126,7 +127,7 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
 def _summary(checkpoints: Path, measured: Path) -> str:
     """Return a markdown table with one row per checkpoint: 5 members of 10 steps, the anchor, `other`, and MONAI's U-Net."""
     rows = [
-        "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor only | anchor weight 0.5: Dice, ECE | N "
+        "| checkpoint | minutes | Dice | 95 % interval | ECE | anchor only | by STAPLE: Dice, ECE | N "
         "| `other`: Dice, ECE, N | MONAI U-Net: minutes, Dice, ECE |",
         f"|---{'|---:' * 9}|",
     ]
@@ -136,9 +137,9 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         if found is None:
             continue
         result = _read(found)
-        anchor, half = folder / "anchor.json", folder / "5x10-half.json"
+        anchor, staple = folder / "anchor.json", folder / "5x10-staple.json"
         alone = f"{_read(anchor)['mean_dice']:.3f}" if anchor.exists() else ""
-        both = f"{_read(half)['mean_dice']:.3f}, {_read(half)['ece']:.4f}" if half.exists() else ""
+        fused = f"{_read(staple)['mean_dice']:.3f}, {_read(staple)['ece']:.4f}" if staple.exists() else ""
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
@@ -149,7 +150,7 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         facts = _read(config)
         took = f"{minutes:.0f}" if (minutes := facts["training"].get("cpu_minutes")) else ""
         rows.append(
-            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {result['ece']:.4f} | {alone} | {both} "
+            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {result['ece']:.4f} | {alone} | {fused} "
             f"| {n} | {elsewhere} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
         )
     return "\n".join(rows)
@@ -305,18 +306,24 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     domain, facts, (title, _) = checkpoint.domain, checkpoint.training, _TITLES[type(checkpoint.model_config)]
     parts = [f"# {title}: {domain.task}", _use(checkpoint), _EXAMPLE.format(name=checkpoint.folder.name)]
     parts += ["## Data", _data(checkpoint), "## Training"]
-    parts.append(f"```\n{facts['command']}\n```")
+    command, state = facts["command"], ""
+    if found := facts.get("recipe_file"):
+        command = f"python -m medsegdiff train --recipe recipes/{found['name']} --data DATA/{domain.task} --out RUN"
+        stages = len(found["content"].get("stage", [{}]))
+        state = f" of the last of {stages} stages" if stages > 1 else ""
+    parts.append(f"```\n{command}\n```")
     plain = isinstance(checkpoint.model_config, UNetConfig)
     recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _DIFFUSION_ONLY)]
     recipe += ["loss soft Dice + beta x cross-entropy"] if plain else []
     took = f", {facts['cpu_minutes']:.0f} minutes of one CPU core" if facts.get("cpu_minutes") else ""
     parts.append(
-        f"{facts['iterations_done']} iterations on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
+        f"{facts['iterations_done']} iterations{state} on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
     )
     parts.append(_curve(curve, facts["recipe"].get("held", 0)))
     parts.append(_calibration(facts.get("calibration"), domain))
     if results:
         main = max(results, key=_standing)
+        chosen = _HELD if facts["recipe"].get("held") else _CHOSEN
         parts += [
             "## Results on all images"
             if (split := main["settings"]["split"]) == "all"
@@ -324,7 +331,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             _table(results),
             *_reader_tables(results),
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
-            f"{_CHOSEN if main['settings']['split'] == 'val' else ''} Each row is one command:",
+            f"{chosen if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
             _other(domain.task) if any(r["settings"]["split"] == "other" for r in results) else "",
             f"Intervals are bootstrapped over {main.get('intervals_over', {}).get('what', 'cases')}."
@@ -375,6 +382,7 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
         -abs(settings["steps"] - 10),
         -settings.get("anchor_weight", 0.0),
         -settings.get("eta", 0.0),
+        settings["fuse"] == "anchored",
     )
 
 
