@@ -137,7 +137,7 @@ def _summary(checkpoints: Path, measured: Path) -> str:
         if found is None:
             continue
         result = _read(found)
-        anchor, staple = folder / "anchor.json", folder / "5x10-staple.json"
+        anchor, staple = folder / "anchor.json", found.with_name(f"{found.stem}-staple.json")
         alone = f"{_read(anchor)['mean_dice']:.3f}" if anchor.exists() else ""
         fused = f"{_read(staple)['mean_dice']:.3f}, {_read(staple)['ece']:.4f}" if staple.exists() else ""
         each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
