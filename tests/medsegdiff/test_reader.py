@@ -20,8 +20,11 @@ from medsegdiff.reader import Limits, Pool
 MIB = 2**20
 
 
-def slow_jpeg(path: Path, scans: int = 3000) -> Path:
-    """A progressive JPEG whose last scan is repeated: each makes a decoder go through the whole picture."""
+def slow_jpeg(path: Path, scans: int = 12_000) -> Path:
+    """A progressive JPEG whose last scan is repeated: each makes a decoder go through the whole picture.
+
+    So many take five seconds on a fast processor.
+    """
     buffer = BytesIO()
     Image.effect_noise((3000, 3000), 50).save(buffer, "JPEG", progressive=True, quality=20)
     content = buffer.getvalue()
