@@ -205,7 +205,7 @@ def test_a_run_can_be_cancelled_and_begun_again(page):
     page.fill("[name=members]", "4")
     page.fill("[name=steps]", "50")
     page.click("#run")
-    page.wait_for_selector("#status:has-text('Step 1 of 50')")
+    page.wait_for_selector("#status:has-text(' of 50')")  # of any step: a fast processor has left the first one already
     page.click("#cancel")
     page.wait_for_selector("#run:enabled")
     assert "Cancelled" in page.inner_text("#status")
