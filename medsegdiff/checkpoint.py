@@ -53,13 +53,9 @@ __all__ = [
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 _FORMAT = 1
-_OPTIONAL = (
-    "channels",
-    "axis",
-    "intensity",
-    "temperature",
-    "fuse",
-)  # of the domain: left out where they have their default, so that older versions read the file
+# Of the domain: left out where they have their default, so that older versions read the file.
+_OPTIONAL = ("channels", "axis", "intensity", "temperature", "fuse")
+_DEFAULTS = Domain(task="", modality="", labels=())
 CONFIG_BYTES = 2**20
 _KINDS: dict[str, type[ModelConfig]] = {"v1": V1Config, "v2": V2Config, "unet": UNetConfig}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -123,7 +119,7 @@ def save(
         "domain": {
             key: value
             for key, value in asdict(domain).items()
-            if key not in _OPTIONAL or value not in (None, (), 1.0, "staple")
+            if key not in _OPTIONAL or value != getattr(_DEFAULTS, key)
         },
         "training": training,
         "weights": {"sha256": digest, "dtype": precision, "parameters": _count(model)},

@@ -273,7 +273,7 @@ class Domain:
     # Of the members' probabilities (F40), fitted by `calibrate` on training images that were held out; 1 leaves them as they are.
     temperature: float = dataclasses.field(default=1.0, metadata={"later": True})
     # How members are fused unless a run says otherwise.
-    fuse: Literal["staple", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
+    fuse: Literal["staple", "mean", "vote", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
 
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std", "channels"):

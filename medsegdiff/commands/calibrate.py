@@ -45,9 +45,11 @@ def main(arguments: argparse.Namespace) -> None:
     segmenter = options.segmenter(arguments)
     if isinstance(segmenter.checkpoint.model_config, UNetConfig):
         raise ValueError("a plain U-Net has no members; a temperature is fitted for V1 and V2")
-    held = _held(arguments, segmenter)
     settings = segmenter.resolve_settings(options.settings(arguments))
-    has_anchor = not isinstance(segmenter.checkpoint.model_config, V1Config) and settings.steps > 0
+    if settings.steps == 0:
+        raise ValueError("--steps is 0, which samples no members; give the number of steps that runs will take")
+    held = _held(arguments, segmenter)
+    has_anchor = not isinstance(segmenter.checkpoint.model_config, V1Config)
     rules = (("staple", "anchored") if has_anchor else ("staple",)) if arguments.fuse == "auto" else (settings.fuse,)
     fitters = {rule: TemperatureFitter(segmenter.diffusion) for rule in rules}
     scores: dict[str, list[float]] = {rule: [] for rule in rules}

@@ -76,6 +76,13 @@ def test_the_configs_of_every_preset_come_back_equal(folder, name):
         assert _typed(type(config), json.loads(json.dumps(asdict(config))), "config") == config
 
 
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_everything_said_of_the_domain_comes_back(tmp_path, v1_config, axis):
+    domain = Domain(task="t", modality="m", labels=("l",), axis=axis, temperature=1.5, fuse="mean")
+    save(tmp_path, tiny(v1_config), model_config=v1_config, diffusion=DiffusionConfig(), domain=domain, training={})
+    assert load(tmp_path).domain == domain
+
+
 def test_the_same_weights_have_the_same_digest(tmp_path, v1_config):
     assert store(tmp_path / "one", v1_config) == store(tmp_path / "two", v1_config)
     assert store(tmp_path / "one", v1_config) != store(tmp_path / "two", v1_config, tiny(v1_config, seed=1))
