@@ -362,6 +362,8 @@ class RunSettings:
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
     anchor_weight: float = 0.0  # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper
     fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: as the checkpoint says (`Domain.fuse`)
+    # V2: x_T of the members; stratified: spread evenly along the anchor (F42); auto: where the target may be absent
+    noise: Literal["auto", "independent", "stratified"] = "auto"
     seed: int = 0
     size: int = 0  # network resolution in pixels; 0 is the training size
     switches: Switches = dataclasses.field(default_factory=Switches)
@@ -376,6 +378,10 @@ class RunSettings:
         _require(
             self.fuse in ("auto", "staple", "mean", "vote", "anchored"),
             f"fuse is {self.fuse!r}; choose auto, staple, mean, vote or anchored",
+        )
+        _require(
+            self.noise in ("auto", "independent", "stratified"),
+            f"noise is {self.noise!r}; choose auto, independent or stratified",
         )
         _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")
 

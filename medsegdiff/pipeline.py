@@ -230,9 +230,13 @@ class Segmenter:
                 "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
             )
         fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
+        noise = settings.noise
+        if noise == "auto":
+            noise = "stratified" if self.domain.may_be_absent else "independent"
         if isinstance(config, V1Config) or settings.steps == 0:
             settings = replace(settings, anchor_weight=0.0)
             fuse = "mean" if fuse == "anchored" else fuse
+            noise = "independent"
         size = settings.size or config.image_size
         if size % config.stride or not config.stride * 2 <= size <= 1024:
             raise InputError(
@@ -242,7 +246,7 @@ class Segmenter:
                 stride=config.stride,
                 least=config.stride * 2,
             )
-        return replace(settings, size=size, fuse=fuse)
+        return replace(settings, size=size, fuse=fuse, noise=noise)
 
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
         """Yield a `Start`, then every `Step`, then the `Segmentation`.
@@ -334,6 +338,7 @@ class Segmenter:
                 settings.eta,
                 settings.anchor_weight,
                 by_overlap=self.domain.may_be_absent,
+                stratified=settings.noise == "stratified",
                 trace=settings.trace,
                 switches=settings.switches,
             ),

@@ -85,7 +85,7 @@ class Report:
             window: Windowing = None if seen["window"] is None else (float(seen["window"][0]), float(seen["window"][1]))
             if whole and (seen.get("intensity") or window is None):
                 window = Intensity.from_json(seen.get("intensity") or {})
-            settings: dict[str, Any] = dict(facts["settings"])
+            settings: dict[str, Any] = {"noise": "independent", **facts["settings"]}  # older reports do not say
             parts: dict[str, Any] = settings["switches"]
             settings["switches"] = Interventions(**parts) if "profile" in parts else Switches(**parts)
             return cls(

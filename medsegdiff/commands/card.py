@@ -272,6 +272,7 @@ def _setting(settings: dict[str, Any]) -> str:
     fusion = f" members, {rule}" if members > 1 else " member"
     how = f", eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    how += ", stratified noise" if settings.get("noise") == "stratified" else ""
     off = "".join(f", without {name}" for name in _bypassed(settings))
     off += ", NBP surfaces flattened" if settings.get("switches", {}).get("flatten_nbp") else ""
     return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{how}{off}{where}"
@@ -297,9 +298,11 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     how += f" --eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != checkpoint.domain.fuse else ""
+    usual = "stratified" if checkpoint.domain.may_be_absent else "independent"
+    noise = f" --noise {drawn}" if (drawn := settings.get("noise", "independent")) != usual else ""
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
     off += " --flatten-nbp" if settings.get("switches", {}).get("flatten_nbp") else ""
-    return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{fuse}{off}"
+    return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{fuse}{noise}{off}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
@@ -382,6 +385,7 @@ def _standing(result: dict[str, Any]) -> tuple[float, ...]:
         -abs(settings["steps"] - 10),
         -settings.get("anchor_weight", 0.0),
         -settings.get("eta", 0.0),
+        settings.get("noise") == "stratified",
         settings["fuse"] == "anchored",
     )
 

@@ -77,6 +77,12 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         default=_DEFAULT.fuse,
         help="how members are fused; anchored: mean of members and anchor (V2); auto: as the checkpoint says",
     )
+    verb.add_argument(
+        "--noise",
+        choices=("auto", "independent", "stratified"),
+        default=_DEFAULT.noise,
+        help="V2: noise the members begin with; stratified: spread evenly along the anchor; auto: where the target may be absent",
+    )
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed, help="seed of the noise")
     verb.add_argument(
         "--size", type=int, default=_DEFAULT.size, help="network resolution in pixels; 0 is the training size"
@@ -109,7 +115,7 @@ def window(arguments: argparse.Namespace) -> Windowing:
 
 def settings(arguments: argparse.Namespace) -> RunSettings:
     """Return the run settings of parsed arguments."""
-    names = ("members", "steps", "tolerance", "sampler", "spacing", "eta", "anchor_weight", "fuse", "seed", "size")
+    names = {field.name for field in fields(RunSettings)} - {"switches", "trace"}
     off = replace(Interventions(flatten_nbp=arguments.flatten_nbp), **dict.fromkeys(arguments.without, False))
     switches = Switches() if off == Interventions() else off
     return RunSettings(**{name: getattr(arguments, name) for name in names}, switches=switches)

@@ -26,7 +26,7 @@ from medsegdiff.sampling.ddim import DDIM
 from medsegdiff.sampling.ddpm import DDPM
 from medsegdiff.sampling.dpm_solver import DPMSolver
 from medsegdiff.sampling.interop import from_diffusers
-from medsegdiff.sampling.noise import MemberNoise
+from medsegdiff.sampling.noise import MemberNoise, stratified
 from medsegdiff.sampling.times import SPACINGS, spaced
 from medsegdiff.schedule import Diffusion, NoiseSchedule
 
@@ -40,6 +40,7 @@ __all__ = [
     "faded_anchor",
     "from_diffusers",
     "spaced",
+    "stratified",
 ]
 
 
@@ -76,6 +77,7 @@ class SamplingSettings:
         anchor_weight: w, 0 to 1: x_0 is replaced by (1 - w) x_0 + w a at every step, a the anchor's mask (F31). 0 as in the
             paper; V1 has no anchor.
         by_overlap: fade the anchor, class by class, to the extent that a member does not contain it (F39, `faded_anchor`).
+        stratified: spread the members' noise evenly along the anchor (F42, `stratified`); not for an x_T that is given.
         trace: record what the components of the network computed.
         switches: components of the network to bypass.
     """
@@ -84,6 +86,7 @@ class SamplingSettings:
     eta: float = 0.0
     anchor_weight: float = 0.0
     by_overlap: bool = False
+    stratified: bool = False
     trace: bool = False
     switches: Switches = Switches()
 
@@ -114,7 +117,7 @@ def denoise(
         x_T: initial state instead of random float32 noise; its dtype is used for the run.
 
     Raises, at the first step: ValueError for times that do not descend within the schedule, an unknown sampler, an x_T of the
-    wrong shape, or an anchor_weight without an anchor.
+    wrong shape, or an anchor_weight or stratified noise without an anchor.
     """
     sampler, anchor_weight = settings.sampler, settings.anchor_weight
     if not times or any(t <= s for t, s in pairwise([diffusion.schedule.timesteps, *times, -1])):
@@ -126,9 +129,16 @@ def denoise(
     if anchor_weight and not condition.anchor_logits:
         raise ValueError(f"anchor_weight is {anchor_weight}; this network has no anchor, so leave it at 0")
 
+    if settings.stratified and not condition.anchor_logits:
+        raise ValueError("stratified noise needs an anchor, and this network has none; draw it independently")
+
     begin = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     run = begin(diffusion.schedule, times, settings.eta)
     x_t = noise.draw(shape, torch.empty(0, device=condition.features[0].device)) if x_T is None else x_T
+    if settings.stratified and x_T is None:
+        logits = condition.anchor_logits[0].float()
+        each = len(logits) // noise.images  # a condition of several images is repeated for every member
+        x_t = stratified(x_t, diffusion.probability_of_logits(logits[::each]), noise.images)
 
     # Grad mode is per thread, and a generator may be advanced from several threads, so it is set within each step. A `with`
     # around the `yield` would leak into the caller.

@@ -86,6 +86,16 @@ def test_an_anchor_weight_of_one_returns_the_anchor(segmenter: Segmenter, pictur
     assert v1.resolve_settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
 
 
+def test_noise_is_stratified_by_itself_where_the_target_may_be_absent(segmenter: Segmenter) -> None:
+    nodules = Segmenter.from_pretrained("lung-nodule-v2", device="cpu")
+    assert nodules.resolve_settings(SETTINGS).noise == "stratified"
+    assert nodules.resolve_settings(replace(SETTINGS, noise="independent")).noise == "independent"
+    assert segmenter.resolve_settings(SETTINGS).noise == "independent"
+    v1 = Segmenter.from_pretrained("skin-lesion-v1", device="cpu")
+    for one, settings in ((v1, SETTINGS), (nodules, replace(SETTINGS, steps=0))):  # no anchor, no noise
+        assert one.resolve_settings(replace(settings, noise="stratified")).noise == "independent"
+
+
 def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:
     with pytest.raises(ValueError, match=r"size is 33; this checkpoint runs at multiples of 4 from 8 to 1024"):
         segmenter(picture, replace(SETTINGS, size=33))

@@ -10,7 +10,8 @@ from medsegdiff.image_ref import Volume
 from medsegdiff.progress import Progress
 from medsegdiff.slices import VolumeSegmentation, segment_volume
 
-SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3)  # two slices in a batch
+# With twelve members, two slices are in a batch.
+SETTINGS = RunSettings(members=12, steps=3, seed=7, fuse="mean", anchor_weight=0.3, noise="stratified")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from medsegdiff.image_ref import Intensity, Picture, grey_pixels, percentiles_of
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
 from medsegdiff.resize import Geometry, to_network, to_original
-from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, faded_anchor, spaced
+from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, faded_anchor, spaced, stratified
 from medsegdiff.schedule import Diffusion
 
 WEB = Path(__file__).parents[2] / "web"
@@ -99,6 +99,24 @@ def test_the_anchor_fades_alike(node, channels):
     got = node(script, {"config": config, "channels": channels, "logits": listed(logits), "x_0": listed(x_0)})
     # Sums of 16 float32 products in another order.
     np.testing.assert_allclose(got, np.ravel(listed(faded_anchor(diffusion, x_0, logits))), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_members_are_spread_alike(node, channels):
+    members, size = 5, 16
+    diffusion = Diffusion(DiffusionConfig(), 1 if channels == 1 else channels - 1)
+    x_T = MemberNoise(6, members).draw((channels, size, size), torch.empty(0))
+    logits = torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(4))
+    anchor = diffusion.probability_of_logits(logits)
+    script = """const { stratify } = await import(`${core}/core/noise.js`);
+        const xt = Float32Array.from(input.x_T);
+        stratify(xt, Float32Array.from(input.anchor), input.channels, input.size, input.members);
+        print(Array.from(xt));"""
+    shares = anchor[:, 1:] if channels == 1 else anchor
+    given = {"x_T": listed(x_T), "anchor": listed(shares), "channels": channels, "size": size, "members": members}
+    got = node(script, given)
+    # Both compute in double and round to float32, at most two roundings at values of at most 6.
+    np.testing.assert_allclose(got, listed(stratified(x_T, anchor)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

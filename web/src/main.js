@@ -224,6 +224,7 @@ function settingsOf() {
     eta: 0,
     anchor_weight: Number(data.get("anchor_weight")),
     fuse: data.get("fuse"),
+    noise: "auto",
     seed: Number(data.get("seed")),
     size: 0,
     switches: { dynamic_encoding: true, ff_parser: true, anchor: true, ss_former: true, nbp: true },

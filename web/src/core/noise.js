@@ -108,3 +108,61 @@ function pairs(uniforms, values) {
     values[j + 8] = radius * round(Math.sin(angle));
   }
 }
+
+const SHARE = 7; // the anchor is averaged over about a seventh of the sides
+
+/**
+ * Spread the members' noise evenly along the direction of the anchor, class by class, in place; `stratified` of
+ * medsegdiff/sampling/noise.py. `anchor` has the class probabilities of one image, the foreground's alone for one class.
+ */
+export function stratify(xt, anchor, channels, size, members) {
+  const area = size * size;
+  for (let c = channels === 1 ? 0 : 1; c < channels; c++) {
+    const direction = averaged(anchor.subarray(c * area, (c + 1) * area), size);
+    const norm = Math.sqrt(direction.reduce((sum, value) => sum + value * value, 0));
+    if (!(norm > 0)) continue;
+    const starts = Array.from({ length: members }, (_, m) => (m * channels + c) * area);
+    const before = starts.map((start) => direction.reduce((sum, value, i) => sum + xt[start + i] * value, 0) / norm);
+    const shift = normalCdf(before.reduce((sum, p) => sum + p, 0) / Math.sqrt(members));
+    starts.forEach((start, m) => {
+      const rank = before.filter((p, other) => p < before[m] || (p === before[m] && other < m)).length;
+      const change = (normalQuantile((rank + shift) / members) - before[m]) / norm;
+      for (let i = 0; i < area; i++) xt[start + i] += change * direction[i];
+    });
+  }
+}
+
+/** The mean over a square around each pixel; outside the image is 0. */
+function averaged(map, size) {
+  const reach = Math.round((size / SHARE - 1) / 2);
+  const along = (values, step, across) =>
+    Float64Array.from(values, (_, pixel) => {
+      const place = Math.floor(pixel / step) % size;
+      let sum = 0;
+      for (let k = Math.max(-reach, -place); k <= reach && place + k < size; k++) sum += values[pixel + k * across];
+      return sum / (2 * reach + 1);
+    });
+  return along(along(map, 1, 1), size, size);
+}
+
+/** Phi(x), by Marsaglia's series (2004, Journal of Statistical Software 11(4)). */
+function normalCdf(x) {
+  let sum = x;
+  for (let term = x, k = 3, last = NaN; sum !== last; k += 2) {
+    last = sum;
+    term *= (x * x) / k;
+    sum += term;
+  }
+  return 0.5 + (sum * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
+}
+
+/** Phi^-1(p), by bisection. */
+function normalQuantile(p) {
+  let [low, high] = [-9, 9];
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (normalCdf(middle) < p) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}

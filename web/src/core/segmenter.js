@@ -1,7 +1,7 @@
 // A picture in, a mask at the picture's own size out; the same journey as medsegdiff/pipeline.py.
 
 import { argmaxLabels, change, fuse } from "./ensemble.js";
-import { MemberNoise } from "./noise.js";
+import { MemberNoise, stratify } from "./noise.js";
 import { sha256, toNetwork, toOriginal } from "./picture.js";
 import { encodeRuns } from "./report.js";
 import { sampler } from "./sampling.js";
@@ -24,9 +24,11 @@ export class Segmenter {
     const resolved = { ...settings };
     if (this.model.kind === "unet" || resolved.steps === 0) Object.assign(resolved, { members: 1, steps: 0 });
     if (this.model.kind === "v1" && resolved.steps === 0) throw new Error("errors.no_anchor");
+    if (resolved.noise === "auto") resolved.noise = this.model.domain.may_be_absent ? "stratified" : "independent";
     if (resolved.fuse === "auto") resolved.fuse = this.model.domain.fuse ?? "staple";
     if (this.model.kind === "v1" || resolved.steps === 0) {
       resolved.anchor_weight = 0;
+      resolved.noise = "independent";
       if (resolved.fuse === "anchored") resolved.fuse = "mean";
     }
     if (resolved.size && resolved.size !== this.size) throw new Error("errors.size");
@@ -53,6 +55,7 @@ export class Segmenter {
       const step = sampler(settings.sampler, diffusion, noise, settings.eta);
       const whole = settings.anchor_weight ? diffusion.x0OfLogits(logits, area) : null;
       let xt = noise.draw(channels * area);
+      if (settings.noise === "stratified") stratify(xt, anchor, channels, size, settings.members);
       let before = null;
       for (let index = 0; index < times.length; index++) {
         const [t, s] = [times[index], times[index + 1] ?? -1];
