@@ -6,7 +6,8 @@ OUT/previews/NNNNNN.png    those images: input, ground truth, anchor, mask after
                            input, ground truth, mask
 OUT/checkpoint/            the moving average of the weights, as a checkpoint
 OUT/best/                  with --held: the state with the best score on the training images held out: the lowest energy
-                           distance to several readers, else the highest Dice of ten steps
+                           distance to several readers, else the highest Dice of ten steps; not while only the condition
+                           network is trained (--anchor-first), for which the denoiser of a stage before is no match
 """
 
 import argparse
@@ -235,7 +236,8 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
             _note(out, {"iteration": step.index, "time": round(time.time(), 1), "cpu_minutes": minutes, **row})
             run.save(out)
             _checkpoint(run, preset, domain, out / "checkpoint", arguments, minutes)
-            if run.config.held and _standing(row) >= max(map(_standing, _previews(out)), default=0):
+            judged = [row for row in _previews(out) if row["iteration"] > run.config.anchor_first]
+            if judged and run.config.held and _standing(row) >= max(map(_standing, judged)):
                 _checkpoint(run, preset, domain, out / "best", arguments, minutes)
             saved = time.monotonic()
 

@@ -20,6 +20,7 @@ from torch.testing import assert_close
 from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import recipe as options
+from medsegdiff.commands import train as train_command
 from medsegdiff.commands.train import _network
 from medsegdiff.config import PRESETS, DiffusionConfig, Preset, TrainConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.data.batches import Draws, Pool, batches
@@ -522,6 +523,14 @@ def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and
         options.preset_of(recipe_arguments("--dice", "1", "--parametrization", "v"), 1)
     with pytest.raises(ValueError, match="--anchors is an option of V2; v1-tiny has none"):
         options.preset_of(recipe_arguments("--preset", "v1-tiny", "--anchors", "2"), 1)
+
+
+def test_the_best_state_is_none_of_those_that_trained_the_condition_network_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: {"dice_steps_10": 1 / run.done})
+    data, out = folder_of_phantoms(tmp_path / TASK, {"": 6}), tmp_path / "run"
+    words = [*command(data, out, iterations="4", held="2", every="0"), "--anchor-first", "2"]
+    assert main(words) == 0
+    assert load(out / "best").training["iterations_done"] == 3
 
 
 @pytest.mark.slow
