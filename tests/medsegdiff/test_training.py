@@ -356,7 +356,7 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     assert facts["images"] == 2
     assert one.domain.fuse == max(facts["dice"], key=facts["dice"].get) or len(set(facts["dice"].values())) == 1
     assert Segmenter(one).probability(torch.full((1, 1, 1, 1), 0.1))[0, 1].item() != pytest.approx(0.75)
-    assert main([*fitted, "skin-lesion-v2"]) == 2
+    assert main([*fitted, "skin-lesion-v1"]) == 2
     assert "trained on all images" in capsys.readouterr().err
 
 
