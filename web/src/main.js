@@ -7,7 +7,7 @@ import { Engine } from "./engine.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const engine = new Engine();
+let engine; // begins when the service worker is in charge, or what it fetches would not be kept
 const texts = {};
 const state = {
   language: "en",
@@ -616,7 +616,7 @@ function wire() {
   $("settings").oninput = (event) => {
     if (event.target.type !== "file") forget();
   };
-  $("cancel").onclick = () => engine.cancel();
+  $("cancel").onclick = () => engine?.cancel();
   $("play").onclick = play;
   $("line").oninput = () => {
     stop();
@@ -640,6 +640,7 @@ async function begin() {
   document.body.hidden = false;
   wire();
   const [, models] = await Promise.all([keepOffline(), fetch("models.json").then((response) => response.json())]);
+  engine = new Engine();
   state.models = models;
   $("model").replaceChildren(...models.map(({ name }) => element("option", "", { value: name })));
   const wanted = models.find(({ name }) => name === asked.get("model")) ?? models[0];
