@@ -275,6 +275,11 @@ class Domain:
     # How members are fused unless a run says otherwise.
     fuse: Literal["staple", "mean", "vote", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
 
+    @property
+    def noise(self) -> Literal["independent", "stratified"]:
+        """How the members' noise is drawn unless a run says otherwise (F42)."""
+        return "stratified" if self.may_be_absent else "independent"
+
     def __post_init__(self) -> None:
         for name in ("labels", "mean", "std", "channels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

@@ -230,9 +230,7 @@ class Segmenter:
                 "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
             )
         fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
-        noise = settings.noise
-        if noise == "auto":
-            noise = "stratified" if self.domain.may_be_absent else "independent"
+        noise = self.domain.noise if settings.noise == "auto" else settings.noise
         if isinstance(config, V1Config) or settings.steps == 0:
             settings = replace(settings, anchor_weight=0.0)
             fuse = "mean" if fuse == "anchored" else fuse
