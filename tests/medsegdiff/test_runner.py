@@ -69,3 +69,15 @@ def test_errors_in_worker_threads_reach_the_caller(generator):
     runner = Runner(Broken(), CPU, torch.float32, 2)
     with pytest.raises(ValueError, match="broken"):
         runner(masks(2, generator), T, Condition((masks(1, generator),)))
+
+
+def test_a_lower_precision_does_not_touch_the_condition(network, generator):
+    image = torch.rand(1, 3, 32, 32, generator=generator)
+    exact, lower = (Runner(network, CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
+    expected, condition = exact.encode(image), lower.encode(image)
+    for found, value in zip(
+        (*condition.features, *condition.anchor_logits), (*expected.features, *expected.anchor_logits), strict=True
+    ):
+        assert torch.equal(found, value)
+    x_t = masks(2, generator)
+    assert not torch.equal(lower(x_t, T, condition).output, exact(x_t, T, condition).output)
