@@ -3,7 +3,7 @@
     python -m scripts.record_film                                        docs/film.webp
     python -m scripts.record_film --language zh --font NotoSansCJK.ttc   docs/film.zh.webp
 
-The upper row is a synthetic skin lesion, the lower row the retina of scikit-image (CC0). Both runs start from the seed on
+The upper row is a synthetic lung nodule, the lower row the retina of scikit-image (CC0). Both runs start from the seed on
 the command line, so the same weights give the same film.
 """
 
@@ -32,7 +32,7 @@ class _Row:
     seed: int  # of the synthetic image, or the number of a sample image
 
 
-ROWS = (_Row("skin-lesion-v2", 7), _Row("optic-disc-cup-v2", SAMPLES[0].number))
+ROWS = (_Row("lung-nodule-v2", 15), _Row("optic-disc-cup-v2", SAMPLES[0].number))
 
 _TITLES = {
     "en": ("Image", "Noisy mask x_t", "Predicted mask x_0", "Mask on the image"),
@@ -67,7 +67,7 @@ def film(runs: list[tuple[str, Recording]], language: str, font: ImageFont.FreeT
     for name, run in runs:
         tiles = zip(*(view.tiles for view in films.step_views(run, words(language))), strict=True)
         captions = [f"{name} · {text}" for text in _captions(run, language)]
-        rows.append(([(run.opening.picture, *shown) for shown in tiles], captions))
+        rows.append(([(run.seen.opening.picture, *shown) for shown in tiles], captions))
     counts = {len(captions) for _, captions in rows}
     if len(counts) > 1:
         raise ValueError(f"the runs have {sorted(counts)} frames; record them with the same number of steps")

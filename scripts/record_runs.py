@@ -85,7 +85,9 @@ def main() -> None:
             known[name] = hardest(session, name, seeds)
             path.write_text(json.dumps(known, indent=1), encoding="utf-8")
         return
-    jobs = [(name, seed) for name in session.sources for seed in arguments.seed or catalogue.EXAMPLES]
+    jobs = [
+        (name, seed) for name in session.sources for seed in arguments.seed or catalogue.examples(session.task(name))
+    ]
     bar = tqdm(jobs, unit="run")
     for name, seed in bar:
         path = record(session, name, seed, arguments.out)

@@ -21,7 +21,6 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-EXAMPLES = (3, 7, 11)  # seeds of the synthetic images, those of the Gradio page
 FIRST = "skin-lesion-v2"  # loaded when the page opens
 
 
@@ -122,13 +121,14 @@ def examples(task: str, out: Path) -> list[dict[str, Any]]:
     """Draw the synthetic examples of a task, each with its correct mask; tasks without a phantom have none."""
     from PIL import Image
 
+    from app.core import catalogue
     from medsegdiff.data.synthetic import TASKS, draw
     from medsegdiff.imaging import write_labels
 
     if task not in TASKS:
         return []
     found = []
-    for seed in EXAMPLES:
+    for seed in catalogue.examples(task):  # those of the Gradio page
         image, labels = (out / "examples" / f"{task}-{seed}{suffix}.png" for suffix in ("", "-mask"))
         if not image.is_file() or not labels.is_file():
             image.parent.mkdir(exist_ok=True)

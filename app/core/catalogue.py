@@ -20,7 +20,7 @@ from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.shipped import FOLDER, lfs_pointers, names
 
 __all__ = [
-    "EXAMPLES",
+    "OPENING",
     "ROOT",
     "TASK",
     "Card",
@@ -38,9 +38,14 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "skin-lesion"
-EXAMPLES = (3, 7, 11)  # seeds of the phantoms on the page
-# Skin: where the members disagree most. Brain: seed 3 has no tumour. Chest: the best mask of the three.
-_FIRST = {"skin-lesion": 7, "brain-flair": 11, "chest-xray": 11}
+OPENING = "lung-nodule"  # the task that the page opens with: its readers disagree, and so do the members
+_EXAMPLES = (3, 7, 11)  # seeds of the phantoms on the page
+_CHOSEN = {
+    "lung-nodule": (15, 13, 38),  # a solid core in a halo that some readers include; the same; one who marked nothing
+    "skin-lesion": (7, 3, 11),  # where the members disagree most
+    "brain-flair": (11, 3, 7),  # seed 3 has no tumour
+    "chest-xray": (11, 3, 7),  # the best mask of the three
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Card:
     name: str = ""  # of the checkpoint folder
     axis: int = 2  # across which volumes are sliced
     intensity: Intensity = FILE_WINDOW  # how grey values of more than 8 bits are windowed
+    field: float = 1.0  # share of the image's sides, about the middle, that the network sees
 
     def facts(self) -> dict[str, Any]:
         """Return the metadata as JSON types."""
@@ -74,9 +80,10 @@ class Card:
 
 
 def shipped() -> dict[str, str]:
-    """Map the name of each checkpoint shipped with the project to its folder: the default task first, V2 before V1."""
+    """Map the name of each shipped checkpoint to its folder: the page's first task, then the default task; V2 before V1."""
     folders = [FOLDER / name for name in names()]
-    folders.sort(key=lambda folder: (folder.name.startswith(f"{TASK}-"), folder.name), reverse=True)
+    first = f"{OPENING}-", f"{TASK}-"
+    folders.sort(key=lambda folder: (*map(folder.name.startswith, first), folder.name), reverse=True)
     return {folder.name: str(folder) for folder in folders}
 
 
@@ -115,6 +122,7 @@ def card(folder: str) -> Card:
         Path(folder).name,
         axis_of(domain["task"]) if domain.get("axis") is None else domain["axis"],
         Intensity.from_json(domain["intensity"]) if domain.get("intensity") else intensity_of(domain["task"]),
+        domain.get("field", 1.0),
     )
 
 
@@ -175,7 +183,7 @@ def measured(name: str, sha256: str, folder: Path = ROOT / "results") -> tuple[f
 
 def examples(task: str) -> tuple[int, ...]:
     """List the seeds of the examples of a task; the page opens with the first."""
-    return tuple(sorted(EXAMPLES, key=lambda seed: seed != _FIRST.get(task)))
+    return _CHOSEN.get(task, _EXAMPLES)
 
 
 @lru_cache(maxsize=256)

@@ -40,6 +40,7 @@ __all__ = [
     "from_segmentation",
     "from_start",
     "from_step",
+    "middle",
     "sequence",
     "target",
     "thumbnail",
@@ -73,6 +74,15 @@ class Opening:
     picture: UInt8[ndarray, "h w 3"]
     reference: tuple[UInt8[ndarray, "h w"], ...]  # label images: one, several readers', or none
     anchor: tuple[UInt8[ndarray, "s s"], ...]  # foreground probability of the anchor (V2), else empty
+    field: float = 1.0  # share of the image's sides, about the middle, that the network sees
+
+    @property
+    def seen(self) -> "Opening":
+        """Return the part that the network sees, which films enlarge."""
+        if self.field == 1:
+            return self
+        reference, anchor = (tuple(middle(m, self.field) for m in maps) for maps in (self.reference, self.anchor))
+        return Opening(middle(self.picture.transpose(2, 0, 1), self.field).transpose(1, 2, 0), reference, anchor)
 
     @property
     def readers(self) -> tuple[UInt8[ndarray, "h w"], ...]:
@@ -100,6 +110,10 @@ class Frame:
     shares: tuple[float, ...]  # foreground share of each member's mask, in [0, 1]
     planes: tuple[Plane, ...] = ()
 
+    def seen(self, field: float) -> "Frame":
+        """Return the part that the network sees; `shares` are still of the whole image."""
+        return self if field == 1 else replace(self, **{n: middle(getattr(self, n), field) for n in _FRAME_ARRAYS})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
@@ -120,6 +134,20 @@ class Recording:
     outcome: Outcome
     facts: dict[str, Any]  # settings, digest, areas, seconds ..., as JSON types
 
+    @property
+    def seen(self) -> "Recording":
+        """Return the part of every picture and map that the network sees, for films; numbers are those of the whole image."""
+        field, outcome = self.opening.field, self.outcome
+        if field == 1:
+            return self
+        parts = (outcome.labels, outcome.probability, outcome.disagreement, outcome.members)
+        return replace(
+            self,
+            opening=self.opening.seen,
+            frames=tuple(frame.seen(field) for frame in self.frames),
+            outcome=Outcome(*(middle(part, field) for part in parts)),
+        )
+
     def planes(self, kind: str) -> bool:
         """Return whether any step holds a map of this kind."""
         return any(plane.kind == kind for frame in self.frames for plane in frame.planes)
@@ -137,7 +165,8 @@ class Recording:
             }
             for f in self.frames
         ]
-        text = json.dumps({"format": _FORMAT, "frames": heads, "facts": self.facts})  # Dice of an absent class is NaN
+        head = {"format": _FORMAT, "field": self.opening.field, "frames": heads, "facts": self.facts}
+        text = json.dumps(head)  # Dice of an absent class is NaN
         with Path(path).open("wb") as file:
             np.savez_compressed(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
 
@@ -162,7 +191,7 @@ class Recording:
         if head["format"] < _FORMAT:  # there x_t is -3 ... 3 as 0 ... 248
             arrays |= {name: _noisy(a / np.float32(124) * 3 - 3) for name, a in arrays.items() if name.endswith("/x_t")}
         return cls(
-            Opening(arrays["picture"], _several(arrays, "truth"), _several(arrays, "anchor")),
+            Opening(arrays["picture"], _several(arrays, "truth"), _several(arrays, "anchor"), head.get("field", 1.0)),
             tuple(_frame(arrays, i, entry) for i, entry in enumerate(head["frames"])),
             Outcome(*(arrays[name] for name in ("labels", "probability", "disagreement", "outcome_members"))),
             head["facts"],
@@ -270,7 +299,7 @@ def from_start(
 ) -> Opening:
     """Reduce the image, its reference mask and the anchor to display size."""
     anchor = tuple(_centred(_byte(1 - a[0, 0]), start.geometry.field) for a in start.anchor)
-    return Opening(thumbnail(picture), tuple(_nearest(t) for t in reference), anchor)
+    return Opening(thumbnail(picture), tuple(_nearest(t) for t in reference), anchor, start.geometry.field)
 
 
 def from_step(step: "Step", probability: "Tensor", field: float = 1.0) -> Frame:
@@ -358,6 +387,13 @@ def _resized(image: UInt8[ndarray, "..."], how: Image.Resampling) -> UInt8[ndarr
         return image
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(image).resize(size, how))
+
+
+def middle(maps: UInt8[ndarray, "*m s1 s2"], field: float) -> UInt8[ndarray, "*m s3 s4"]:
+    """Cut out the middle of maps, `field` of their sides: the inverse of `_centred`."""
+    first = [(side - round(side * field)) // 2 for side in maps.shape[-2:]]
+    rows, columns = (slice(start, side - start) for start, side in zip(first, maps.shape[-2:], strict=True))
+    return np.ascontiguousarray(maps[..., rows, columns])
 
 
 def _thin(maps: Shaped[ndarray, "*m s s"], side: int = SIDE) -> Shaped[ndarray, "*m s2 s2"]:

@@ -164,7 +164,8 @@ class Session:
 
         name = next(iter(self.sources), "")
         with suppress(ValueError):
-            list(self.run(name, phantom(catalogue.EXAMPLES[0], self.task(name)), RunSettings(members=2, steps=2)))
+            task = self.task(name)
+            list(self.run(name, phantom(catalogue.examples(task)[0], task), RunSettings(members=2, steps=2)))
 
     def prefetch(self) -> None:
         """Download the published weights that are not on this machine, one checkpoint after another.

@@ -106,11 +106,12 @@ def _palette(tile: paint.RGB) -> Image.Image:
 
 def _tiles(finished: RunOutput) -> list[tuple[str, paint.RGB, Sequence[str], str]]:
     """List the tiles of a figure: key of the title, image, colours of the colour bar, largest value."""
-    opening, outcome = finished.recording.opening, finished.recording.outcome
+    seen = finished.recording.seen
+    opening, outcome = seen.opening, seen.outcome
     height, width = opening.picture.shape[:2]
     size = round(height * _TILE / max(height, width)), round(width * _TILE / max(height, width))
-    picture, labels = paint.fit(opening.picture, size), paint.fit(outcome.labels, size, smooth=False)
-    reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
+    picture, labels = paint.fit(opening.picture, size), films.fit_mask(outcome.labels, size)
+    reference = [films.fit_mask(t, size) for t in opening.reference]
     return [
         ("film.picture", picture, (), ""),
         ("film.on_picture", paint.on_picture(picture, labels, reference), (), ""),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -33,10 +34,15 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
     facts, downloads = shown.between
     widgets = [*shown.widgets, facts, *downloads.widgets]
 
+    def unrun(selection: Selection) -> Opening:
+        """Return the image before a run, with the part of it that the checkpoint will see."""
+        card = page.session.card_of(selection.checkpoint)
+        return replace(selection.target.opening, field=card.field if card else 1.0)
+
     def show(selection: Selection, w: Words) -> Update:
         """Show a run, or the image if it has not been run yet."""
         if selection.recording is None:
-            waiting = films.still(selection.target.opening, w, descriptions.waiting(selection.target, w))
+            waiting = films.still(unrun(selection), w, descriptions.waiting(selection.target, w))
             return film.still(shown, waiting) | {facts: ""} | downloads.hidden()
         figures = {facts: descriptions.facts(selection.recording, w, live=selection.finished_run is not None)}
         return film.show(shown, selection, w) | figures | ({} if selection.finished_run else downloads.hidden())
@@ -57,7 +63,7 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                 if name is None:
                     raise refusal(w("model.none"), w)
                 selection, settings = page.selection(image, None, name), read(values)
-                loading = films.live(selection.target.opening, None, w, w("run.loading"), 0.0)
+                loading = films.live(unrun(selection), None, w, w("run.loading"), 0.0)
                 yield film.still(shown, loading) | {facts: ""} | downloads.hidden()
                 page.session.segmenter(name)
                 with closing(page.session.run(name, selection.target, settings)) as events:

@@ -38,7 +38,7 @@ _LEAST = 0.05  # lower bound of the colour scale for changes of probability
 
 def pair_film(pair: Pair, words: Words) -> dict[str, Any]:
     """Make a film of both masks and of the change in probability at every step."""
-    one, other = pair.before, pair.after
+    one, other = pair.before.seen, pair.after.seen
     frames = list(zip(one.frames, other.frames, strict=True))
     opening, size = one.opening, tile_size(one.opening.picture, len(frames) + 2)
     picture = paint.fit(opening.picture, size)

@@ -50,7 +50,7 @@ def thumbnails(chosen: int | None, known: Card | None, w: Words) -> dict[str, An
     """Build the value of the thumbnails component: synthetic examples, sample images and the hardest examples."""
     task = known.task if known else catalogue.TASK
     named = w.known(f"task.{task}", task)
-    readers = len(phantom(catalogue.EXAMPLES[0], task).reference)
+    readers = len(phantom(catalogue.examples(task)[0], task).reference)
     real = sample_images(task)
     hint = w("picture.drawn_hint_readers", count=readers) if readers > 1 else w("picture.drawn_hint")
     if real:

@@ -220,11 +220,11 @@ def _views(recording: Recording | None, words: Words) -> dict[str, View]:
     noisy, clean = zip(*films.states(recording, size), strict=True)
     places = [place.spoken for place in films.positions(recording, words)]
     views = [
-        View("", [paint.fit(recording.opening.picture, size)], [""], key="picture"),
+        View("", [paint.fit(recording.opening.seen.picture, size)], [""], key="picture"),
         View("", noisy, places, key="x_t"),
         View("", clean, places, key="x_0"),
     ]
-    for anchor in recording.opening.anchor:
+    for anchor in recording.opening.seen.anchor:
         tile = paint.mapped(paint.fit(anchor, size), 0, 255, "viridis")
         views.append(View("", [tile], [words("film.anchor")], key="anchor"))
     for kind in ("spectrum after", "affinity", "token affinity", "band"):

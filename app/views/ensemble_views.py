@@ -13,12 +13,12 @@ from app.analysis.comparisons import agreement
 from app.analysis.ensemble import Areas, BesideReaders, Calibration
 from app.components.gallery import gallery
 from app.components.scrubber import Position, View, film
-from app.core.frames import Recording, target
+from app.core.frames import Recording, middle, target
 from app.i18n import Words
 from app.views import paint
 from app.views.charts import Curve, Figure, curves
 from app.views.comparison_views import brief
-from app.views.films import legend, tile_size
+from app.views.films import fit_mask, legend, tile_size
 from app.views.tables import table
 from medsegdiff.metrics import dice
 
@@ -58,13 +58,13 @@ def uncertainty(recording: Recording, words: Words) -> dict[str, Any]:
 
 def fusion_film(recording: Recording, words: Words) -> dict[str, Any]:
     """Make a film of the members fused by every rule."""
-    opening = recording.opening
+    opening, field = recording.seen.opening, recording.opening.field
     size = tile_size(opening.picture, 1)
-    picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
+    picture, reference = paint.fit(opening.picture, size), [fit_mask(t, size) for t in opening.reference]
     views = []
     for rule, labels in ensemble.fusions(recording).items():
         title, share = words(f"settings.fuse.{rule}"), f"{100 * float((labels > 0).mean()):.2f}"
-        tile = paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference)
+        tile = paint.on_picture(picture, fit_mask(middle(labels, field), size), reference)
         views.append(View(title, [tile], [f"{title}. {words('film.share', share=share)}"]))
     return film(views, [Position("", "")], words, legend=legend(recording, words, members=False), lead=False)
 
@@ -113,7 +113,7 @@ def reader_film(recording: Recording, words: Words) -> dict[str, Any]:
     for key, masks in (("film.one_reader", opening.readers), ("film.one_member", members)):
         for i, mask in enumerate(masks):
             title, share = words(key, number=i + 1), f"{100 * float((mask > 0).mean()):.2f}"
-            shown = paint.fit(mask[part], size, smooth=False)
+            shown = fit_mask(mask[part], size)
             reader = key == "film.one_reader"
             empty = np.zeros_like(shown)
             tile = paint.on_picture(picture, empty if reader else shown, (shown,) if reader else ())
@@ -220,12 +220,14 @@ def calibration_words(known: Calibration | None, words: Words) -> str:
 def members(recording: Recording, words: Words, chosen: int | None) -> dict[str, Any]:
     """Build the gallery of the members' masks, with `chosen` selected."""
     opening, outcome = recording.opening, recording.outcome
+    seen = recording.seen
     size = tile_size(opening.picture, 40, most=144)
-    picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
+    picture = paint.fit(seen.opening.picture, size)
+    reference = [fit_mask(t, size) for t in seen.opening.reference]
     names = [words.known(f"class.{n}", n) for n in recording.facts["labels"]]
     tiles, captions, alts = [], [], []
-    for i, labels in enumerate(outcome.members):
-        tiles.append(paint.on_picture(picture, paint.fit(labels, size, smooth=False), reference))
+    for i, (labels, shown) in enumerate(zip(outcome.members, seen.outcome.members, strict=True)):
+        tiles.append(paint.on_picture(picture, fit_mask(shown, size), reference))
         parts = [words("film.one_member", number=i + 1), f"{100 * float(np.mean(labels > 0)):.1f} %"]
         for known in target(opening.reference):
             parts.append(f"Dice {brief(names, dice(labels, known, len(names)), words)}")

@@ -25,6 +25,7 @@ __all__ = [
     "consensus",
     "consensus_tile",
     "encoding_views",
+    "fit_mask",
     "kind_words",
     "legend",
     "live",
@@ -57,21 +58,20 @@ _LIVE = 192  # longest side of a tile during a run, in pixels
 
 def still(opening: Opening, words: Words, status: str) -> dict[str, Any]:
     """Show an image that has not been run yet, without its reference mask, so that visitors can guess first."""
-    tile = paint.fit(opening.picture, tile_size(opening.picture, 1))
-    height, width = opening.picture.shape[:2]
-    view = View(words("film.picture"), [tile], [words("film.picture_alt", height=height, width=width)])
+    view = _picture(opening, words, tile_size(opening.picture, 1))
     return film([view], [Position(status, status)], words)
 
 
 def live(opening: Opening, frame: Frame | None, words: Words, status: str, progress: float) -> dict[str, Any]:
     """Show the current state of a run in progress: the opening, or a step."""
-    size = tile_size(opening.picture, 1, most=_LIVE)
+    size, seen = tile_size(opening.picture, 1, most=_LIVE), opening.seen
     if frame is None:
         empty = np.full((8, 8), 128, np.uint8)
-        prediction = opening.anchor[0] if opening.anchor else np.zeros((8, 8), np.uint8)
-        views = _triple(opening, empty, prediction, _threshold(prediction, size), (), size)
+        prediction = seen.anchor[0] if opening.anchor else np.zeros((8, 8), np.uint8)
+        views = _triple(seen, empty, prediction, _threshold(prediction, size), (), size)
     else:
-        views = _triple(opening, frame.x_t, frame.x_0, consensus_tile(frame, size), frame.members, size)
+        frame = frame.seen(opening.field)
+        views = _triple(seen, frame.x_t, frame.x_0, consensus_tile(frame, size), frame.members, size)
     keys = ("x_t_member", "x_0_member") if frame else ("start", "anchor" if opening.anchor else "x_0_member")
     titles = zip((*(words(f"film.{key}") for key in keys), words("film.on_picture")), _bars(words), strict=True)
     named = [View(title, [tile], [f"{title}. {status}"], bar) for (title, bar), tile in zip(titles, views, strict=True)]
@@ -91,17 +91,15 @@ def strip(recording: Recording, side: int = 112) -> list[paint.RGB]:
 
     In the result, the places where the members disagree are bright.
     """
-    opening, outcome, size = recording.opening, recording.outcome, (side, side)
-    picture = paint.fit(opening.picture, size)
-    members = [paint.fit(mask, size, smooth=False) for mask in outcome.members]
+    recording, size = recording.seen, (side, side)
+    outcome, picture = recording.outcome, paint.fit(recording.opening.picture, size)
+    members = [fit_mask(mask, size) for mask in outcome.members]
     noise = paint.mapped(paint.fit(recording.frames[0].x_t, size, smooth=False), *_NOISY, "diverging")
     return [
         picture,
         noise,
         paint.on_picture(picture, np.zeros(size, np.uint8), (), members),
-        paint.disagreement_on(
-            picture, paint.fit(outcome.disagreement, size), paint.fit(outcome.labels, size, smooth=False)
-        ),
+        paint.disagreement_on(picture, paint.fit(outcome.disagreement, size), fit_mask(outcome.labels, size)),
     ]
 
 
@@ -161,6 +159,13 @@ def consensus_tile(frame: Frame, size: tuple[int, int]) -> UInt8[ndarray, "h w"]
     return paint.fit(consensus(frame), size, smooth=False)
 
 
+def fit_mask(labels: UInt8[ndarray, "s s2"], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+    """Resize a mask to a tile; one of a single class that is enlarged gets a smooth contour instead of stairs."""
+    if labels.max(initial=0) > 1 or labels.shape[0] >= size[0]:
+        return paint.fit(labels, size, smooth=False)
+    return _threshold(255 * labels, size)
+
+
 def _threshold(probability: UInt8[ndarray, "s s"], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     return (paint.fit(probability, size) > 127).astype(np.uint8)
 
@@ -173,8 +178,8 @@ def _triple(
     members: Sequence[UInt8[ndarray, "s s"]] | UInt8[ndarray, "m s s"],
     size: tuple[int, int],
 ) -> list[paint.RGB]:
-    thin = [paint.fit(m, size, smooth=False) for m in members] if len(members) > 1 else []
-    reference = [paint.fit(t, size, smooth=False) for t in opening.reference]
+    thin = [fit_mask(m, size) for m in members] if len(members) > 1 else []
+    reference = [fit_mask(t, size) for t in opening.reference]
     return [*_pair(x_t, x_0, size), paint.on_picture(paint.fit(opening.picture, size), labels, reference, thin)]
 
 
@@ -190,9 +195,9 @@ def _bars(words: Words) -> tuple[Bar | None, ...]:
 
 
 def _picture(opening: Opening, words: Words, size: tuple[int, int]) -> View:
-    height, width = opening.picture.shape[:2]
-    alt = words("film.picture_alt", height=height, width=width)
-    return View(words("film.picture"), [paint.fit(opening.picture, size)], [alt])
+    picture, title = opening.seen.picture, words("film.picture" if opening.field == 1 else "film.picture_middle")
+    alt = words("film.picture_alt", height=picture.shape[0], width=picture.shape[1])
+    return View(title, [paint.fit(picture, size)], [alt])
 
 
 def _lines(opening: Opening, words: Words, members: bool) -> list[tuple[str, str, str]]:
@@ -226,6 +231,7 @@ def legend(recording: Recording, words: Words, *, members: bool) -> list[tuple[s
 
 def states(recording: Recording, size: tuple[int, int]) -> list[list[paint.RGB]]:
     """Draw the noisy mask and the predicted clean mask at every position."""
+    recording = recording.seen
     kept, outcome = recording.frames, recording.outcome
     columns = [_pair(kept[0].x_t, anchor, size) for anchor in recording.opening.anchor]
     columns += [_pair(f.x_t, f.x_0, size) for f in kept]
@@ -239,11 +245,12 @@ def _end(last: Frame) -> UInt8[ndarray, "s s"]:
 
 def step_views(recording: Recording, words: Words) -> list[View]:
     """Show the noisy mask, the predicted clean mask, and the mask on the image."""
-    opening, outcome, kept = recording.opening, recording.outcome, recording.frames
+    seen = recording.seen
+    opening, outcome, kept = seen.opening, seen.outcome, seen.frames
     size = tile_size(opening.picture, len(kept) + 2)
     columns = [_triple(opening, kept[0].x_t, anchor, _threshold(anchor, size), (), size) for anchor in opening.anchor]
     columns += [_triple(opening, f.x_t, f.x_0, consensus_tile(f, size), f.members, size) for f in kept]
-    fused = paint.fit(outcome.labels, size, smooth=False)
+    fused = fit_mask(outcome.labels, size)
     columns.append(_triple(opening, _end(kept[-1]), outcome.probability, fused, kept[-1].members, size))
     texts = [p.spoken for p in positions(recording, words)]
     members = recording.facts["settings"]["members"]
@@ -388,15 +395,16 @@ def transformer_views(recording: Recording, words: Words) -> list[View]:
 
 def member_views(recording: Recording, words: Words) -> list[View]:
     """Show the mean and the disagreement of the members, and the first members one by one."""
-    opening, outcome, kept = recording.opening, recording.outcome, recording.frames
+    seen, field = recording.seen, recording.opening.field
+    opening, outcome, kept = seen.opening, seen.outcome, seen.frames
     size = tile_size(opening.picture, len(kept) + 2, most=144)
-    picture, reference = paint.fit(opening.picture, size), [paint.fit(t, size, smooth=False) for t in opening.reference]
+    picture, reference = paint.fit(opening.picture, size), [fit_mask(t, size) for t in opening.reference]
     texts = [p.spoken for p in positions(recording, words)]
 
     def scale(title: str, maps: list[ndarray], last: ndarray, table: str, top: float) -> View:
         tiles = [paint.mapped(paint.fit(m, size), 0, 255, table) for m in maps]
-        numbers = [f"{m.mean() / 255 * top:.3f}" for m in maps]
-        means = per_position(recording, numbers, last=f"{last.mean() / 255 * top:.3f}")
+        numbers = [f"{field**2 * m.mean() / 255 * top:.3f}" for m in (*maps, last)]  # of the whole image
+        means = per_position(recording, numbers[:-1], last=numbers[-1])
         alts = [f"{title}. {text}. {words('film.mean_value', mean=m)}" for text, m in zip(texts, means, strict=True)]
         final = paint.mapped(paint.fit(last, size), 0, 255, table)
         return View(title, per_position(recording, tiles, last=final), alts, Bar(_COLOURS[table], "0", f"{top:g}"))
@@ -407,8 +415,8 @@ def member_views(recording: Recording, words: Words) -> list[View]:
     ]
     for m in range(min(MEMBERS_SHOWN, len(outcome.members))):
         title = words("film.one_member", number=m + 1)
-        tiles = [paint.on_picture(picture, paint.fit(f.members[m], size, smooth=False), reference) for f in kept]
-        last = paint.on_picture(picture, paint.fit(outcome.members[m], size, smooth=False), reference)
+        tiles = [paint.on_picture(picture, fit_mask(f.members[m], size), reference) for f in kept]
+        last = paint.on_picture(picture, fit_mask(outcome.members[m], size), reference)
         shares = [f"{100 * f.shares[m]:.1f}" for f in kept]
         shown = per_position(recording, shares)
         alts = [f"{title}. {text}. {words('film.share', share=s)}" for text, s in zip(texts, shown, strict=True)]

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.core import catalogue
 from app.core.frames import Recording
 from app.i18n import words
+from app.views import films
 from app.views.descriptions import facts
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,7 @@ def test_a_recording_replays_without_torch(recorded):
 import sys
 sys.modules["torch"] = None
 from app.views import panels
+from app.core import catalogue
 from app.core.frames import Recording
 from app.i18n import LANGUAGES, words
 recording = Recording.load({str(recorded)!r})
@@ -53,6 +56,30 @@ def test_a_recording_round_trips(recorded, tmp_path):
             np.testing.assert_array_equal(a.values, b.values)
     np.testing.assert_array_equal(first.opening.reference[0], second.opening.reference[0])
     np.testing.assert_array_equal(first.outcome.disagreement, second.outcome.disagreement)
+
+
+def test_films_show_the_part_that_the_network_sees_and_numbers_are_of_the_whole_image(tmp_path):
+    catalogue.recording(catalogue.recordings()["lung-nodule-v2", 15]).save(tmp_path / "again.npz")
+    run, w = Recording.load(tmp_path / "again.npz"), words("en")
+    seen = run.seen
+    assert run.opening.field == 0.5
+    assert seen.opening.picture.shape == (64, 64, 3)
+    np.testing.assert_array_equal(seen.opening.picture, run.opening.picture[32:96, 32:96])
+    for whole, part in (
+        (run.outcome.members, seen.outcome.members),
+        (run.opening.anchor[0] > 127, seen.opening.anchor[0] > 127),
+    ):
+        assert 2 * part.shape[-1] == whole.shape[-1]
+        assert part.sum() == whole.sum() > 0  # outside it nothing is marked
+    assert not (seen.frames[0].x_t == 128).all(-1).any()  # noise fills the tile
+    area = 100 * (run.outcome.labels > 0).mean()
+    image, *_, masks = films.run_views(run, w)
+    assert image.title == "Middle of the image, enlarged"
+    assert f"mask covers {area:.1f} %" in masks.alts[-1]
+    mean = films.member_views(run, w)[0]
+    assert f"{run.outcome.probability.mean() / 255:.3f}" in mean.alts[-1]
+    whole = replace(run, opening=replace(run.opening, field=1.0))
+    assert whole.seen is whole
 
 
 def test_displayed_values_match_the_arrays(recorded):

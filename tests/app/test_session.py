@@ -83,5 +83,5 @@ def test_hub_names_must_be_owner_and_name(session, repository):
         session.fetch(repository, "main")
 
 
-def test_the_page_opens_with_v2_on_the_default_task():
-    assert next(iter(catalogue.shipped())) == f"{catalogue.TASK}-v2"
+def test_the_page_opens_with_v2_where_readers_disagree():
+    assert next(iter(catalogue.shipped())) == f"{catalogue.OPENING}-v2"
