@@ -20,7 +20,7 @@ from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.shipped import FOLDER, lfs_pointers, names
 
 __all__ = [
-    "OPENING",
+    "OPENING_TASK",
     "ROOT",
     "TASK",
     "Card",
@@ -38,10 +38,10 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "skin-lesion"
-OPENING = "lung-nodule"  # the task that the page opens with: its readers disagree, and so do the members
+OPENING_TASK = "lung-nodule"  # the task that the page opens with: its readers disagree, and so do the members
 _EXAMPLES = (3, 7, 11)  # seeds of the phantoms on the page
 _CHOSEN = {
-    "lung-nodule": (15, 13, 38),  # a solid core in a halo that some readers include; the same; one who marked nothing
+    "lung-nodule": (15, 13, 38),  # two cores in a halo that some readers include; one reader marked nothing
     "skin-lesion": (7, 3, 11),  # where the members disagree most
     "brain-flair": (11, 3, 7),  # seed 3 has no tumour
     "chest-xray": (11, 3, 7),  # the best mask of the three
@@ -82,7 +82,7 @@ class Card:
 def shipped() -> dict[str, str]:
     """Map the name of each shipped checkpoint to its folder: the page's first task, then the default task; V2 before V1."""
     folders = [FOLDER / name for name in names()]
-    first = f"{OPENING}-", f"{TASK}-"
+    first = f"{OPENING_TASK}-", f"{TASK}-"
     folders.sort(key=lambda folder: (*map(folder.name.startswith, first), folder.name), reverse=True)
     return {folder.name: str(folder) for folder in folders}
 

@@ -391,8 +391,8 @@ def _resized(image: UInt8[ndarray, "..."], how: Image.Resampling) -> UInt8[ndarr
 
 def middle(maps: UInt8[ndarray, "*m s1 s2"], field: float) -> UInt8[ndarray, "*m s3 s4"]:
     """Cut out the middle of maps, `field` of their sides: the inverse of `_centred`."""
-    first = [(side - round(side * field)) // 2 for side in maps.shape[-2:]]
-    rows, columns = (slice(start, side - start) for start, side in zip(first, maps.shape[-2:], strict=True))
+    sides = ((side, max(round(side * field), 1)) for side in maps.shape[-2:])  # as `Geometry.box`, which needs torch
+    rows, columns = (slice((side - seen) // 2, (side - seen) // 2 + seen) for side, seen in sides)
     return np.ascontiguousarray(maps[..., rows, columns])
 
 

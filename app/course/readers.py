@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from app.analysis.ensemble import beside_readers
@@ -72,9 +72,8 @@ class _Nodule:
 
     @classmethod
     def of(cls, recording: Recording) -> "_Nodule":
-        opening = recording.opening
-        anchor = _middle(paint.fit(opening.anchor[0], opening.picture.shape[:2])) / 255
-        return cls(_middle(opening.picture), _middle(np.stack(opening.readers)), anchor)
+        seen = recording.seen.opening
+        return cls(seen.picture, np.stack(seen.readers), paint.fit(seen.anchor[0], seen.picture.shape[:2]) / 255)
 
     @property
     def share(self) -> Float[ndarray, "h w"]:
@@ -198,7 +197,7 @@ def answers(bench: Bench, case: int, seed: int, count: int, words: Words) -> Pan
     """Show the single answers of the condition network and of fusions beside all members, by the number of members."""
     recording = _run(bench, case, seed, STEPS[-1])
     nodule, whole = _Nodule.of(recording), recording.outcome.members
-    members = (_middle(whole) > 0).astype(np.uint8)
+    members = (recording.seen.outcome.members > 0).astype(np.uint8)
     fused = {n: _fusions(members[:n]) for n in range(1, MEMBERS + 1)}
     known = np.stack(recording.opening.readers)
     ged = [energy_distance(whole[:n], known) for n in range(1, MEMBERS + 1)]
@@ -264,12 +263,12 @@ def _fusions(members: UInt8[ndarray, "m h w"]) -> dict[str, Float[ndarray, "h w"
 
 
 def _mean(title: str, recordings: Sequence[Recording], places: Sequence[str]) -> View:
-    tiles = [probability(_middle(r.outcome.members > 0).mean(0)) for r in recordings]
+    tiles = [probability((r.seen.outcome.members > 0).mean(0)) for r in recordings]
     return View(title, tiles, [f"{title}. {place}" for place in places], PROBABILITY)
 
 
 def _member(title: str, m: int, nodule: _Nodule, recordings: Sequence[Recording], places: Sequence[str]) -> View:
-    tiles = [outlined(nodule.picture, _middle(r.outcome.members[m]) > 0) for r in recordings]
+    tiles = [outlined(nodule.picture, r.seen.outcome.members[m] > 0) for r in recordings]
     return View(title, tiles, [f"{title}. {place}" for place in places])
 
 
@@ -279,11 +278,3 @@ def _by_steps(lines: Sequence[tuple[str, list[float]]], alone: float, words: Wor
     drawn.append(Curve(words("course.readers.condition"), [STEPS[0], STEPS[-1]], [alone, alone], mode="dots"))
     chart = curves(drawn, [words("course.readers.chart")], words("settings.steps.label"), ["GED²"])
     return chart.update_yaxes(rangemode="tozero").update_xaxes(tickvals=list(STEPS))
-
-
-def _middle(values: Shaped[ndarray, "..."]) -> Any:
-    """Cut out the middle half of a picture or of masks, where the nodule is."""
-    axis = 1 if values.ndim == 3 and values.shape[-1] != 3 else 0
-    height, width = values.shape[axis : axis + 2]
-    inner = (slice(height // 4, height - height // 4), slice(width // 4, width - width // 4))
-    return np.ascontiguousarray(values[(slice(None), *inner) if axis else inner])

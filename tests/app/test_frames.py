@@ -24,7 +24,6 @@ def test_a_recording_replays_without_torch(recorded):
 import sys
 sys.modules["torch"] = None
 from app.views import panels
-from app.core import catalogue
 from app.core.frames import Recording
 from app.i18n import LANGUAGES, words
 recording = Recording.load({str(recorded)!r})

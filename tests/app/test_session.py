@@ -84,4 +84,4 @@ def test_hub_names_must_be_owner_and_name(session, repository):
 
 
 def test_the_page_opens_with_v2_where_readers_disagree():
-    assert next(iter(catalogue.shipped())) == f"{catalogue.OPENING}-v2"
+    assert next(iter(catalogue.shipped())) == f"{catalogue.OPENING_TASK}-v2"
