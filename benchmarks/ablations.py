@@ -2,6 +2,8 @@
 
     python -m benchmarks.ablations skin-lesion --data DATA/skin-lesion --minutes 30 --size 128
 
+A task with several readers is scored by GED^2 instead of Dice, and trained with the recipe of its checkpoints (`of_readers`).
+
 OUT/TASK/VARIANT-SIZE[-seedN].json and RUNS as in `benchmarks.compare`, resumable in the same way. Differences to the full network
 are per seed, with their standard error over seeds; three seeds can only distinguish a large effect from none. The budget is CPU
 time, so a component has to be worth the time that it takes.
@@ -17,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare.__main__ import Entry, hold, parser_of
-from benchmarks.compare.baselines import Baseline, Ours
+from benchmarks.compare.__main__ import USUAL, Entry, hold, parser_of
+from benchmarks.compare.baselines import Baseline, Ours, of_readers
 from medsegdiff.config import PRESETS, V2Config
 from medsegdiff.records import Switches
 
@@ -41,18 +43,20 @@ _V2 = {
 }
 
 
-def _v1(title: str, switches: Switches, size: int, classes: int) -> Baseline:
-    return Ours("v1-tiny", size, classes, title, replace(PRESETS["v1-tiny"].model, switches=switches))
+def _v1(title: str, switches: Switches, size: int, classes: int, make: Callable[..., Baseline] = Ours) -> Baseline:
+    return make("v1-tiny", size, classes, title, replace(PRESETS["v1-tiny"].model, switches=switches))
 
 
-def _v2(title: str, switches: Switches, band: str, size: int, classes: int) -> Baseline:
+def _v2(
+    title: str, switches: Switches, band: str, size: int, classes: int, make: Callable[..., Baseline] = Ours
+) -> Baseline:
     model = PRESETS["v2-tiny"].model
     assert isinstance(model, V2Config)
     chosen = replace(model, switches=switches, band="sine" if band == "sine" else "nbp")
-    return Ours("v2-tiny", size, classes, title, chosen)
+    return make("v2-tiny", size, classes, title, chosen)
 
 
-VARIANTS: dict[str, Callable[[int, int], Baseline]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
+VARIANTS: dict[str, Callable[..., Baseline]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
 VARIANTS |= {name: partial(_v2, *parts) for name, parts in _V2.items()}
 
 
@@ -63,23 +67,23 @@ def table(folder: Path, size: int) -> str:
         ValueError: nothing has been measured.
     """
     measured = {name: _seeds(folder, f"{name}-{size}") for name in VARIANTS}
-    rows = [
-        "| variant | seeds | iterations | Dice | loss against the full model | ECE | parameters |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    readers = all("ged" in result for results in measured.values() for result in results.values())
+    score, other = ("ged", "hm_iou") if readers else ("mean_dice", "ece")
+    heads = "GED^2 | rise against the full model | HM-IoU" if readers else "Dice | loss against the full model | ECE"
+    rows = [f"| variant | seeds | iterations | {heads} | parameters |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, results in measured.items():
         if not results:
             continue
         whole = measured[name[:2]]
         shared = sorted(results.keys() & whole.keys())
-        lost = np.array([whole[seed]["mean_dice"] - results[seed]["mean_dice"] for seed in shared])
-        dice, ece = (np.array([result[key] for result in results.values()]) for key in ("mean_dice", "ece"))
+        lost = np.array([whole[seed][score] - results[seed][score] for seed in shared]) * (-1 if readers else 1)
+        first, second = (np.array([result[key] for result in results.values()]) for key in (score, other))
         iterations = [result["settings"]["iterations"] for result in results.values()]
         facts = next(iter(results.values()))["settings"]
         loss = "" if name in ("v1", "v2") or not shared else _with_error(lost)
         rows.append(
-            f"| {facts['title']} | {len(results)} | {np.mean(iterations):.0f} | {_with_error(dice)} | {loss} "
-            f"| {np.mean(ece):.4f} | {facts['parameters'] / 1e6:.1f} M |"
+            f"| {facts['title']} | {len(results)} | {np.mean(iterations):.0f} | {_with_error(first)} | {loss} "
+            f"| {np.mean(second):.{3 if readers else 4}f} | {facts['parameters'] / 1e6:.1f} M |"
         )
     if len(rows) == 2:
         raise ValueError(f"{folder} holds no ablations at size {size}; measure some first, with --data")
@@ -103,13 +107,17 @@ def main(words: list[str] | None = None) -> int:
     parser = parser_of("python -m benchmarks.ablations", (__doc__ or "").partition("\n")[0], Path("ablations"))
     parser.add_argument("--variants", nargs="*", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, starting with --seed")
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, help="default 128, for lung-nodule 64")
     arguments = parser.parse_args(words)
+    of_several = arguments.task in USUAL
+    if arguments.size is None:
+        arguments.size = 64 if of_several else 128
 
     def entries() -> list[Entry]:
         """Yield all variants for each seed in turn."""
         seeds, size = range(arguments.seed, arguments.seed + arguments.seeds), arguments.size
-        return [(f"{name}@{size}", VARIANTS[name], size, seed) for seed in seeds for name in arguments.variants]
+        makers = {name: partial(make, make=of_readers) if of_several else make for name, make in VARIANTS.items()}
+        return [(f"{name}@{size}", makers[name], size, seed) for seed in seeds for name in arguments.variants]
 
     return hold(arguments, entries, lambda: table(arguments.out / arguments.task, arguments.size), "ablations")
 

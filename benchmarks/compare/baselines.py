@@ -12,7 +12,8 @@ For images marked by several readers:
     unet-dropout   the same with dropout, which stays on at test time: as many masks as wanted
     unet-five      ensemble of five U-Nets of a fifth of the size, trained alternately from different initialisations: five masks
     probabilistic, stochastic   Probabilistic U-Net and Stochastic Segmentation Network (`probabilistic`)
-    v2-readers     V2 with a stem of 2 and the recipe of lung-nodule-v2: one reader per image, no soft Dice on x_0, no unrolling
+    v2-readers, v1-readers   the tiny presets with a stem of 2 and the recipe of the lung-nodule checkpoints: one reader per
+                             image, no soft Dice on x_0, no unrolling
 
 The plain networks are trained on all readers' masks of an image, the others on that of one randomly drawn reader.
 
@@ -44,7 +45,7 @@ from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
 from medsegdiff.training import noise_of
 
-__all__ = ["BASELINES", "Baseline", "Ours", "Recipe", "named"]
+__all__ = ["BASELINES", "Baseline", "Ours", "Recipe", "named", "of_readers"]
 
 
 class Plain(Baseline):
@@ -237,17 +238,17 @@ def _condition(size: int, classes: int) -> Baseline:
     return Plain("condition network alone", ConditionUNet(3, out, (48, 96, 144, 192), 1, stem=4), classes)
 
 
-def _of_readers(size: int, classes: int) -> Baseline:
-    preset = PRESETS["v2-tiny"]
-    assert isinstance(preset.model, V2Config)
+def of_readers(preset: str, size: int, classes: int, title: str, model: ModelConfig | None = None) -> Ours:
+    """Return a tiny preset with a stem of 2 and the recipe of the lung-nodule checkpoints."""
+    chosen = PRESETS[preset]
     return Ours(
-        "v2-tiny",
+        preset,
         size,
         classes,
-        "this project's V2",
-        replace(preset.model, stem=2),
-        anchor_first=0.08,
-        recipe=replace(preset.training, batch=32, draws=1, beta=5.0),
+        title,
+        replace(model or chosen.model, stem=2),
+        anchor_first=0.08 if isinstance(chosen.model, V2Config) else 0.0,
+        recipe=replace(chosen.training, batch=32, draws=1, beta=5.0),
     )
 
 
@@ -276,7 +277,8 @@ BASELINES: dict[str, Callable[[int, int], Baseline]] = {
         _features((28, 56, 112, 216, 216)), _HEAD, classes, encoder=(32, 64, 96, 128)
     ),
     "stochastic": lambda size, classes: StochasticSegmentation(_features(_WIDE), _HEAD, classes),
-    "v2-readers": _of_readers,
+    "v2-readers": lambda size, classes: of_readers("v2-tiny", size, classes, "this project's V2"),
+    "v1-readers": lambda size, classes: of_readers("v1-tiny", size, classes, "this project's V1"),
 }
 
 

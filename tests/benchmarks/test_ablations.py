@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.ablations import VARIANTS, table
-from benchmarks.compare.baselines import Ours
+from benchmarks.compare.baselines import Ours, of_readers
 from medsegdiff.records import Switches
 
 WHOLE = Switches()
@@ -55,3 +55,23 @@ def test_the_table_takes_differences_seed_by_seed(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="holds no ablations at size 256"):
         table(tmp_path, 256)
+
+
+def test_with_several_readers_variants_are_compared_by_energy_distance(tmp_path: Path) -> None:
+    for name, ged in {"v2": 0.25, "v2-no-anchor": 0.40}.items():
+        facts = {"seed": 0, "title": name.upper(), "parameters": 3_900_000, "iterations": 100}
+        found = {"mean_dice": 0.8, "ece": 0.01, "ged": ged, "hm_iou": 0.5, "settings": facts}
+        (tmp_path / f"{name}-64.json").write_text(json.dumps(found))
+    assert table(tmp_path, 64).splitlines()[2:] == [
+        "| V2 | 1 | 100 | 0.250 |  | 0.500 | 3.9 M |",
+        "| V2-NO-ANCHOR | 1 | 100 | 0.400 | 0.150 | 0.500 | 3.9 M |",  # farther from the readers: a rise
+    ]
+
+
+def test_with_several_readers_variants_see_small_targets_and_keep_their_spread() -> None:
+    for name in ("v1-no-ff-parser", "v2-sine"):
+        baseline = VARIANTS[name](64, 1, make=of_readers)
+        assert isinstance(baseline, Ours)
+        config = baseline.objective.model.config
+        assert (config.stem, baseline.config.unroll, baseline.config.dice) == (2, 0, 0)
+        assert config.switches.ff_parser == (name != "v1-no-ff-parser")
