@@ -230,6 +230,8 @@ class Segmenter:
                 "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
             )
         fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
+        if settings.fuse == "auto" and fuse == "anchored" and not settings.switches.anchor:
+            fuse = "staple"  # where the anchor is switched off, it should not return in the fusion
         noise = self.domain.noise if settings.noise == "auto" else settings.noise
         if isinstance(config, V1Config) or settings.steps == 0:
             settings = replace(settings, anchor_weight=0.0)

@@ -78,6 +78,6 @@ def test_the_results_are_those_that_were_measured(page: str):
 def test_the_distances_to_the_readers_are_those_that_were_measured(page: str):
     folder = ROOT / "results" / "lung-nodule-v2"
     runs = [json.loads((folder / f"{run}.json").read_text()) for run in ("anchor", "16x1", "16x2", "16x10")]
-    rows = re.findall(r"^\| [^`|]*(?:GED²|readers|读片者)[^|]*\|(.*)\|$", text(page), re.MULTILINE)
+    rows = re.findall(r"^\| [^`|]*(?:GED²|readers|阅片者)[^|]*\|(.*)\|$", text(page), re.MULTILINE)
     for name, cells in zip(("ged", "diversity", "dice_majority"), rows, strict=True):
         assert [float(cell) for cell in cells.split("|")] == [round(run[name], 2) for run in runs], name

@@ -36,9 +36,9 @@ class Bench:
     _keeping: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def checkpoint(self, kind: str, task: str = catalogue.TASK) -> str | None:
-        """Return the name of the first checkpoint of a kind for a task, or None."""
+        """Return the name of a checkpoint of a kind for a task, that with the shortest name (no variant), or None."""
         cards = ((name, self.session.card(name)) for name in self.session.sources)
-        return next((name for name, card in cards if card.kind == kind and card.task == task), None)
+        return min((name for name, card in cards if card.kind == kind and card.task == task), key=len, default=None)
 
     def segmenter(self, kind: str) -> "Segmenter":
         """Load this checkpoint, or return it from the cache.

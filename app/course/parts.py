@@ -36,7 +36,7 @@ __all__ += ["probability", "still", "switch"]
 
 CASE = Choice("case", 3, CASES)
 SMALL = Choice("case", 11, CASES)  # a small lesion, on which errors are easy to see
-HARD = Choice("case", 7, CASES)  # an image on which the members differ widely
+HARD = Choice("case", 7, CASES)  # an image on which the network fails
 SEED = Number("seed", 0, 0, 9999)
 TILE = (160, 160)
 PROBABILITY = Bar(paint.VIRIDIS, "0", "1")

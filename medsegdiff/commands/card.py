@@ -359,7 +359,7 @@ def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
 
 def _other(task: str) -> str:
     named = f": {source}" if task in TASKS and (source := TASKS[task].other) else ""
-    return f"`other` is another source of the same task{named}. It was only measured; nothing was chosen by it."
+    return f"`other` is another source of the same task{named}. Recipe and state were chosen without it."
 
 
 def _row(settings: dict[str, Any]) -> str:

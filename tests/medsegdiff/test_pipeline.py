@@ -86,6 +86,14 @@ def test_an_anchor_weight_of_one_returns_the_anchor(segmenter: Segmenter, pictur
     assert v1.resolve_settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
 
 
+def test_an_anchor_that_is_switched_off_does_not_return_in_the_fusion() -> None:
+    skin = Segmenter.from_pretrained("skin-lesion-v2", device="cpu")
+    off = replace(SETTINGS, switches=replace(SETTINGS.switches, anchor=False))
+    assert skin.resolve_settings(SETTINGS).fuse == "anchored"  # as the checkpoint says
+    assert skin.resolve_settings(off).fuse == "staple"
+    assert skin.resolve_settings(replace(off, fuse="anchored")).fuse == "anchored"  # whoever asks for it gets it
+
+
 def test_noise_is_stratified_by_itself_where_the_target_may_be_absent(segmenter: Segmenter) -> None:
     nodules = Segmenter.from_pretrained("lung-nodule-v2", device="cpu")
     assert nodules.resolve_settings(SETTINGS).noise == "stratified"

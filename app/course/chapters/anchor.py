@@ -28,7 +28,12 @@ _STEPS = 4
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
     case, on, sigma, members = values["case"], values["gate"] == "on", float(values["sigma"]), values["some_members"]
     settings = RunSettings(
-        members=members, steps=_STEPS, seed=values["seed"], trace=True, switches=Interventions(sigma=sigma)
+        members=members,
+        steps=_STEPS,
+        seed=values["seed"],
+        fuse="mean",  # of the members alone: the anchor removed must not return in the fusion
+        trace=True,
+        switches=Interventions(sigma=sigma),
     )
     anchored = bench.run("v2", case, settings)
     shown = anchored if on else bench.run("v2", case, replace(settings, switches=Interventions(anchor=False)))
@@ -128,7 +133,7 @@ CHAPTER = Chapter(
     blocks=("feature", "gate"),
     minutes=15,
     answers=("b", "a"),
-    prediction="c",
+    prediction="a",
     log=("case", "sigma", "gate", "spread_with", "spread_without", "dice"),
     kind="v2",
     panel="anchor",
