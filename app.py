@@ -47,8 +47,7 @@ def main() -> None:
         catalogue.require_files()
     except ValueError as error:
         sys.exit(str(error))
-    own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
-    session = Session(own | catalogue.shipped(), arguments.device)
+    session = Session(catalogue.with_own(arguments.checkpoint), arguments.device)
     address, wait = gradio_ui.serve(session, port=arguments.port, host=arguments.host)
     print(f"The page is open at {address}", flush=True)
     # After the first paint, not before.

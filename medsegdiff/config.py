@@ -9,6 +9,7 @@ References:
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -274,6 +275,8 @@ class Domain:
     temperature: float = dataclasses.field(default=1.0, metadata={"later": True})
     # How members are fused unless a run says otherwise.
     fuse: Literal["staple", "mean", "vote", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
+    # Weight of the anchor in x_0 at every step unless a run says otherwise; of several readers' data `calibrate` chooses it.
+    anchor_weight: float = dataclasses.field(default=0.0, metadata={"later": True})
 
     @property
     def noise(self) -> Literal["independent", "stratified"]:
@@ -284,11 +287,17 @@ class Domain:
         for name in ("labels", "mean", "std", "channels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _require_limits(self)
+        # Files are named after the task, which a stranger may have chosen; empty is the default of `checkpoint`.
+        _require(
+            re.fullmatch(r"(?!\.)[\w .-]{0,100}", self.task) is not None,
+            f"task is {self.task!r:.60}; use letters, digits, spaces, '_', '.' and '-', not '.' first, at most 100 characters",
+        )
         _require(
             0 < self.field <= 1, f"field is {self.field}; it is a share of the picture's sides, above 0, at most 1"
         )
         _require(self.axis in (None, 0, 1, 2), f"axis is {self.axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
         _require(self.temperature > 0, f"temperature is {self.temperature}; it is above 0, 1 for none")
+        _require(0 <= self.anchor_weight <= 1, f"anchor_weight is {self.anchor_weight}; it is a weight from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +327,7 @@ class TrainConfig:
     encoder_rate: float = 0.1  # learning rate of a pretrained encoder relative to the rest
     band_rate: float = 1.0  # learning rate of the NBP-Filters relative to the rest; if not 1, they have no weight decay
     phantoms: float = 0.0  # share of synthetic images among the training images
-    held: int = 0  # training images held out, by patient, to select the best state; 0 keeps the last state
+    held: int = 0  # training images held out, by patient or volume, to select the best state; 0 keeps the last state
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -365,7 +374,8 @@ class RunSettings:
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
     spacing: str = "trailing"  # one of sampling.SPACINGS: which timesteps are sampled at
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
-    anchor_weight: float = 0.0  # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper
+    # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper; None: as the checkpoint says
+    anchor_weight: float | None = None
     fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: as the checkpoint says (`Domain.fuse`)
     # V2: x_T of the members; stratified: spread evenly along the anchor (F42); auto: where the target may be absent
     noise: Literal["auto", "independent", "stratified"] = "auto"
@@ -379,7 +389,7 @@ class RunSettings:
         _require(0 <= self.steps <= 1000, f"steps is {self.steps}; choose 1 to 1000, or 0 for no denoising")
         _require(0 <= self.tolerance < 1, f"tolerance is {self.tolerance}; it is a change in 1 - Dice, 0 to 1")
         _require(0 <= self.eta <= 1, f"eta is {self.eta}; choose 0 to 1")
-        _require(0 <= self.anchor_weight <= 1, f"anchor_weight is {self.anchor_weight}; choose 0 to 1")
+        _require(0 <= (self.anchor_weight or 0) <= 1, f"anchor_weight is {self.anchor_weight}; choose 0 to 1")
         _require(
             self.fuse in ("auto", "staple", "mean", "vote", "anchored"),
             f"fuse is {self.fuse!r}; choose auto, staple, mean, vote or anchored",

@@ -26,6 +26,7 @@ from medsegdiff.itk_io import READERS, decoding, read_itk
 
 __all__ = ["decode", "decode_layer"]
 
+_WHITE_IS_ZERO = 0  # Photometric Interpretation of a TIFF whose low values are bright
 _PAGES = 1000  # of a TIFF; each takes a millisecond to find
 _HEAD = 64 * 2**10  # bytes in which a header must end
 _READABLE = "PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD, MHA"  # also in sentences in Chinese
@@ -118,10 +119,12 @@ def _decode_raster(path: Path, kind: str, index: int | None) -> Raster:
             image.seek(index)
         check_sides(image.height, image.width)
         halved = any(";16" in str(tile.args) for tile in image.tile)
+        deep = image.mode.startswith(("I", "F"))
+        if kind == "tiff" and deep and image.getexif().get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
+            notes.append("inverted")  # Pillow inverts such values of 8 bits only
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             notes.append("turned")
         image = ImageOps.exif_transpose(image)
-        deep = image.mode.startswith(("I", "F"))
         grey = deep or image.mode in ("1", "L", "LA", "La")
         if image.has_transparency_data and not deep:
             image = image.convert("RGBA")

@@ -318,7 +318,10 @@ class DomainCheck:
         return dict(zip(self.kinds, np.median(rows, 0).tolist(), strict=True))
 
     def volume_scores(self, volume: Volume, window: Windowing = None) -> dict[str, float]:
-        """Score a volume for every kind, each sliced and windowed as volumes of its task are; a given window counts for all."""
+        """Score a volume for every kind, each sliced and windowed as volumes of its task are; a given window counts for all.
+
+        Where slices along a task's axis are too small to segment, those along another are scored.
+        """
         views = {task: (_axis(volume, task), window or _intensity(volume, task)) for task in self.kinds}
         scores = {view: self.slice_scores(volume, *view) for view in set(views.values())}
         return {task: scores[view][task] for task, view in views.items()}
@@ -356,7 +359,7 @@ def examine(check: DomainCheck, path: Path, window: Windowing = None, *, limits:
     volume = open(path, window=window, stack=False, limits=limits)
     if isinstance(volume, Picture):
         return Examined(check.scores(volume), volume, None)
-    picture = volume.slice(2, None, window)
+    picture = volume.slice(volume.slice_axis(), None, window)
     if volume.flat and volume.count(2) == 1:
         return Examined(check.scores(picture), picture, None)
     return Examined(check.volume_scores(volume, window), picture, volume)
@@ -398,7 +401,7 @@ def rank(scores: Mapping[str, float], tasks: Mapping[str, str]) -> list[tuple[st
 
 
 def _axis(volume: Volume, task: str) -> int:
-    return 2 if volume.flat else axis_of(task)
+    return volume.slice_axis(axis_of(task))
 
 
 def _intensity(volume: Volume, task: str) -> Intensity | None:

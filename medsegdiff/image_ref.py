@@ -51,6 +51,7 @@ __all__ = [
 MIN_SIDE = 8  # pixels; below this there is nothing to segment
 MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
+_UINT16 = 0.0, 65535.0  # window of all 16-bit values
 _TILT = 0.5  # degrees; smaller angles are due to rounding
 _SAMPLE = 2**24  # most voxels of which percentiles are computed; larger volumes are subsampled evenly
 
@@ -244,12 +245,12 @@ class Raster:
     halved: bool  # 16-bit colour, of which Pillow keeps the upper byte
     index: int  # of the page
     count: int
-    notes: tuple[Literal["transparency over black", "inverted", "turned"], ...]
+    notes: tuple[Literal["transparency over black", "inverted", "turned"], ...]  # inverted: high values are to be dark
 
     def picture(self, window: Windowing = None) -> Picture:
         """Apply a window of grey values; by default none to 8-bit values, else percentiles 0.5 and 99.5."""
         grey = self.values.ndim == 2
-        if not grey and isinstance(window, tuple):
+        if not grey and isinstance(window, tuple) and not (self.halved and window == _UINT16):  # that of such a picture
             raise InputError(
                 "image.window_colour", "a window maps grey values, but this picture is in colour; leave the window out"
             )
@@ -257,11 +258,12 @@ class Raster:
             own, rule = robust_window(self.values), window if isinstance(window, Intensity) else FILE_WINDOW
             window = window if isinstance(window, tuple) else self._resolve(rule, own)
         elif self.halved and not grey:
-            window = (0.0, 65535.0)
+            window = _UINT16
         elif isinstance(window, Intensity):
             window = None
+        pixels = grey_pixels(self.values, window or (0, 255)) if grey else self.values
         return Picture(
-            grey_pixels(self.values, window or (0, 255)) if grey else self.values,
+            255 - pixels if "inverted" in self.notes else pixels,
             channels=1 if grey else 3,
             window=window,
             slice_index=self.index,
@@ -277,7 +279,15 @@ class Raster:
         """Make a volume of one slice, without a position in space, from grey values of more than 8 bits."""
         array, place = self.values[None].astype(np.float32), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
         return Volume(
-            array, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), place, "LPS", robust_window(array), self.kind, measured=False
+            array=array,
+            spacing=(1.0, 1.0, 1.0),
+            origin=(0.0, 0.0, 0.0),
+            direction=place,
+            orientation="LPS",
+            window=robust_window(array),
+            source_kind=self.kind,
+            measured=False,
+            inverted="inverted" in self.notes,
         )
 
 
@@ -312,7 +322,7 @@ class Volume:
     gaps_mm: tuple[float, float] | None = None  # smallest and largest distance between slices, where they differ
     frame_windows: tuple[tuple[float, float], ...] = ()  # of each DICOM frame, where they differ
     nifti: NiftiSpace | None = None  # of a NIfTI file, for the masks
-    inverted: bool = False  # high values are dark (MONOCHROME1)
+    inverted: bool = False  # high values are dark (MONOCHROME1 of DICOM, WhiteIsZero of TIFF)
     modality: str | None = None
     burned_in: bool | None = None
     _found: dict[tuple[float, float], tuple[float, float] | None] = field(default_factory=dict, init=False, repr=False)
@@ -321,6 +331,18 @@ class Volume:
     def flat(self) -> bool:
         """Whether slices exist along the last axis only: DICOM frames, or a single slice."""
         return self.source_kind == "dicom" or self.array.shape[0] == 1
+
+    @property
+    def slice_axes(self) -> tuple[int, ...]:
+        """Axes along which slices are large enough to segment; only the last for a flat volume, and if none are."""
+        if self.flat:
+            return (2,)
+        z, y, x = self.array.shape[:3]
+        return tuple(axis for axis, sides in enumerate(((y, z), (x, z), (x, y))) if min(sides) >= MIN_SIDE) or (2,)
+
+    def slice_axis(self, wanted: int = 2) -> int:
+        """Return the wanted axis; if slices along it are too small to segment, the last of `slice_axes`."""
+        return wanted if wanted in self.slice_axes else self.slice_axes[-1]
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -473,7 +495,7 @@ def _eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> UInt8[
         elif values.dtype.kind in "ui" and least >= 0 and most <= 255:
             window = (0.0, 255.0)
         elif values.dtype == np.uint16 and most >= 2**15:  # fewer bits could not reach this
-            window = (0.0, 65535.0)
+            window = _UINT16
         else:
             raise PictureError(
                 "image.array_range",

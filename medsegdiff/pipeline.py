@@ -230,11 +230,13 @@ class Segmenter:
                 "run.no_anchor", "this checkpoint is a MedSegDiff V1, which has no anchor; choose a V2 checkpoint"
             )
         fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
-        if settings.fuse == "auto" and fuse == "anchored" and not settings.switches.anchor:
-            fuse = "staple"  # where the anchor is switched off, it should not return in the fusion
+        weight = self.domain.anchor_weight if settings.anchor_weight is None else settings.anchor_weight
+        if not settings.switches.anchor:  # where the anchor is switched off, it returns only if that was asked for
+            fuse = "staple" if settings.fuse == "auto" and fuse == "anchored" else fuse
+            weight = settings.anchor_weight or 0.0
         noise = self.domain.noise if settings.noise == "auto" else settings.noise
         if isinstance(config, V1Config) or settings.steps == 0:
-            settings = replace(settings, anchor_weight=0.0)
+            weight = 0.0
             fuse = "mean" if fuse == "anchored" else fuse
             noise = "independent"
         size = settings.size or config.image_size
@@ -246,7 +248,7 @@ class Segmenter:
                 stride=config.stride,
                 least=config.stride * 2,
             )
-        return replace(settings, size=size, fuse=fuse, noise=noise)
+        return replace(settings, size=size, fuse=fuse, noise=noise, anchor_weight=weight)
 
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
         """Yield a `Start`, then every `Step`, then the `Segmentation`.
@@ -336,7 +338,7 @@ class Segmenter:
             SamplingSettings(
                 settings.sampler,
                 settings.eta,
-                settings.anchor_weight,
+                settings.anchor_weight or 0.0,
                 by_overlap=self.domain.may_be_absent,
                 stratified=settings.noise == "stratified",
                 trace=settings.trace,

@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -91,7 +92,7 @@ def _forked(answers: FileIO, request: dict[str, Any]) -> bytes:
 
 def _one(answers: FileIO, request: dict[str, Any], writes: mmap.mmap | None = None) -> bool:
     """Answer a request within its limits; return whether memory ran short."""
-    memory = min(request["memory"], _sensible(Path(request["path"])))
+    memory = min(request["memory"], _sensible([Path(file) for file in request.get("files", [request["path"]])]))
     _limit(memory, request["cpu"])
     try:
         facts, array = _answer(request)
@@ -201,12 +202,15 @@ def _memory() -> tuple[int, int]:
     return int(pages[0]) * size, int(pages[1]) * size
 
 
-def _sensible(path: Path) -> int:
-    """Return a limit on memory by the size of the file: GDCM allocates whatever lengths a DICOM header states."""
+def _sensible(files: Sequence[Path]) -> int:
+    """Return a limit on memory by the size of the file, or of all files of a series.
+
+    GDCM allocates whatever lengths a DICOM header states.
+    """
     try:
-        with path.open("rb") as file:
+        with files[0].open("rb") as file:
             dicom = file.read(132)[128:] == b"DICM"
-        return 512 * 2**20 + 256 * path.stat().st_size if dicom else sys.maxsize
+        return 512 * 2**20 + 256 * sum(file.stat().st_size for file in files) if dicom else sys.maxsize
     except OSError:
         return sys.maxsize
 

@@ -1,14 +1,14 @@
 """Reproduce a mask from the JSON report of its run.
 
-A report holds everything that the mask depends on: settings, precision, and the sha256 of the weights and of the image's pixels.
-Running it again must give labels with the recorded sha256. The last digits of a run also depend on the device, the number of
-threads and the instructions of the CPU, which the report records (`device.Arithmetic`). `segment --replay` uses as many threads;
-where the rest differs, the labels must agree with the recorded ones to a Dice of at least `TOLERANCE`. Otherwise an error states
-whether the image, the weights or the arithmetic differ.
+A report holds everything that the mask depends on: settings, temperature, precision, and the sha256 of the weights and of the
+image's pixels. Running it again must give labels with the recorded sha256. The last digits of a run also depend on the device,
+the number of threads and the instructions of the CPU, which the report records (`device.Arithmetic`). `segment --replay` uses as
+many threads; where the rest differs, the labels must agree with the recorded ones to a Dice of at least `TOLERANCE`. Otherwise an
+error states whether the image, the weights or the arithmetic differ.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from medsegdiff.checkpoint import Checkpoint
 from medsegdiff.config import RunSettings
 from medsegdiff.device import Arithmetic
 from medsegdiff.image_ref import Intensity, Windowing
@@ -68,6 +69,7 @@ class Report:
     mask: str  # sha256 of the labels, row by row
     runs: str = ""  # the labels themselves (see `encode_runs`), where the report holds them
     runtime: Literal["torch", "onnxruntime-web"] = "torch"  # that computed the mask
+    temperature: float | None = None  # of the members' probabilities; None: not recorded, that of the checkpoint
     arithmetic: Arithmetic | None = None  # None: not recorded
     torch_version: str = ""
 
@@ -85,9 +87,13 @@ class Report:
             window: Windowing = None if seen["window"] is None else (float(seen["window"][0]), float(seen["window"][1]))
             if whole and (seen.get("intensity") or window is None):
                 window = Intensity.from_json(seen.get("intensity") or {})
-            settings: dict[str, Any] = {"noise": "independent", **facts["settings"]}  # older reports do not say
+            # Older reports hold neither noise nor anchor_weight.
+            settings: dict[str, Any] = {"noise": "independent", "anchor_weight": 0.0, **facts["settings"]}
             parts: dict[str, Any] = settings["switches"]
             settings["switches"] = Interventions(**parts) if "profile" in parts else Switches(**parts)
+            runtime = "onnxruntime-web" if "onnxruntime-web" in facts.get("versions", {}) else "torch"
+            # Of torch, only reports from before there were temperatures lack it.
+            temperature = facts.get("temperature", 1.0 if runtime == "torch" else None)
             return cls(
                 settings=RunSettings(**settings),
                 weights=str(facts["checkpoint"]["sha256"]),
@@ -99,12 +105,23 @@ class Report:
                 window=window,
                 mask=str(facts["mask"]["sha256"]),
                 runs=str(facts["mask"].get("runs", "")),
-                runtime="onnxruntime-web" if "onnxruntime-web" in facts.get("versions", {}) else "torch",
+                runtime=runtime,
+                temperature=None if temperature is None else float(temperature),
                 arithmetic=_arithmetic(facts.get("arithmetic")),
                 torch_version=str(facts.get("versions", {}).get("torch", "")),
             )
         except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{path} is no report of a run that can be read here ({error}); give its .json") from error
+
+    def checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return the checkpoint with the temperature of the report, which `calibrate` may have changed since.
+
+        Raises:
+            ValueError: the temperature is not above 0.
+        """
+        if self.temperature is None:
+            return checkpoint
+        return replace(checkpoint, domain=replace(checkpoint.domain, temperature=self.temperature))
 
     def require_source(self, sha256: str) -> None:
         """Raise ValueError if the image is not the one of the report."""

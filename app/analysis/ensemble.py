@@ -20,7 +20,7 @@ from PIL import Image
 
 from app.analysis.comparisons import agreement
 from app.core import catalogue
-from app.core.frames import Recording, target
+from app.core.frames import Recording, target, vote
 from medsegdiff.metrics import bootstrap_interval, dice, mean
 from medsegdiff.multi_reader import energy_distance
 
@@ -101,12 +101,12 @@ def subset_scores(recording: Recording) -> tuple[SubsetScore, ...]:
     """Score subsets of the members against the ground truth or, if it is unknown, against the vote of all members."""
     members, classes = recording.outcome.members, len(recording.facts["labels"])
     known = target(recording.opening.reference)
-    compared, best = (dice, known[0]) if known else (agreement, _vote(members, classes))
+    compared, best = (dice, known[0]) if known else (agreement, vote(members))
     rng = np.random.default_rng(0)
     rows = []
     for size in range(1, len(members) + 1):
         subsets = {tuple(sorted(rng.permutation(len(members))[:size].tolist())) for _ in range(_SUBSETS)}
-        scores = [mean(compared(_vote(members[list(few)], classes), best, classes)) for few in subsets]
+        scores = [mean(compared(vote(members[list(few)]), best, classes)) for few in subsets]
         scores = [s for s in scores if not math.isnan(s)] or [math.nan]
         rows.append(SubsetScore(size, math.fsum(scores) / len(scores), min(scores), max(scores)))
     return tuple(rows)
@@ -147,11 +147,6 @@ def beside_readers(recording: Recording) -> BesideReaders | None:
         distance=energy_distance(members, readers),
         anchor_distance=tuple(energy_distance(a[None], readers) for a in anchors),
     )
-
-
-def _vote(members: UInt8[ndarray, "m h w"], classes: int) -> UInt8[ndarray, "h w"]:
-    """Fuse label images by majority vote; on a tie the lower label wins."""
-    return np.stack([(members == c).sum(0) for c in range(classes + 1)]).argmax(0).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from numpy import ndarray
 
+from app.inputs.images import InputImage
 from app.inputs.uploads import MOST, temporary_upload
 from app.views import paint
 from medsegdiff import metrics
 from medsegdiff.errors import InputError
-from medsegdiff.imaging import VISITOR, read
-from medsegdiff.reader import decode_layer
+from medsegdiff.image_ref import Picture, Raster, Volume, plane_of, windowed
+from medsegdiff.orientation import turn
+from medsegdiff.reader import VISITOR, decode, decode_layer
 
 __all__ = ["Score", "check_canvas", "painted", "read_layer", "read_mask", "score"]
 
@@ -43,16 +45,24 @@ class Score:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
-def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+def read_mask(path: Path | str, classes: int, size: tuple[int, int], shown: InputImage) -> UInt8[ndarray, "h w"]:
     """Read an uploaded label image: 0 for background and 1..K, or 0 and 255 for a single class.
 
-    A label image with the palette of `paint.save_labels` is read as its labels.
+    A label image with the palette of `paint.save_labels` is read as its labels. A label volume is read at the axis and
+    index of the slice shown; a file of a single slice is taken for the mask of the slice shown.
+
+    Arguments:
+        path: of the upload.
+        classes: K.
+        size: height and width of the result.
+        shown: the image that was segmented.
 
     Raises:
-        ValueError: The file is not an image, is in colour, has other labels, or its size is not `size` (height, width).
+        ValueError: The file is not an image, is in colour, has other labels, its size is not `size`, or it has several
+            slices, but not as many as the volume.
     """
     with temporary_upload(path):
-        values = _values(path)
+        values = _values(path, shown)
     if values.shape != size:
         raise InputError(
             "mask.size",
@@ -74,13 +84,10 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int]) -> UInt8[nd
     return values.copy()
 
 
-def _values(path: Path | str) -> UInt8[ndarray, "h w"]:
-    try:
-        return read(path, window=(0, 255), most=MOST, limits=VISITOR).pixels[..., 0]
-    except InputError as error:
-        if error.code != "image.window_colour":
-            raise
-    pixels = read(path, most=MOST, limits=VISITOR).pixels
+def _values(path: Path | str, shown: InputImage) -> UInt8[ndarray, "h w"]:
+    pixels = _pixels(path, shown)
+    if pixels.ndim == 2:
+        return windowed(pixels, (0, 255))
     values = paint.labels_of(pixels)
     if values is None and (pixels == pixels[..., :1]).all():
         values = pixels[..., 0]
@@ -89,6 +96,34 @@ def _values(path: Path | str) -> UInt8[ndarray, "h w"]:
             "mask.colour", "the mask is in colour; give a grey label image, 0 for background and 1, 2, ... for classes"
         )
     return values
+
+
+def _pixels(path: Path | str, shown: InputImage) -> Num[ndarray, "h w *c"]:
+    """Read the pixels of a mask, at the slice or page that is shown of the image."""
+    found, picture, view = decode(Path(path), most=MOST, limits=VISITOR), shown.picture, shown.slice_view
+    if isinstance(found, Volume):
+        # A DICOM image keeps the axes of its file, while a label volume is read in LPS.
+        array = turn(found.array, found.axes, view.array_axes) if view else found.array
+        axis = 2 if len(array) == 1 else picture.axis
+        return plane_of(array, axis, _index(array.shape[2 - axis], picture))
+    page = _index(found.count, picture)
+    if page != found.index:
+        found = decode(Path(path), page=page, most=MOST, limits=VISITOR)
+        assert isinstance(found, Raster)
+    return found.values
+
+
+def _index(count: int, picture: Picture) -> int:
+    """Return the index of the slice of a mask that belongs to a picture."""
+    if count not in (1, picture.slice_count):
+        raise InputError(
+            "mask.slices",
+            "the mask has {count} slices along this axis, the image {slices}; upload a mask of the same volume, or of the "
+            "slice shown alone",
+            count=count,
+            slices=picture.slice_count,
+        )
+    return picture.slice_index if count > 1 else 0
 
 
 def read_layer(path: Path | str) -> UInt8[ndarray, "h w 4"]:
@@ -123,7 +158,7 @@ def painted(layers: list[Any], classes: int, size: tuple[int, int]) -> UInt8[nda
         ValueError: Nothing is painted.
     """
     labels = np.zeros(size, np.uint8)
-    colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in paint.CLASSES[:classes]], np.int32)
+    colours = np.array(list(map(paint.rgb, paint.CLASSES[:classes])), np.int32)
     for layer in layers:
         rgba = paint.fit(np.asarray(layer, np.uint8), size, smooth=False).astype(np.int32)
         nearest = np.square(rgba[..., None, :3] - colours).sum(-1).argmin(-1) + 1

@@ -5,7 +5,7 @@ any weights are loaded. Synthetic examples are phantoms generated from a seed; a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from app.core.frames import Recording
 from app.inputs import sample_images
 from app.views import paint
-from medsegdiff.data.synthetic import draw
+from medsegdiff.data.synthetic import TASKS, draw
 from medsegdiff.data.tasks import axis_of, intensity_of
 from medsegdiff.image_ref import FILE_WINDOW, Intensity
 from medsegdiff.shipped import FOLDER, lfs_pointers, names
@@ -29,11 +29,13 @@ __all__ = [
     "examples",
     "hard",
     "measured",
+    "phantom_task",
     "recording",
     "recordings",
     "require_files",
     "shipped",
     "thumbnail",
+    "with_own",
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,7 @@ _CHOSEN = {
     "brain-flair": (11, 3, 7),  # seed 3 has no tumour
     "chest-xray": (11, 3, 7),  # the best mask of the three
 }
+_WRITTEN = ("checkpoint", "best")  # folders in which `train` writes checkpoints, whatever the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,29 @@ def shipped() -> dict[str, str]:
     first = f"{OPENING_TASK}-", f"{TASK}-"
     folders.sort(key=lambda folder: (*map(folder.name.startswith, first), folder.name), reverse=True)
     return {folder.name: str(folder) for folder in folders}
+
+
+def with_own(folders: Sequence[str]) -> dict[str, str]:
+    """Map the names of one's own checkpoints, and of those shipped, to their folders; one's own come first.
+
+    A checkpoint is named after its folder; one in a folder `checkpoint` or `best`, where training writes it, after the
+    folder above. If the name is taken, names of folders above are put before it. Shipped checkpoints keep their names.
+    """
+    known, own = shipped(), dict[str, str]()
+    named = {Path(folder).resolve(): name for name, folder in known.items()}
+    for folder in folders:
+        path = Path(folder).resolve()
+        if path not in named:
+            named[path] = next((name for name in _names(path) if name not in known | own), str(path))
+        own[named[path]] = folder
+    return own | known
+
+
+def _names(path: Path) -> Iterator[str]:
+    """List the names that a checkpoint in this folder can have, the shortest first."""
+    parts = path.parts[1:]
+    yield (path.parent.name if path.name in _WRITTEN else "") or path.name
+    yield from ("-".join(parts[-count:]) for count in range(2, len(parts) + 1))
 
 
 def require_files() -> None:
@@ -181,6 +207,11 @@ def measured(name: str, sha256: str, folder: Path = ROOT / "results") -> tuple[f
     )  # cases that have the class
 
 
+def phantom_task(task: str) -> str:
+    """Return the task whose phantoms are the examples of a task: its own, or the default task's if it has none."""
+    return task if task in TASKS else TASK
+
+
 def examples(task: str) -> tuple[int, ...]:
     """List the seeds of the examples of a task; the page opens with the first."""
     return _CHOSEN.get(task, _EXAMPLES)
@@ -199,5 +230,5 @@ def thumbnail(seed: int, task: str = TASK) -> str:
     held = (recording(path) for path in shown)
     picture = next((run.opening.picture for run in held if run.facts["task"] == task), None)
     if picture is None:
-        picture = draw(task, seed, 96).image
+        picture = draw(phantom_task(task), seed, 96).image
     return paint.data_uri(paint.fit(picture, (96, 96)))

@@ -44,6 +44,7 @@ __all__ = [
     "sequence",
     "target",
     "thumbnail",
+    "vote",
     "without_constants",
 ]
 
@@ -93,6 +94,11 @@ class Opening:
 def target(reference: tuple[UInt8[ndarray, "h w"], ...]) -> tuple[UInt8[ndarray, "h w"], ...]:
     """Return the mask to compute Dice against: the only reference mask, or the majority of several readers'; else none."""
     return (majority(np.stack(reference)),) if len(reference) > 1 else reference
+
+
+def vote(members: UInt8[ndarray, "m h w"]) -> UInt8[ndarray, "h w"]:
+    """Fuse label images by majority vote; on a tie the lower label wins."""
+    return np.stack([(members == c).sum(0) for c in range(int(members.max()) + 1)]).argmax(0).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from app.core.settings import CONTROLS, Control, Flags, Slide, checked
+from app.core.settings import CONTROLS, Choice, Control, Flags, checked
 from medsegdiff.shipped import FORMER_NAMES
 
 __all__ = ["HIDEABLE", "Link", "parse", "write"]
@@ -67,7 +67,7 @@ def _value(control: Control, text: str | None) -> Any:
         given = [name for name in text.split(",") if name]
     elif not isinstance(control.default, str):
         with suppress(ValueError):
-            given = float(text) if isinstance(control, Slide) else int(text)
+            given = int(text) if isinstance(control, Choice) or control.step == 1 else float(text)
     try:
         return checked(control, given)
     except ValueError:

@@ -29,12 +29,13 @@ class Slide:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number entered as text."""
+    """A number entered as text, whole if the step is; where the default is None, it may be left out."""
 
     field: str
-    default: int
+    default: int | None
     low: int
     high: int
+    step: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ CONTROLS: tuple[Control, ...] = (
     Number("seed", 0, 0, 2**31 - 1),
     Choice("sampler", "ddim", ("ddim", "ddpm", "dpm-solver++")),
     Slide("eta", 0.0, 0, 1, 0.1),
-    Slide("anchor_weight", 0.0, 0, 1, 0.1),
+    Number("anchor_weight", None, 0, 1, 0.05),  # None: as the checkpoint says
     Choice("fuse", "auto", ("auto", "staple", "mean", "vote", "anchored")),
     Choice("size", 0, (0, 128, 192, 256, 320, 384, 512)),
     Flags("switches", ("dynamic_encoding", "ff_parser", "anchor", "ss_former", "nbp")),
@@ -106,6 +107,8 @@ def checked(control: Control, given: Any) -> Any:  # a client may send any type
                     choices=", ".join(map(str, choices)),
                 )
             return chosen if isinstance(control, Flags) else given
+        case Number(default=None) if given is None:
+            return None
         case _:
             if not isinstance(given, int | float) or not control.low <= given <= control.high:
                 raise InputError(
@@ -116,7 +119,7 @@ def checked(control: Control, given: Any) -> Any:  # a client may send any type
                     low=control.low,
                     high=control.high,
                 )
-            whole = isinstance(control, Number) or control.step == 1
+            whole = control.step == 1
             if whole and given != int(given):
                 raise InputError(
                     "setting.whole", "{field} is {given}; choose a whole number", field=control.field, given=given

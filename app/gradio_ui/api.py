@@ -76,7 +76,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         seed: float,
         sampler: str,
         fuse: str,
-        anchor_weight: float,
+        anchor_weight: str,
         _request: gr.Request,
     ) -> Iterator[tuple[str | None, str | None, str | None, dict[str, Any]]]:
         """Segment a medical image and return label image, probability, disagreement (16-bit PNG) and a report.
@@ -92,10 +92,11 @@ def build(session: Session, calls: ConnectedCalls) -> None:
             seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
             fuse: auto (as the checkpoint says), staple, mean, vote, or anchored (mean of members and anchor).
-            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (as the
+                checkpoint says).
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
-        given |= {"fuse": fuse, "anchor_weight": anchor_weight}
+        given |= {"fuse": fuse, "anchor_weight": _weight(anchor_weight)}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for event in events:
                 if isinstance(event, int):
@@ -116,7 +117,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         steps: float,
         seed: float,
         sampler: str,
-        anchor_weight: float,
+        anchor_weight: str,
         _request: gr.Request,
     ) -> Iterator[tuple[dict[str, Any], str]]:
         """Segment a medical image and stream, for every denoising step, a report and the current label image.
@@ -132,10 +133,11 @@ def build(session: Session, calls: ConnectedCalls) -> None:
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
-            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1.
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (as the
+                checkpoint says).
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
-        given |= {"anchor_weight": anchor_weight}
+        given |= {"anchor_weight": _weight(anchor_weight)}
         with closing(run(_request, picture, checkpoint, given)) as events:
             for frame in (event for event in events if isinstance(event, Frame)):
                 with TemporaryDirectory() as folder:
@@ -158,7 +160,7 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         *(hidden(gr.Number, field) for field in ("members", "steps", "seed")),
         hidden(gr.Textbox, "sampler"),
     ]
-    fuse, weight = hidden(gr.Textbox, "fuse"), hidden(gr.Number, "anchor_weight")
+    fuse, weight = hidden(gr.Textbox, "fuse"), gr.Textbox(value="auto", label="anchor_weight", visible=False)
     steps: list[Any] = [gr.JSON(label="step", visible=False), gr.File(label="labels", visible=False)]
     outputs: list[Any] = [gr.File(label=name, visible=False) for name in _OUTPUTS]
     outputs.append(gr.JSON(label="report", visible=False))
@@ -166,6 +168,14 @@ def build(session: Session, calls: ConnectedCalls) -> None:
     gr.Button(visible=False).click(segment, [*inputs, fuse, weight], outputs, api_name="segment", **heavy)
     gr.Button(visible=False).click(segment_trace, [*inputs, weight], steps, api_name="segment_trace", **heavy)
     gr.api(model_info, api_name="model_info", queue=False)
+
+
+def _weight(text: str) -> float | str | None:
+    """Read an anchor weight; `settings.checked` refuses what is neither a number nor "auto"."""
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        return text
 
 
 def _progress(frame: Frame) -> dict[str, Any]:

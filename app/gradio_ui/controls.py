@@ -85,6 +85,8 @@ def _setting(localized: LocalizedWidgets, control: Control) -> Component:
         update: dict[str, Any] = {"label": w(f"{at}.label"), "info": w(f"{at}.help")}
         if isinstance(control, Choice | Flags):
             update["choices"] = [(descriptions.option(control.field, choice, w), choice) for choice in control.choices]
+        if control.default is None:
+            update["placeholder"] = w(f"{at}.auto")
         return update
 
     common: dict[str, Any] = {"value": control.default, "interactive": True, "elem_id": f"set-{control.field}"}
@@ -92,8 +94,8 @@ def _setting(localized: LocalizedWidgets, control: Control) -> Component:
     match control:
         case Slide(low=low, high=high, step=step):
             return localized(gr.Slider, texts, minimum=low, maximum=high, step=step, **common)
-        case Number():  # `settings.read` checks its range, in the visitor's language
-            return localized(gr.Number, texts, precision=0, **common)
+        case Number(step=step):  # `settings.read` checks its range, in the visitor's language
+            return localized(gr.Number, texts, precision=0 if step == 1 else None, step=step, **common)
         case Choice():
             return localized(gr.Dropdown, texts, filterable=False, **common)
         case Flags():

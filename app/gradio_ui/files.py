@@ -36,16 +36,15 @@ class Files:
         """Hide the buttons, because no run of this visitor is shown."""
         return {self._group: gr.update(visible=False)}
 
-    def offered(self, finished: RunOutput, image: object, w: Words) -> Update:
+    def offered(self, finished: RunOutput, image: InputImage, w: Words) -> Update:
         """Write the files of a run to the page's cache, which deletes them later, and show the buttons.
 
         Their names start with that of the image.
         """
-        cached_volume, task = None, finished.recording.facts["task"]
-        if isinstance(image, InputImage) and image.slice_view:
+        cached_volume, stem = None, image.stem(finished.recording.facts["task"])
+        if image.slice_view:
             with suppress(ValueError):  # without the cached volume, only the files of the slice are written
                 cached_volume = self._volumes.get(image.slice_view.key)
-        stem = image.stem(task) if isinstance(image, InputImage) else f"{task}-{finished.recording.facts['phantom']}"
         offers: Update = {self._group: gr.update(visible=True)}
         with TemporaryDirectory() as folder:
             paths = {

@@ -22,7 +22,7 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
         """Download URL inputs, then delegate to Gradio."""
-        inputs = await remote_files.download_inputs(inputs, Path(self.GRADIO_CACHE))
+        inputs = await remote_files.download_inputs(inputs, Path(self.GRADIO_CACHE), self.upload_file_set)
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
     def handle_streaming_diffs(

@@ -105,18 +105,19 @@ def build(page: PageState) -> Tab:
         }
 
     def show(selection: Selection, w: Words) -> Update:
-        names = _names(page, selection)
-        canvas = {"background": _canvas(selection), "layers": [], "composite": None}
-        update: Update = {classes: reference_mask_views.class_legend(names, w)}
-        if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
-            update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
-            update[page.states.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
-        if selection.recording is None:
-            return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
-        for known in target(selection.target.reference):
-            source = "readers" if selection.target.opening.readers else "known"
-            return update | scored(selection, known, source, w)
-        return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
+        with refusing(w, "errors.reference"):
+            names = _names(page, selection)
+            canvas = {"background": _canvas(selection), "layers": [], "composite": None}
+            update: Update = {classes: reference_mask_views.class_legend(names, w)}
+            if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
+                update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
+                update[page.states.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
+            if selection.recording is None:
+                return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
+            for known in target(selection.target.reference):
+                source = "readers" if selection.target.opening.readers else "known"
+                return update | scored(selection, known, source, w)
+            return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
     def score_given(
         read: Callable[[Selection], Any], source: str, latest: LatestRequest, language: str, *visible: Any
@@ -148,7 +149,8 @@ def build(page: PageState) -> Tab:
             return {scores: gr.skip()}
 
         def read(selection: Selection) -> Any:
-            return reference_mask.read_mask(path, len(_names(page, selection)), selection.labels.shape)
+            classes = len(_names(page, selection))
+            return reference_mask.read_mask(path, classes, selection.labels.shape, selection.target)
 
         return score_given(read, "uploaded", *seen)
 
@@ -168,8 +170,9 @@ def _brush(names: list[str]) -> gr.Brush:
 def _canvas(selection: Selection) -> Any:
     """Return the image of the canvas."""
     picture = selection.target.picture.pixels
-    side = min(1.0, _CANVAS / max(picture.shape[:2]))
-    return paint.fit(picture, (round(picture.shape[0] * side), round(picture.shape[1] * side)))
+    height, width = picture.shape[:2]
+    scale = min(1.0, _CANVAS / max(height, width))
+    return paint.fit(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def _names(page: PageState, selection: Selection) -> list[str]:

@@ -43,15 +43,19 @@ _REFUSED = [
 ]
 
 
-async def download_inputs(inputs: list[Any], folder: Path) -> list[Any]:
+async def download_inputs(inputs: list[Any], folder: Path, tracked: set[str]) -> list[Any]:
     """Download the URLs among the inputs of an event to a folder, and replace them by file paths.
+
+    Each path is added to `tracked`, because Gradio tracks, and later deletes, only the files of events that it accepts.
 
     Raises:
         gr.Error: A file cannot be downloaded within the limits.
     """
 
     async def downloaded(file: dict[str, Any]) -> dict[str, Any]:
-        return file | {"path": str(await fetch(file["path"], folder)), "url": None}
+        path = str(await fetch(file["path"], folder))
+        tracked.add(path)
+        return file | {"path": path, "url": None}
 
     return await utils.async_traverse(inputs, downloaded, _is_remote)
 

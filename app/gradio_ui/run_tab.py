@@ -98,9 +98,10 @@ def build(page: PageState, sidebar: Sidebar) -> Tab:
                     finished_run = FinishedRun.of(event)
                     latest.ran(image, name, finished_run)
                     took = descriptions.estimate(page.session.estimate(name, event.result.settings), w)
-                    drawn = page.draw("run", page.selection(image, finished_run, name), w)
+                    selection = page.selection(image, finished_run, name)
+                    drawn = page.draw("run", selection, w)
                     yield drawn | {page.states.finished_run: finished_run, sidebar.estimate: took}
-                    yield downloads.offered(event, image, w)  # the result does not wait for its files
+                    yield downloads.offered(event, selection.target, w)  # the result does not wait for its files
 
     def idle() -> Update:
         return {sidebar.run: gr.update(interactive=True), sidebar.stop: gr.update(interactive=False)}

@@ -13,7 +13,7 @@ from app.core.frames import Opening
 from app.inputs.sample_images import pixels, sample_images
 from app.inputs.uploads import MOST, temporary_upload
 from medsegdiff import imaging
-from medsegdiff.data.synthetic import TASKS, draw
+from medsegdiff.data.synthetic import draw
 from medsegdiff.image_ref import Intensity, Picture
 
 __all__ = ["InputImage", "SliceView", "open_image", "phantom", "upload"]
@@ -33,6 +33,7 @@ class SliceView:
     trained: Intensity  # how the checkpoint windows this volume; empty if that is the file's own window
     ends: tuple[float, float]  # smallest and largest value
     hounsfield: bool
+    array_axes: str = "LPS"  # directions of the volume's x, y, z; DICOM frames keep those of their file
 
     @property
     def slices(self) -> int:
@@ -64,13 +65,16 @@ class InputImage:
         return Opening(frames.thumbnail(self.picture.pixels), tuple(frames.thumbnail(t) for t in self.reference), ())
 
     def stem(self, task: str) -> str:
-        """Return the start of the names of the files made from this image."""
+        """Return the start of the names of the files made from this image, safe as a file name."""
         if not self.name:
-            return f"{task}-{self.sample or self.seed}"
-        stem = Path(self.name.removesuffix(".gz")).stem
-        kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60].strip("-") or "image"
-        picture = self.picture
+            return f"{_file_name(task)}-{self.sample or self.seed}"
+        kept, picture = _file_name(Path(self.name.removesuffix(".gz")).stem), self.picture
         return f"{kept}-slice-{picture.slice_index + 1}" if picture.slice_count > 1 else kept
+
+
+def _file_name(text: str) -> str:
+    """Replace the characters of a text that a file name should not contain, and shorten it."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)[:60].strip("-") or "image"
 
 
 @lru_cache(maxsize=32)
@@ -82,7 +86,7 @@ def phantom(seed: int, task: str = catalogue.TASK) -> InputImage:
     row = next((row for row in sample_images(task) if row.number == seed), None)
     if row is not None:
         return InputImage(Picture(pixels(row, task)), sample=row.key)
-    drawn = draw(task if task in TASKS else catalogue.TASK, seed)
+    drawn = draw(catalogue.phantom_task(task), seed)
     return InputImage(Picture(drawn.image), drawn.references, seed)
 
 
@@ -106,4 +110,4 @@ def open_image(path: str, card: Card | None = None) -> InputImage:
     found = imaging.open(path, window=window, stack=False, most=MOST, limits=imaging.VISITOR)
     if isinstance(found, Picture):
         return InputImage(found)
-    return InputImage(found.slice(2 if found.flat or card is None else card.axis, None, window))
+    return InputImage(found.slice(found.slice_axis(card.axis if card else 2), None, window))

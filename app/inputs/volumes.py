@@ -26,7 +26,7 @@ from medsegdiff import imaging
 from medsegdiff.config import RunSettings
 from medsegdiff.dicom_seg import read_source
 from medsegdiff.errors import InputError
-from medsegdiff.image_ref import FILE_WINDOW, MIN_SIDE, Intensity, Picture, Volume, plane_of
+from medsegdiff.image_ref import FILE_WINDOW, Intensity, Picture, Volume, plane_of
 from medsegdiff.progress import Progress
 
 if TYPE_CHECKING:
@@ -137,16 +137,14 @@ def take(path: str, volume_cache: VolumeCache, card: Card | None) -> InputImage:
         source = _source(path) if volume.source_kind == "dicom" else None
     slice_view = _first(volume, card)
     picture = volume.slice(slice_view.axis, slice_view.index, slice_view.window)  # raises before the volume is cached
-    slice_view = replace(slice_view, key=volume_cache.put(CachedVolume(volume, source)))
+    slice_view = replace(slice_view, key=volume_cache.put(CachedVolume(volume, source)), array_axes=volume.axes)
     return InputImage(picture, slice_view=slice_view, name=Path(path).name)
 
 
 def _first(volume: Volume, card: Card | None) -> SliceView:
     """Return the view that a volume opens with: sliced and windowed as the checkpoint was trained."""
-    x, y, z = counts = volume.count(0), volume.count(1), volume.count(2)
-    sides = {0: (y, z), 1: (x, z), 2: (x, y)}
-    axes = (2,) if volume.flat else tuple(axis for axis, side in sides.items() if min(side) >= MIN_SIDE) or (2,)
-    axis = card.axis if card and card.axis in axes else axes[-1]
+    counts, axes = (volume.count(0), volume.count(1), volume.count(2)), volume.slice_axes
+    axis = volume.slice_axis(card.axis if card else 2)
     if volume.array.ndim == 4:
         own = FILE_WINDOW
         return SliceView("", axes, axis, counts[axis] // 2, counts, own, None, own, (0.0, 255.0), False)

@@ -67,7 +67,7 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
             kind = int if whole else float
             st.session_state[key] = kind(st.session_state[key])
             return st.slider(**labels, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
-        case Number(low=low, high=high):
+        case Number(low=low, high=high):  # those of the course are whole
             return int(st.number_input(**labels, min_value=low, max_value=high, step=1, key=key))
         case Flags(choices=choices):
             st.caption(labels["label"])

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from app.components.scrubber import Bar, Position, View, film
-from app.core.frames import SIDE, Frame, Opening, Plane, Recording
+from app.core.frames import SIDE, Frame, Opening, Plane, Recording, vote
 from app.i18n import Words
 from app.views import paint
 
@@ -141,8 +141,7 @@ def consensus(frame: Frame) -> UInt8[ndarray, "s s"]:
     """Combine the members at a step to labels: by their mean probability for one class, by majority vote for several."""
     if frame.members.max(initial=0) <= 1:
         return (frame.mean > 127).astype(np.uint8)
-    votes = np.stack([(frame.members == c).sum(0) for c in range(int(frame.members.max()) + 1)])
-    return votes.argmax(0).astype(np.uint8)
+    return vote(frame.members)
 
 
 def share(frame: Frame) -> float:

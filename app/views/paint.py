@@ -36,6 +36,7 @@ __all__ = [
     "mapped",
     "on_picture",
     "png_uri",
+    "rgb",
     "save_labels",
     "sheet",
 ]
@@ -68,8 +69,13 @@ HEAT = ("#D55E00", "#E69F00", "#F0E442")  # disagreement on a grey image: some, 
 RGB = UInt8[ndarray, "h w 3"]
 
 
+def rgb(colour: str) -> list[int]:
+    """Return the red, green and blue of a colour "#RRGGBB", 0 to 255."""
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
 def _rgb(colour: str) -> ndarray:
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
+    return np.array(rgb(colour), np.float32)
 
 
 def _table(colours: Sequence[str]) -> UInt8[ndarray, "256 3"]:
@@ -172,7 +178,7 @@ def png_uri(values: UInt8[ndarray, "h w *c"]) -> str:
 def save_labels(path: Path | str, labels: UInt8[ndarray, "h w"]) -> None:
     """Write a label image as PNG with a palette: programs read the labels, viewers show the colours of the page."""
     image = Image.fromarray(labels)
-    image.putpalette([round(c) for colour in ("#000000", *CLASSES) for c in _rgb(colour)])
+    image.putpalette([c for colour in ("#000000", *CLASSES) for c in rgb(colour)])
     image.save(path, "PNG")
 
 

@@ -60,7 +60,7 @@ def planes(
         "columns": columns,
         "picture": paint.data_uri(paint.grey(_mosaic(grey, columns))),
         "labels": paint.png_uri(_mosaic(labels, columns)),
-        "colours": [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in paint.CLASSES],
+        "colours": list(map(paint.rgb, paint.CLASSES)),
         "at": at,
         "names": [words(f"planes.{name}") for name in (_PLANES if volume.oriented else _UNORIENTED)],
         "letters": ["A", "R", "R"] if volume.oriented else None,  # the side of the body at the left of each plane

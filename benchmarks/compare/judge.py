@@ -13,7 +13,7 @@ from benchmarks.compare.base import Baseline
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
-from medsegdiff.data.folders import SLICES, Case
+from medsegdiff.data.folders import SLICES, Case, evenly_spaced
 from medsegdiff.data.tasks import TASKS, axis_of, cases_of, intensity_of, patients_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.evaluation import Evaluation, Scored, case_of, evaluate
@@ -64,7 +64,7 @@ def judged(
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))
     if limit:
-        found = found[:: max(len(found) // limit, 1)][:limit]
+        found = evenly_spaced(found, limit)
     bar = tqdm(found, desc="scoring", unit="volume" if volumes else "picture", mininterval=5)
     scored = _scored(baseline, size, bar, task, facts)
     patient = patients_of(task)

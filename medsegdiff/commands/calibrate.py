@@ -1,9 +1,10 @@
-"""Choose how members are fused, and fit the temperature of their probabilities, on the images that training held out."""
+"""Choose how members are sampled and fused, and fit the temperature of their probabilities, on images that training held out."""
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,20 +19,24 @@ from medsegdiff.data.folders import is_flat
 from medsegdiff.data.tasks import TASKS, Task, axis_of, intensity_of
 from medsegdiff.ensemble import fuse
 from medsegdiff.metrics import dice, mean
+from medsegdiff.multi_reader import energy_distance
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.shipped import CONFIG
 from medsegdiff.temperature import TemperatureFit, TemperatureFitter
 
 __all__ = ["add", "main"]
 
+_WEIGHTS = (0.0, 0.2, 0.4, 0.6)  # of the anchor, of which one is chosen
+
 
 def add(verbs: argparse._SubParsersAction) -> None:
     """Add the `calibrate` command."""
     verb = verbs.add_parser(
         "calibrate",
-        help="choose the fusion rule of a checkpoint and fit the temperature of its probabilities",
+        help="choose how members are fused, and fit the temperature of their probabilities",
         description="On the training images that `train --held` held out, choose STAPLE or the mean with the anchor, whichever "
-        "has the higher Dice (unless --fuse names one), fit a temperature, and write both into config.json.",
+        "has the higher Dice (unless --fuse names one), fit a temperature, and write both into config.json. Where several "
+        "readers marked the images, choose the anchor weight with the lowest energy distance as well.",
         formatter_class=options.Help,
     )
     verb.add_argument("--data", type=Path, required=True, help="the folder that the checkpoint was trained on")
@@ -51,44 +56,72 @@ def main(arguments: argparse.Namespace) -> None:
     held = _held(arguments, segmenter)
     has_anchor = not isinstance(segmenter.checkpoint.model_config, V1Config)
     rules = (("staple", "anchored") if has_anchor else ("staple",)) if arguments.fuse == "auto" else (settings.fuse,)
-    fitters = {rule: TemperatureFitter(segmenter.diffusion) for rule in rules}
-    scores: dict[str, list[float]] = {rule: [] for rule in rules}
-    for i in tqdm(range(len(held.pictures)), desc="calibrating"):
-        image = torch.from_numpy(held.pictures[i]).to(segmenter.device).movedim(-1, 0)[None].float() / 127.5 - 1
-        condition = segmenter.model.encode(image.contiguous(memory_format=torch.channels_last))
-        *_, last = segmenter.denoise(condition, settings)
-        members = segmenter.diffusion.probability(last.x_0.float()).cpu().numpy()
-        anchor = (
-            segmenter.diffusion.probability_of_logits(condition.anchor_logits[0].float())[0] if has_anchor else None
-        )
-        truth = held.labels[i][None] if held.readers is None else held.readers[i]
-        for rule in rules:
-            beside = anchor if rule == "anchored" else None
-            fitters[rule].add(last.x_0, truth, beside)
-            labels = fuse(members, rule, None if beside is None else beside.cpu().numpy()).labels
-            scores[rule].append(mean(dice(labels, held.labels[i], segmenter.diffusion.classes)))
-    means = {rule: mean(found) for rule, found in scores.items()}
+    chosen = has_anchor and held.readers is not None and arguments.anchor_weight is None
+    weights = _WEIGHTS if chosen else (settings.anchor_weight or 0.0,)
+    trials = {weight: _trial(segmenter, held, replace(settings, anchor_weight=weight), rules) for weight in weights}
+    weight = min(trials, key=lambda weight: mean(trials[weight].ged)) if chosen else weights[0]
+    best = trials[weight]
+    means = {rule: mean(found) for rule, found in best.dice.items()}
     rule = max(rules, key=lambda rule: means[rule])  # the paper's in a tie
-    fit = fitters[rule].fit()
-    _write(segmenter, fit, rule, means, settings)
+    fit = best.fitters[rule].fit()
+    distances = {f"{weight:g}": mean(trial.ged) for weight, trial in trials.items()} if chosen else {}
+    _write(segmenter, fit, {"fuse": rule, "anchor_weight": weight}, means, distances, settings)
     found = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+    if distances:
+        told = ", ".join(f"{value:.4f} at {weight}" for weight, value in distances.items())
+        print(f"GED^2 by anchor weight: {told}.")
     print(
         f"Fitted on {fit.images} images held out. Dice by fusion rule: {found}. Temperature {fit.temperature:g}: negative "
         f"log-likelihood {fit.nll[0]:.4f} to {fit.nll[1]:.4f}, calibration error {fit.ece[0]:.4f} to {fit.ece[1]:.4f}."
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Scores of the images held out with one anchor weight."""
+
+    fitters: dict[str, TemperatureFitter]  # by fusion rule
+    dice: dict[str, list[float]]
+    ged: list[float]  # of images with several readers
+
+
+def _trial(segmenter: Segmenter, held: Pool, settings: RunSettings, rules: tuple[str, ...]) -> _Trial:
+    trial = _Trial({rule: TemperatureFitter(segmenter.diffusion) for rule in rules}, {rule: [] for rule in rules}, [])
+    for i in tqdm(range(len(held.pictures)), desc="calibrating"):
+        image = torch.from_numpy(held.pictures[i]).to(segmenter.device).movedim(-1, 0)[None].float() / 127.5 - 1
+        condition = segmenter.model.encode(image.contiguous(memory_format=torch.channels_last))
+        *_, last = segmenter.denoise(condition, settings)
+        members = segmenter.diffusion.probability(last.x_0.float()).cpu().numpy()
+        logits = condition.anchor_logits
+        anchor = segmenter.diffusion.probability_of_logits(logits[0].float())[0] if logits else None
+        truth = held.labels[i][None] if held.readers is None else held.readers[i]
+        if held.readers is not None:
+            trial.ged.append(energy_distance(members.argmax(1), held.readers[i]))
+        for rule in rules:
+            beside = anchor if rule == "anchored" else None
+            trial.fitters[rule].add(last.x_0, truth, beside)
+            labels = fuse(members, rule, None if beside is None else beside.cpu().numpy()).labels
+            trial.dice[rule].append(mean(dice(labels, held.labels[i], segmenter.diffusion.classes)))
+    return trial
+
+
 def _write(
-    segmenter: Segmenter, fit: TemperatureFit, rule: str, means: dict[str, float], settings: RunSettings
+    segmenter: Segmenter,
+    fit: TemperatureFit,
+    chosen: dict[str, Any],
+    means: dict[str, float],
+    distances: dict[str, float],
+    settings: RunSettings,
 ) -> None:
     path = segmenter.checkpoint.folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name, value, default in (("temperature", fit.temperature, 1.0), ("fuse", rule, "staple")):
+    for name, value in (chosen | {"temperature": fit.temperature}).items():
         config["domain"].pop(name, None)
-        if value != default:
+        if value != Domain.__dataclass_fields__[name].default:
             config["domain"][name] = value
     config["training"]["calibration"] = asdict(fit) | {
         "dice": means,
+        **({"ged": distances} if distances else {}),  # by anchor weight
         "members": settings.members,
         "steps": settings.steps,
     }
@@ -113,17 +146,19 @@ def _held(arguments: argparse.Namespace, segmenter: Segmenter) -> Pool:
     if is_flat(arguments.data) and (rule := Split.recorded(checkpoint.training)) is not None:
         found = rule.of(found, "train")
     side = checkpoint.model_config.image_size
-    pool = Pool.of(tqdm(found, desc="reading"), len(domain.labels), round(side / domain.field), task=_task(domain))
+    pool = Pool.of(
+        tqdm(found, desc="reading"),
+        len(domain.labels),
+        round(side / domain.field),
+        task=_task(domain),
+        empty=checkpoint.training.get("empty"),
+    )
     return pool.set_aside(count, domain.patient)[1].middle(side)
 
 
 def _task(domain: Domain) -> Task:
-    """Return the task of a checkpoint, which may be trained on classes of one's own."""
-    return TASKS.get(domain.task) or Task(
-        modality=domain.modality,
-        labels=domain.labels,
-        source=domain.source,
-        licence=domain.licence,
-        axis=axis_of(domain),
-        intensity=intensity_of(domain),
+    """Return the task of a checkpoint, which may be trained on classes of one's own; sliced and windowed as in training."""
+    known = TASKS.get(domain.task) or Task(
+        modality=domain.modality, labels=domain.labels, source=domain.source, licence=domain.licence
     )
+    return replace(known, axis=axis_of(domain), intensity=intensity_of(domain))

@@ -120,7 +120,8 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
             )
     curve = folder / "curve.jsonl"
     rows = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
-    ordered = sorted(results.values(), key=lambda found: _place(found), reverse=True)
+    weight = checkpoint.domain.anchor_weight
+    ordered = sorted(results.values(), key=lambda found: _place(found, weight), reverse=True)
     return ordered, [json.loads(row) for row in rows]
 
 
@@ -228,7 +229,7 @@ def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
             f"| {_setting(result['settings'])} | {result['ged']:.3f} | {' to '.join(f'{end:.3f}' for end in interval)} "
             f"| {scores} | {result['ece_share']:.4f} | {result['brier']:.4f} |"
         )
-    main = max(several, key=_standing)
+    main = _main(several)
     parts = [
         "| readers who marked | pictures | GED^2 | HM-IoU | diversity | of the readers |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -296,7 +297,8 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
         return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
     how = f" --sampler {sampler}" if (sampler := settings["sampler"]) != "ddim" else ""
     how += f" --eta {eta:g}" if (eta := settings.get("eta")) else ""
-    how += f" --anchor-weight {w:g}" if (w := settings.get("anchor_weight")) else ""
+    weight = settings.get("anchor_weight", 0.0)
+    how += f" --anchor-weight {weight:g}" if weight != checkpoint.domain.anchor_weight else ""
     fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != checkpoint.domain.fuse else ""
     noise = f" --noise {drawn}" if (drawn := settings.get("noise", "independent")) != checkpoint.domain.noise else ""
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
@@ -324,7 +326,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     parts.append(_curve(curve, facts["recipe"].get("held", 0)))
     parts.append(_calibration(facts.get("calibration"), domain))
     if results:
-        main = max(results, key=_standing)
+        main = _main(results)
         chosen = _HELD if facts["recipe"].get("held") else _CHOSEN
         parts += [
             "## Results on all images"
@@ -349,11 +351,17 @@ def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
         return ""
     rules = " and ".join(f"{value:.3f} with {_RULES[rule]}" for rule, value in fit["dice"].items())
     (before, after), (ece_before, ece_after) = fit["nll"], fit["ece"]
+    distances = ", ".join(f"{value:.3f} at {weight}" for weight, value in fit.get("ged", {}).items())
+    weighed = (
+        f" GED² by anchor weight: {distances}, so it is {domain.anchor_weight:g} unless a run says otherwise."
+        if distances
+        else ""
+    )
     return (
         f"By `python -m medsegdiff calibrate` on {fit['images']} training images held out, with {fit['members']} members of "
         f"{fit['steps']} steps: Dice {rules}, so members are fused by {_RULES[domain.fuse]} unless a run says otherwise. "
         f"Probabilities are read at temperature {fit['temperature']:g}, which takes the negative log-likelihood there from "
-        f"{before:.4f} to {after:.4f} and the calibration error from {ece_before:.4f} to {ece_after:.4f}."
+        f"{before:.4f} to {after:.4f} and the calibration error from {ece_before:.4f} to {ece_after:.4f}.{weighed}"
     )
 
 
@@ -366,23 +374,25 @@ def _row(settings: dict[str, Any]) -> str:
     return f" with {settings['members']} members and {settings['steps']} steps" if settings["steps"] else ""
 
 
-def _place(result: dict[str, Any]) -> tuple[float, ...]:
-    """Return a sort key for the rows of a table: `val` before `other`, the anchor first in both."""
-    first, *rest = _standing(result)
-    return (first, result["settings"]["anchor"], *rest)
+def _main(ordered: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of the main setting, the first with members if there is one."""
+    return next((result for result in ordered if not result["settings"]["anchor"]), ordered[0])
 
 
-def _standing(result: dict[str, Any]) -> tuple[float, ...]:
-    """Return a sort key that puts the main setting highest: not `other`, most members, ten steps, anchor weight 0."""
+def _place(result: dict[str, Any], weight: float) -> tuple[float, ...]:
+    """Return a sort key for the rows of a table: `val` before `other`, the anchor first in both, then the main setting.
+
+    The main setting has most members, ten steps, the checkpoint's anchor weight, its noise and its fusion rule.
+    """
     settings = result["settings"]
-    members = 0 if settings["anchor"] else settings["members"]
     changed = len(_bypassed(settings)) + bool(settings.get("switches", {}).get("flatten_nbp"))
     return (
         settings["split"] != "other",
+        settings["anchor"],
         -changed,
-        members,
+        settings["members"],
         -abs(settings["steps"] - 10),
-        -settings.get("anchor_weight", 0.0),
+        -abs(settings.get("anchor_weight", 0.0) - weight),
         -settings.get("eta", 0.0),
         settings.get("noise") == "stratified",
         settings["fuse"] == "anchored",

@@ -19,7 +19,7 @@ from medsegdiff.config import RunSettings
 from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.dataset import Split
 from medsegdiff.data.experts import experts
-from medsegdiff.data.folders import SLICES, Case, Sample, is_flat
+from medsegdiff.data.folders import SLICES, Case, Sample, evenly_spaced, is_flat
 from medsegdiff.data.tasks import axis_of, cases_of, intensity_of, patients_of
 from medsegdiff.evaluation import Scored, case_of, evaluate, joined, table
 from medsegdiff.image_ref import Windowing
@@ -91,7 +91,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))
     if arguments.limit:
-        found = found[:: max(len(found) // arguments.limit, 1)][: arguments.limit]
+        found = evenly_spaced(found, arguments.limit)
     facts = (
         asdict(settings)
         | {

@@ -59,7 +59,8 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         "--anchor-weight",
         type=float,
         default=_DEFAULT.anchor_weight,
-        help="V2: weight of the anchor when it is averaged with the predicted mask at every step; 0 is the paper",
+        help="V2: weight of the anchor when it is averaged with the predicted mask at every step; 0 is the paper "
+        "(default: as the checkpoint says)",
     )
     verb.add_argument(
         "--without",

@@ -67,7 +67,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "encoder_rate": (float, "learning rate of a pretrained encoder relative to the rest; 0 keeps it as it is"),
     "band_rate": (float, "V2: learning rate of the NBP-Filters relative to the rest"),
     "phantoms": (float, "share of synthetic images among the training images"),
-    "held": (int, "number of training images (whole patients) to hold out for selecting the best state"),
+    "held": (int, "number of training images (whole patients or volumes) to hold out for selecting the best state"),
     "frozen": (_FLAG, "V2 with --init: keep the condition network fixed and train the denoiser only, at half the cost"),
     # diffusion
     "timesteps": (int, "T, timesteps of the forward process"),

@@ -63,7 +63,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--axis",
         type=int,
         choices=(0, 1, 2),
-        help="volumes: 0 sagittal, 1 coronal, 2 axial slices (default: of the task; for DICOM 2, its frames)",
+        help="volumes: 0 sagittal, 1 coronal, 2 axial slices (default: of the task, or another if slices along it are too small; "
+        "for DICOM 2, its frames)",
     )
     verb.add_argument("--index", type=int, help="volumes: segment only this slice, counted from 0 (default: all)")
     options.add_window(verb)
@@ -182,7 +183,7 @@ def _segment(
         result = _picture(segmenter, settings, volume)
         outputs.write(result, f"{out}_", f"{out}.json", facts=facts)
         return result
-    axis = arguments.axis if arguments.axis is not None else 2 if volume.flat else axis_of(segmenter.domain)
+    axis = volume.slice_axis(axis_of(segmenter.domain)) if arguments.axis is None else arguments.axis
     _remark(volume, window, out)
     if arguments.index is None and volume.count(axis) > 1:
         facts = _warn(check_volume(volume, segmenter.domain, size, axis, window), segmenter, out)
@@ -256,7 +257,7 @@ def _replay(arguments: argparse.Namespace) -> None:
     if report.arithmetic is not None and device in ("auto", "cpu") and report.arithmetic.device == "cpu":
         device = "cpu"
         torch.set_num_threads(report.arithmetic.threads)
-    segmenter = Segmenter(load(folder), device, report.dtype)
+    segmenter = Segmenter(report.checkpoint(load(folder)), device, report.dtype)
     report.require_weights(segmenter.checkpoint.digest)
     arguments.axis, arguments.window, arguments.file_window = report.axis, report.window, False
     arguments.index = None if report.whole else report.index

@@ -12,6 +12,7 @@ OUT/best/                  with --held: the state with the best score on the tra
 
 import argparse
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
 from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.dataset import Dataset, describe
-from medsegdiff.data.folders import Case, is_flat
+from medsegdiff.data.folders import Case, evenly_spaced, is_flat
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.device import precision
 from medsegdiff.domain import load_encoder
@@ -148,8 +149,8 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     if config.held:
         pool, held = pool.set_aside(config.held, data.task.patient)
     else:
-        held = _paired(arguments, data, "val")
-        held = Pool.of(held[:: max(len(held) // 24, 1)][:24], preset.model.classes, size, task=data.task).few(24)
+        held = evenly_spaced(_paired(arguments, data, "val"), 24)
+        held = Pool.of(held, preset.model.classes, size, task=data.task).few(24)
     held = held.middle(side)
     draws = Draws(pool, task=data.task, seed=config.seed, augment=config.augment, strong=config.strong, crop=side)
     run = Run(objective, draws, config, accelerator)
@@ -258,8 +259,9 @@ def _rows(out: Path) -> list[dict]:
 
 
 def _standing(row: dict) -> float:
-    """Return a sort key of previews, without nan."""
-    return -row["ged"] if "ged" in row else row.get("dice_steps_10", row.get("dice_mask", 0.0))
+    """Return a sort key of previews; a nan, where no validation image has a target, comes last."""
+    score = -row["ged"] if "ged" in row else row.get("dice_steps_10", row.get("dice_mask", 0.0))
+    return -math.inf if math.isnan(score) else score
 
 
 def _previews(out: Path) -> list[dict]:
@@ -394,6 +396,8 @@ def _checkpoint(
         "pictures": len(run.draws.pool.pictures),
         "torch": torch.__version__,
     }
+    if arguments.empty is not None:
+        facts["empty"] = arguments.empty
     if arguments.recipe:
         facts["recipe_file"] = {"name": arguments.recipe.name, "content": arguments.recipe_content}
     if arguments.split:

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medsegdiff.data.folders import Case, majority, thinned
+from medsegdiff.data.folders import SLICES, Case, majority, thinned
 from medsegdiff.data.synthetic import draw
 from medsegdiff.data.tasks import TASKS, Task
 from medsegdiff.image_ref import FILE_WINDOW
@@ -115,13 +115,13 @@ class Pool:
     def set_aside(self, count: int, pattern: str) -> tuple["Pool", "Pool"]:
         """Split off about `count` images, keeping patients (first group of the pattern in the names) together.
 
-        Synthetic images are never split off. The images are the same for every seed, so that no stage of a training is judged by
-        images an earlier one learned from.
+        Slices of a volume whose names have no patient are kept together too. Synthetic images are never split off. The images are
+        the same for every seed, so that no stage of a training is judged by images an earlier one learned from.
 
         Raises:
             ValueError: no training images would be left.
         """
-        patients = [found[1] if pattern and (found := re.search(pattern, name)) else name for name in self.names]
+        patients = [_patient(name, pattern) for name in self.names]
         order = np.random.default_rng([0, 2]).permutation(sorted(set(patients) - {""}))
         rows = {patient: [] for patient in order.tolist()}
         for i, patient in enumerate(patients):
@@ -153,6 +153,14 @@ class Pool:
         """Return mean and standard deviation per channel, on the network's scale of -1 to 1."""
         sample = self.pictures[:: max(len(self.pictures) // 256, 1)].astype(np.float32) / 127.5 - 1
         return tuple(sample.mean((0, 1, 2)).round(4).tolist()), tuple(sample.std((0, 1, 2)).round(4).tolist())
+
+
+def _patient(name: str, pattern: str) -> str:
+    """Return the patient in the name of an image; of a slice without one, the volume."""
+    for rule in filter(None, (pattern, SLICES)):
+        if found := re.search(rule, name):
+            return found[1]
+    return name
 
 
 def _squeezed(labels: UInt8[np.ndarray, "h w"], size: int) -> UInt8[np.ndarray, "s s"]:

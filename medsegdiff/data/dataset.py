@@ -11,7 +11,8 @@ the same names override:
     patient = "^(p\\d+)_"               # pattern of the patient in file names, first group
     mirror = "horizontal"               # flips that keep the anatomy: none, horizontal, or both
     axis = 2                            # volumes: 0 sagittal, 1 coronal, 2 axial slices
-    window = [-160, 240]                # grey values (CT: HU) shown as black and white; default: the file's own window
+    window = [-160, 240]                # grey values (CT: HU) shown as black and white; default: that of a published layout,
+                                        # else the file's own window
     val-share = 0.2                     # flat folders: share of the images held out for validation
     split-seed = 0
 
@@ -30,7 +31,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.data.adaptors import task_of
+from medsegdiff.data.adaptors import intensity_of, task_of
 from medsegdiff.data.folders import Case
 from medsegdiff.data.tasks import TASKS, Task
 from medsegdiff.image_ref import Intensity
@@ -188,6 +189,7 @@ def describe(
     provenance = {key: facts[key] for key in ("source", "licence", "modality") if key in facts}
     if "labels" in facts:
         known = _own(facts, TASKS.get(task or ""))
+        known = replace(known, intensity=intensity_of(folder, layout) or known.intensity)
         name = str(facts.get("name") or named)
     else:
         known, name = TASKS[str(base)], str(base)

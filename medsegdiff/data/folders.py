@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "Unpaired",
     "cases",
+    "evenly_spaced",
     "is_flat",
     "majority",
     "orphans",
@@ -187,6 +188,12 @@ def thinned(samples: Sequence[Sample], empty: float) -> list[Sample]:
     bare = [sample for sample in samples if not sample.labels.any()]
     wanted = min(round(empty / (1 - empty) * len(full)), len(bare))
     return full + [bare[int(i)] for i in np.linspace(0, len(bare) - 1, wanted).round()]
+
+
+def evenly_spaced(found: Sequence[_T], count: int) -> list[_T]:
+    """Return so many items, evenly spaced over the whole sequence from the first; all if there are no more."""
+    count = min(count, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def read_labels(path: Path, classes: int) -> UInt8[np.ndarray, "h w"]:

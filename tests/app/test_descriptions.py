@@ -1,6 +1,7 @@
 """Descriptions of checkpoints and images."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 
 from app.analysis.ensemble import marked_disagreement
 from app.core import catalogue, domain_check
+from app.core.session import Session
 from app.i18n import words
 from app.inputs import sample_images
-from app.inputs.images import InputImage
-from app.views import descriptions
+from app.inputs.images import InputImage, phantom
+from app.views import descriptions, paint
 from app.views.diagram import diagram
 from medsegdiff.config import RunSettings
+from medsegdiff.data.synthetic import draw
 from medsegdiff.image_ref import Picture
 
 
@@ -99,6 +102,27 @@ def test_disagreement_is_that_of_the_marked_pixels_whatever_their_share_of_the_i
     assert "<dd>0.33</dd>" in descriptions.facts(small, words("en"), live=True)
     empty = replace(recording, outcome=replace(outcome, members=0 * members, disagreement=spread))
     assert "no member marked anything" in descriptions.facts(empty, words("en"), live=True)
+
+
+def test_a_checkpoint_of_an_unknown_task_is_shown_with_the_examples_of_the_default_task():
+    cards = {"my_polyps": replace(CARDS["skin-lesion-v2"], task="my_polyps")} | CARDS
+    tile, *_ = descriptions.tasks(cards, "my_polyps", words("en"))["tiles"]
+    assert (tile["label"], tile["versions"][0]["name"]) == ("my_polyps", "my_polyps")
+    assert tile["src"] == paint.data_uri(draw("skin-lesion", catalogue.examples("my_polyps")[0], 96).image)
+    np.testing.assert_array_equal(phantom(5, "my_polyps").picture.pixels, draw("skin-lesion", 5).image)
+
+
+def test_the_page_opens_with_a_checkpoint_of_an_unknown_task(checkpoint, tmp_path):
+    from app.gradio_ui.mcp_disconnect import ConnectedCalls
+    from app.gradio_ui.page import build
+
+    own = shutil.copytree(checkpoint, tmp_path / "own")
+    config = json.loads((own / "config.json").read_text())
+    config["domain"]["task"] = "my_polyps"
+    (own / "config.json").write_text(json.dumps(config))
+    built = build(Session({"tiny": str(checkpoint), "own": str(own)}, "cpu"), ConnectedCalls())
+    (tiles,) = (block.value for block in built.blocks.values() if getattr(block, "elem_id", None) == "tasks")
+    assert [tile["label"] for tile in tiles["tiles"]] == ["skin lesion", "my_polyps"]
 
 
 def test_errors_have_a_title_in_the_visitors_language():

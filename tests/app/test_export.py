@@ -2,7 +2,9 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -76,6 +78,24 @@ def test_the_settings_in_the_report_reproduce_the_mask(session, finished, tmp_pa
     report.require_mask(again.sidecar()["mask"]["sha256"])
     with Image.open(paths["mask"]) as mask:
         np.testing.assert_array_equal(np.asarray(mask), again.labels)
+
+
+def test_a_task_with_a_path_in_its_name_leads_to_no_other_folder(finished, tmp_path, monkeypatch):
+    import gradio as gr
+
+    from app.gradio_ui.files import Files
+
+    assert phantom(3).stem("../../x") == "x-3"
+    assert replace(phantom(3), name="../../x.png").stem("skin-lesion") == "x"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    recording = replace(finished.recording, facts=finished.recording.facts | {"task": "../../x"})
+    archive, buttons = gr.DownloadButton(), {name: gr.DownloadButton() for name in FILES}
+    shown = Files(gr.Row(), archive, buttons, VolumeCache())
+    offers = shown.offered(replace(finished, recording=recording), phantom(3), words("en"))
+    path = Path(offers[archive]["value"])
+    assert (path.name, path.is_relative_to(tmp_path)) == ("x-3.zip", True)
+    with ZipFile(path) as zipped:
+        assert sorted(zipped.namelist())[-1] == "x-3-run.json"
 
 
 def nifti(path: Path) -> Path:

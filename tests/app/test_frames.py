@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.core import catalogue
-from app.core.frames import Recording
+from app.core.frames import Recording, vote
 from app.i18n import words
 from app.views import films
 from app.views.descriptions import facts
@@ -24,7 +24,7 @@ def test_a_recording_replays_without_torch(recorded):
 import sys
 sys.modules["torch"] = None
 from app.views import panels
-from app.core.frames import Recording
+from app.core.frames import Recording, vote
 from app.i18n import LANGUAGES, words
 recording = Recording.load({str(recorded)!r})
 for language in LANGUAGES:
@@ -108,3 +108,10 @@ def test_an_image_without_a_lesion_can_be_recorded_and_described(recorded, tmp_p
     text = facts(Recording.load(tmp_path / "nothing.npz"), words("en"), live=False)
     assert "–" in text
     assert "nan" not in text
+
+
+def test_a_tie_of_votes_goes_to_the_lower_label(recorded):
+    members = np.array([[[0, 1, 2, 2]], [[1, 2, 2, 0]]], np.uint8)
+    assert vote(members).tolist() == [[0, 1, 2, 0]]
+    frame = replace(Recording.load(recorded).frames[0], members=members)
+    assert films.consensus(frame).tolist() == [[0, 1, 2, 0]]

@@ -71,6 +71,13 @@ def test_every_error_with_a_code_is_translated():
     assert raised == translated
 
 
+def test_errors_name_the_planes_as_the_page_does():
+    w, axes = words("zh"), (0, 1, 2)
+    planes = [w(f"planes.{plane}") for plane in ("sagittal", "coronal", "axial")]
+    assert [w(f"volume.axis_{axis}").startswith(plane) for axis, plane in zip(axes, planes, strict=True)] == [True] * 3
+    assert all(f"{axis}（{plane}）" in _errors("zh")["volume.axis"] for axis, plane in zip(axes, planes, strict=True))
+
+
 def placeholders(text):
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 

@@ -5,8 +5,10 @@ import asyncio
 import gradio as gr
 import httpx
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 
 from app.gradio_ui import remote_files
+from app.gradio_ui.gradio_overrides import Page
 
 
 def answers(request: httpx.Request) -> httpx.Response:
@@ -61,6 +63,24 @@ def test_failed_downloads_give_an_error_and_leave_no_file(tmp_path, address, lim
     assert refused.value.message.startswith(f"The image could not be downloaded from '{address}': ")
     assert sentence in refused.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_download_of_an_invalid_event_is_deleted_like_any_other_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(remote_files, "_PublicTransport", lambda: httpx.MockTransport(answers))
+    with Page() as page:
+        file, other = gr.File(), gr.Textbox()
+        other.change(lambda *_: None, [file, other])
+    (event,) = page.fns.values()
+    far = {"path": "https://a.example/eye.png", "meta": {"_type": "gradio.FileData"}}
+    missing = far | {"path": "https://a.example/none"}
+    for inputs in ([far], [far, missing]):  # one input too few; a second file that cannot be downloaded
+        with pytest.raises((ValueError, gr.Error)):
+            asyncio.run(page.preprocess_data(event, inputs, None))
+        (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+        assert path.read_bytes() == b"eye"
+        delete_files_created_by_app(page, None)
+        assert not path.exists()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0"])

@@ -1,5 +1,7 @@
 """Sessions: loading checkpoints and running them, without a page."""
 
+import runpy
+import shutil
 import sys
 from contextlib import closing
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 from app.core import catalogue
 from app.core.frames import Frame, Opening, Recording
-from app.core.session import RunOutput
+from app.core.session import RunOutput, Session
 from app.core.settings import CONTROLS, read
 from app.export.files import write_result
 from app.inputs.images import phantom, upload
@@ -85,3 +87,44 @@ def test_hub_names_must_be_owner_and_name(session, repository):
 
 def test_the_page_opens_with_v2_where_readers_disagree():
     assert next(iter(catalogue.shipped())) == f"{catalogue.OPENING_TASK}-v2"
+
+
+def offered(monkeypatch, *folders):
+    """Return the checkpoints, folders by name, that `python app.py --checkpoint FOLDER ...` offers."""
+    from app import gradio_ui
+
+    sessions: list[Session] = []
+
+    def serve(session, **_):
+        sessions.append(session)
+        return "", lambda: None
+
+    monkeypatch.setattr(gradio_ui, "serve", serve)
+    for name in ("warm", "prefetch"):
+        monkeypatch.setattr(Session, name, lambda self: None)
+    arguments = (word for folder in folders for word in ("--checkpoint", str(folder)))
+    monkeypatch.setattr(sys, "argv", ["app.py", "--device", "cpu", *arguments])
+    runpy.run_path(str(catalogue.ROOT / "app.py"), run_name="started")["main"]()
+    return sessions[0].sources
+
+
+def test_every_checkpoint_given_is_offered_beside_those_shipped(checkpoint, monkeypatch, tmp_path):
+    names = {
+        "a/checkpoint": "a",
+        "b/checkpoint": "b",
+        "b/best": "b-best",
+        "more/b/best": "more-b-best",
+        "model": "model",
+        "c/model": "c-model",
+        "d/skin-lesion-v2": "d-skin-lesion-v2",
+    }
+    own = {name: str(shutil.copytree(checkpoint, tmp_path / "runs" / folder)) for folder, name in names.items()}
+    found = offered(monkeypatch, *own.values(), own["a"])  # one of them twice
+    assert list(found.items()) == [*own.items(), *Session(catalogue.shipped(), "cpu").sources.items()]
+
+
+def test_a_shipped_checkpoint_can_be_offered_first(monkeypatch):
+    *_, (name, folder) = (shipped := catalogue.shipped()).items()
+    found = offered(monkeypatch, folder)
+    assert next(iter(found)) == name
+    assert found.keys() == Session(shipped, "cpu").sources.keys()

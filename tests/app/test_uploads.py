@@ -38,7 +38,7 @@ def test_visitors_who_upload_the_same_image_share_its_file(tmp_path, soon):
     for _ in range(3):
         assert upload(str(path)).picture.height == 48
     assert take(str(path), VolumeCache(), None).picture.height == 48
-    assert read_mask(path, 1, (48, 48)).sum() == 48
+    assert read_mask(path, 1, (48, 48), take(str(path), VolumeCache(), None)).sum() == 48
     assert gone(path)
 
 

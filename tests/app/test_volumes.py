@@ -14,7 +14,7 @@ from PIL import Image
 from app.core import catalogue
 from app.core.settings import CONTROLS, read
 from app.i18n import words
-from app.inputs.images import SliceView
+from app.inputs.images import SliceView, open_image
 from app.inputs.volumes import CachedVolume, VolumeCache, look, segment, take, turn, watch
 from app.views.planes import planes
 from medsegdiff import orientation
@@ -61,6 +61,15 @@ def test_a_volume_opens_at_the_middle_slice_of_the_axis_of_its_task(tmp_path):
         )
         assert (picture.height, picture.width, picture.slice_index) == (height, width, count // 2)
         assert len(volume_cache) == 1
+
+
+def test_a_thin_volume_opens_along_an_axis_whose_slices_are_large_enough(tmp_path):
+    thin = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(5, 64, 48)).astype(np.float32))
+    sitk.WriteImage(thin, str(tmp_path / "thin.nii.gz"))
+    picture = open_image(str(tmp_path / "thin.nii.gz"), HIPPOCAMPUS).picture
+    assert (picture.axis, picture.height, picture.width, picture.slice_index) == (2, 64, 48, 2)
+    slice_view = take(str(tmp_path / "thin.nii.gz"), VolumeCache(), HIPPOCAMPUS).slice_view
+    assert (slice_view.axis, slice_view.axes) == (2, (2,))
 
 
 def test_a_ct_volume_opens_with_the_window_of_its_checkpoint_until_another_is_chosen(tmp_path):

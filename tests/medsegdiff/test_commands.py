@@ -15,6 +15,7 @@ from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load, save
 from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
 from medsegdiff.data.synthetic import draw
+from medsegdiff.imaging import read
 from medsegdiff.nn.build import build
 from medsegdiff.replay import Report, encode_runs
 
@@ -78,6 +79,20 @@ def test_segment_returns_a_volume_with_its_geometry(checkpoint: str, tmp_path: P
         values = sitk.ReadImage(tmp_path / f"brain_{name}.nii.gz")
         assert values.GetOrigin() == mask.GetOrigin()
         assert 0 <= sitk.GetArrayFromImage(values).min() <= sitk.GetArrayFromImage(values).max() <= 1
+
+
+def test_slices_too_small_along_the_axis_of_the_task_are_cut_along_another(checkpoint: str, tmp_path: Path) -> None:
+    other = shutil.copytree(checkpoint, tmp_path / "sagittal")
+    config = json.loads((other / "config.json").read_text())
+    config["domain"]["axis"] = 0
+    (other / "config.json").write_text(json.dumps(config))
+    thin = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(5, 24, 20)).astype(np.float32))
+    sitk.WriteImage(thin, tmp_path / "thin.nii.gz")
+    out = tmp_path / "out"
+    words = ["segment", str(tmp_path / "thin.nii.gz"), "--checkpoint", str(other), "--out", str(out), *RUN]
+    assert main([*words, "--index", "2"]) == 0
+    assert json.loads((out / "thin.json").read_text())["picture"]["axis"] == 2
+    assert main([*words, "--axis", "0", "--overwrite"]) == 2  # not where the axis is chosen
 
 
 def brain(path: Path) -> Path:
@@ -145,6 +160,60 @@ def test_a_replay_uses_the_threads_of_the_report_and_compares_by_dice_where_the_
         ValueError, match=r"at least 0\.995 is expected where \(cpu, 2 threads, .*\) and \(cpu, 2 threads, oth"
     ):
         replace(found, runs=kept).require_mask(other, 1 - labels, elsewhere)
+
+
+def test_a_report_of_a_16_bit_colour_picture_replays(checkpoint: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    colours = np.random.default_rng(0).integers(0, 2**16, (32, 32, 3), np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(path))
+    common = ["segment", str(path), "--checkpoint", checkpoint]
+    assert main([*common, "--out", str(tmp_path), *RUN]) == 0
+    facts = json.loads((tmp_path / "deep.json").read_text())
+    assert facts["picture"]["window"] == [0, 65535]
+    assert main([*common, "--out", str(tmp_path / "again"), "--replay", str(tmp_path / "deep.json")]) == 0
+    with pytest.raises(ValueError, match="this picture is in colour"):
+        read(path, window=(0.0, 255.0))
+
+
+def test_a_replay_uses_the_temperature_of_the_report(organs: Path, folder: Path, tmp_path: Path) -> None:
+    image = str(folder / "val" / "images" / "case0_slice0.png")
+    sharp = shutil.copytree(organs, tmp_path / "sharp")
+    config = json.loads((sharp / "config.json").read_text())
+    config["domain"]["temperature"] = 0.05  # as `calibrate` writes it
+    (sharp / "config.json").write_text(json.dumps(config))
+    facts = {}
+    for name in (organs, sharp):
+        words = [
+            "segment",
+            image,
+            "--checkpoint",
+            str(name),
+            "--out",
+            str(tmp_path / name.name),
+            "--fuse",
+            "mean",
+            *RUN,
+        ]
+        assert main(words) == 0
+        facts[name] = json.loads((tmp_path / name.name / "case0_slice0.json").read_text())
+    before = facts[organs]
+    assert before["mask"]["sha256"] != facts[sharp]["mask"]["sha256"]
+    older = {name: value for name, value in before.items() if name != "temperature"}  # there were none yet
+    for number, found in enumerate((before, older)):
+        (report := tmp_path / f"{number}.json").write_text(json.dumps(found))
+        again = [
+            "segment",
+            image,
+            "--checkpoint",
+            str(sharp),
+            "--replay",
+            str(report),
+            "--out",
+            str(tmp_path / "again"),
+        ]
+        assert main([*again, "--overwrite"]) == 0
+        repeated = json.loads((tmp_path / "again" / "case0_slice0.json").read_text())
+        assert (repeated["mask"], repeated["temperature"]) == (before["mask"], 1.0)
 
 
 def test_a_report_of_other_weights_or_of_nothing_is_refused(

@@ -160,6 +160,22 @@ def test_a_volume_is_scored_along_the_axis_of_each_task(tmp_path: Path) -> None:
     assert [finding.key for finding in judged.findings] == ["features", "grey"]
 
 
+@pytest.mark.parametrize(("thin", "axis"), [("z", 2), ("y", 1), ("x", 0)])
+def test_a_volume_of_few_slices_is_scored_along_an_axis_whose_slices_are_large_enough(
+    tmp_path: Path, thin: str, axis: int
+) -> None:
+    shape = [5 if side == thin else 64 for side in "zyx"]
+    values = np.random.default_rng(0).normal(100, 30, shape).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "thin.nii.gz"))
+    check = DomainCheck.load()
+    examined = examine(check, tmp_path / "thin.nii.gz")
+    assert examined.volume is not None
+    assert (examined.picture.axis, examined.volume.slice_axes) == (axis, (axis,))
+    assert set(examined.scores) == set(check.kinds)
+    for domain in (GREY, replace(GREY, task="abdomen-ct")):  # sagittal and axial
+        assert examined.verdict(domain, 64) is not None
+
+
 @pytest.mark.slow
 def test_segment_auto_takes_what_fits_and_refuses_where_nothing_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -118,6 +118,23 @@ def test_the_default_window_of_16_bits_is_stated_and_spreads_the_greys(tmp_path)
     assert np.unique(picture.pixels).size == 256
 
 
+def test_white_is_zero_is_shown_inverted_at_every_depth(tmp_path):
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(255 - ramp).save(tmp_path / "8.tiff", tiffinfo={262: 0})  # Pillow inverts what it writes so
+    page = Image.fromarray(ramp * np.uint16(257))
+    for path, photometric in ((tmp_path / "dark.tiff", 0), (tmp_path / "bright.tiff", 1)):
+        page.save(path, tiffinfo={262: photometric}, save_all=True, append_images=[page])
+    window = 0.0, 65535.0
+    dark, bright = (read(tmp_path / name, window=window) for name in ("dark.tiff", "bright.tiff"))
+    np.testing.assert_array_equal(dark.pixels[..., 0], 255 - ramp)
+    np.testing.assert_array_equal(bright.pixels[..., 0], ramp)
+    np.testing.assert_array_equal(read(tmp_path / "8.tiff").pixels, dark.pixels)
+    assert (dark.notes, dark.window, bright.notes) == (("inverted",), window, ())
+    stack = imaging.open(tmp_path / "dark.tiff")
+    np.testing.assert_array_equal(stack.slice(2, 0, window).pixels, dark.pixels)
+    assert read(tmp_path / "dark.tiff").ref.sha256 == stack.slice().ref.sha256
+
+
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

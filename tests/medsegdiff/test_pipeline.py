@@ -86,12 +86,19 @@ def test_an_anchor_weight_of_one_returns_the_anchor(segmenter: Segmenter, pictur
     assert v1.resolve_settings(replace(SETTINGS, anchor_weight=0.5)).anchor_weight == 0  # it has none
 
 
-def test_an_anchor_that_is_switched_off_does_not_return_in_the_fusion() -> None:
+def test_an_anchor_that_is_switched_off_returns_only_where_a_run_asks_for_it() -> None:
     skin = Segmenter.from_pretrained("skin-lesion-v2", device="cpu")
+    skin.domain = replace(skin.domain, anchor_weight=0.4)
     off = replace(SETTINGS, switches=replace(SETTINGS.switches, anchor=False))
-    assert skin.resolve_settings(SETTINGS).fuse == "anchored"  # as the checkpoint says
-    assert skin.resolve_settings(off).fuse == "staple"
-    assert skin.resolve_settings(replace(off, fuse="anchored")).fuse == "anchored"  # whoever asks for it gets it
+    for given, fuse, weight in (
+        (SETTINGS, "anchored", 0.4),  # as the checkpoint says
+        (replace(SETTINGS, anchor_weight=0.0), "anchored", 0.0),
+        (off, "staple", 0.0),
+        (replace(off, fuse="anchored", anchor_weight=0.3), "anchored", 0.3),
+        (replace(SETTINGS, steps=0), "mean", 0.0),  # nothing is denoised, so nothing is weighed
+    ):
+        resolved = skin.resolve_settings(given)
+        assert (resolved.fuse, resolved.anchor_weight) == (fuse, weight)
 
 
 def test_noise_is_stratified_by_itself_where_the_target_may_be_absent(segmenter: Segmenter) -> None:

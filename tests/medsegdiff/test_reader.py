@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff import imaging, reader
+from medsegdiff import imaging, reader, reader_worker
 from medsegdiff.image_ref import Picture, PictureError, Volume
 from medsegdiff.reader import Limits, Pool
 
@@ -163,6 +163,21 @@ def test_the_header_of_a_dicom_is_read_elsewhere_and_arrives_whole(tmp_path):
     assert (read.SOPInstanceUID, read.Rows, list(read.PixelSpacing)) == ("1.2.3", 16, [0.5, 0.25])
     assert read.SharedFunctionalGroupsSequence[0].SliceThickness == 2.5
     assert "PatientName" not in read
+
+
+def test_the_memory_for_a_dicom_series_depends_on_all_its_files(tmp_path, monkeypatch):
+    files = [tmp_path / f"{i}.dcm" for i in range(3)]
+    for i, path in enumerate(files):
+        path.write_bytes(bytes(128) + b"DICM" + bytes(MIB * i))
+    given = []
+    monkeypatch.setattr(reader_worker, "_limit", lambda memory, cpu: given.append(memory))
+    monkeypatch.setattr(reader_worker, "_answer", lambda request: ({}, None))
+    request = {"path": str(files[0]), "memory": 8192 * MIB, "cpu": 600}
+    series = request | {"do": "series", "files": [str(path) for path in files]}
+    with (tmp_path / "answers").open("wb", buffering=0) as answers:
+        for one in (request | {"do": "decode"}, series, series | {"memory": 600 * MIB}):
+            reader_worker._one(answers, one)
+    assert given == [512 * MIB + 256 * 132, 512 * MIB + 256 * (3 * MIB + 3 * 132), 600 * MIB]
 
 
 def test_opening_returns_a_picture_or_a_volume_alike_through_the_child(tmp_path):

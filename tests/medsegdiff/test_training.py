@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -21,6 +23,7 @@ from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import recipe as options
 from medsegdiff.commands import train as train_command
+from medsegdiff.commands.calibrate import _held
 from medsegdiff.commands.train import _network
 from medsegdiff.config import PRESETS, DiffusionConfig, Preset, TrainConfig, UNetConfig, V1Config, V2Config
 from medsegdiff.data.batches import Draws, Pool, batches
@@ -355,6 +358,8 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     assert facts["nll"][1] < facts["nll"][0]
     assert facts["images"] == 2
     assert one.domain.fuse == max(facts["dice"], key=facts["dice"].get) or len(set(facts["dice"].values())) == 1
+    assert set(facts["ged"]) == {"0", "0.2", "0.4", "0.6"}
+    assert f"{one.domain.anchor_weight:g}" == min(facts["ged"], key=facts["ged"].get)
     assert Segmenter(one).probability(torch.full((1, 1, 1, 1), 0.1))[0, 1].item() != pytest.approx(0.75)
     assert main([*fitted, "skin-lesion-v1"]) == 2
     assert "trained on all images" in capsys.readouterr().err
@@ -531,6 +536,48 @@ def test_the_best_state_is_none_of_those_that_trained_the_condition_network_alon
     words = [*command(data, out, iterations="4", held="2", every="0"), "--anchor-first", "2"]
     assert main(words) == 0
     assert load(out / "best").training["iterations_done"] == 3
+
+
+def test_the_best_state_is_kept_even_where_no_image_held_out_has_a_target(tmp_path, monkeypatch):
+    rows = iter([math.nan, 0.5, math.nan, math.nan])
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: {"dice_steps_10": next(rows)})
+    data, out = folder_of_phantoms(tmp_path / TASK, {"": 6}), tmp_path / "run"
+    assert main(command(data, out, iterations="3", held="2", every="0")) == 0
+    assert load(out / "best").training["iterations_done"] == 2
+    assert main(command(data, tmp_path / "blank", iterations="1", held="2")) == 0
+    assert load(tmp_path / "blank" / "best").training["iterations_done"] == 1  # the next stage starts from it
+
+
+def test_slices_of_a_volume_are_held_out_together():
+    names = [f"v{volume}_slice{i:03}" for volume in range(4) for i in range(3)]
+    pool = Pool([np.zeros((8, 8, 3), np.uint8)] * 14, [np.zeros((8, 8), np.uint8)] * 14, names=[*names, "photo", ""])
+    for pattern in ("", r"^(p\d+)_"):
+        rest, aside = pool.set_aside(4, pattern)
+        volumes = [{name.partition("_slice")[0] for name in part.names} for part in (rest, aside)]
+        assert volumes[0].isdisjoint(volumes[1])
+        assert 4 <= len(aside.names) <= 6
+        assert "" in rest.names
+
+
+def test_calibrate_reads_the_images_that_training_held_out(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: seen.append(held) or {"dice_steps_10": 0.5})
+    data, out = tmp_path / "hippocampus", tmp_path / "run"
+    random = np.random.default_rng(0)
+    for number in range(3):
+        labels = np.zeros((12, 14, 16), np.uint8)
+        labels[4:6, 5:8, 6:9] = 1
+        grey = random.normal(50, 400, labels.shape).astype(np.float32)
+        for kind, values in (("images", grey), ("masks", labels)):
+            (data / kind).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(values), str(data / kind / f"p{number}.nii.gz"))
+    options = {"task": "hippocampus", "axis": "2", "empty": "0.6", "held": "2", "phantoms": "0", "iterations": "1"}
+    words = command(data, out, **options)
+    assert main([*words, "--window", "-100", "400"]) == 0
+    found = _held(argparse.Namespace(data=data, layout="auto"), Segmenter.from_pretrained(out / "best"))
+    assert len(found.names) == 5  # two slices of one volume with labels, three without
+    assert found.names == seen[-1].names
+    np.testing.assert_array_equal(found.pictures, seen[-1].pictures)
 
 
 @pytest.mark.slow

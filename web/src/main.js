@@ -222,7 +222,7 @@ function settingsOf() {
     sampler: data.get("sampler"),
     spacing: "trailing",
     eta: 0,
-    anchor_weight: Number(data.get("anchor_weight")),
+    anchor_weight: data.get("anchor_weight") === "" ? null : Number(data.get("anchor_weight")),
     fuse: data.get("fuse"),
     noise: "auto",
     seed: Number(data.get("seed")),

@@ -31,8 +31,9 @@ from medsegdiff.data.adaptors.layout import Layout
 from medsegdiff.data.adaptors.pictures import DDTI, ISIC2016, ISIC2017, ISIC2018, LIDC, REFUGE2
 from medsegdiff.data.adaptors.volumes import AMOS2022, BRATS, BTCV, DECATHLON
 from medsegdiff.data.folders import Case, Unpaired
+from medsegdiff.image_ref import Intensity
 
-__all__ = ["LAYOUTS", "cases", "detected", "task_of", "unpaired"]
+__all__ = ["LAYOUTS", "cases", "detected", "intensity_of", "task_of", "unpaired"]
 
 LAYOUTS: dict[str, Layout] = {
     "isic2016": ISIC2016,
@@ -80,6 +81,12 @@ def unpaired(folder: Path | str, split: str, layout: str, found: Sequence[Case])
     """Return what is left over in a split of which these are the cases: images without a mask, masks without an image."""
     plain = layout == "plain" or (layout == "auto" and detected(Path(folder)) == "plain")
     return folders.unpaired(found, folders.orphans(folder, split) if plain else ())
+
+
+def intensity_of(folder: Path | str, layout: str = "auto") -> Intensity | None:
+    """Return how the grey values of a published data set are windowed by default; None for the file's own window."""
+    name = detected(Path(folder)) if layout == "auto" else layout
+    return LAYOUTS[name].intensity(Path(folder)) if name in LAYOUTS else None
 
 
 def task_of(folder: Path | str, layout: str = "auto") -> str | None:

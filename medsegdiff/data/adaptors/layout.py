@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from medsegdiff.data.folders import Case
+from medsegdiff.image_ref import Intensity
 
 __all__ = ["Layout", "fifths", "inside"]
 
@@ -21,6 +22,10 @@ class Layout(Protocol):
 
     def task(self, folder: Path) -> str | None:
         """Return the task, a key of `tasks.TASKS`."""
+        ...
+
+    def intensity(self, folder: Path) -> Intensity | None:
+        """Return how grey values are windowed unless the task or the user states it; None is the file's own window."""
         ...
 
     def expected(self, split: str) -> str:

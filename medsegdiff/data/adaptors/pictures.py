@@ -84,6 +84,9 @@ class Folders:
     def task(self, folder: Path) -> str:
         return self.about
 
+    def intensity(self, folder: Path) -> None:
+        return None
+
     def expected(self, split: str) -> str:
         if split not in self.splits:
             return f"it has only {', '.join(self.splits)}"
@@ -160,6 +163,9 @@ class _Contours:
     def task(self, folder: Path) -> str:
         return "thyroid-nodule"
 
+    def intensity(self, folder: Path) -> None:
+        return None
+
     def expected(self, split: str) -> str:
         return "expected N.xml beside N_1.jpg with a contour in it, and only the splits train and val"
 
@@ -207,6 +213,9 @@ class _Crops:
 
     def task(self, folder: Path) -> str:
         return "lung-nodule"
+
+    def intensity(self, folder: Path) -> None:
+        return None
 
     def expected(self, split: str) -> str:
         return "expected LIDC-IDRI-NNNN/nodule-N/images/slice-N.png beside mask-0/ ... mask-3/, and only the splits train and val"

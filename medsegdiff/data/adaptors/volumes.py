@@ -1,13 +1,14 @@
 """Volumes: BraTS, AMOS-2022, BTCV, the Medical Segmentation Decathlon.
 
-Grey values are windowed as the task states (`tasks`), CT from -125 to 275 HU. Networks take three channels: for BraTS T1,
-FLAIR and T1 post-contrast as red, green and blue (T2 must exist but is not used), each scaled from 0 to the 99.5th
-percentile of the non-zero voxels. BraTS labels are one class, the whole tumour, or three: 1 necrotic core, 2 oedema,
-3 enhancing tumour (4 in the files). For Decathlon volumes with several channels the first three are used.
+Grey values are windowed as the task states (`tasks`), by default CT from -125 to 275 HU. The MR volumes of AMOS have no negative
+values, so that their own window is used instead (`Intensity.fits`). Networks take three channels: for BraTS T1, FLAIR and T1
+post-contrast as red, green and blue (T2 must exist but is not used), each scaled from 0 to the 99.5th percentile of the non-zero
+voxels. BraTS labels are one class, the whole tumour, or three: 1 necrotic core, 2 oedema, 3 enhancing tumour (4 in the files).
+For Decathlon volumes with several channels the first three are used.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import SimpleITK as sitk
 from jaxtyping import Float, UInt8
 
 from medsegdiff.data.adaptors.layout import fifths, inside
-from medsegdiff.data.folders import Case, Sample
+from medsegdiff.data.folders import Case
 from medsegdiff.data.tasks import intensity_of
-from medsegdiff.image_ref import FILE_WINDOW, Intensity, Volume, Windowing, windowed
+from medsegdiff.image_ref import Intensity, Volume, windowed
 from medsegdiff.imaging import read_volume, stem
 
 __all__ = ["AMOS2022", "BRATS", "BTCV", "DECATHLON"]
@@ -29,13 +30,9 @@ class Scan(Case):
     """A volume of one channel."""
 
     wanted: Path = Path()  # expected path of the labels
-    intensity: Intensity | None = None  # of this volume, where a data set mixes CT and MR
 
     def _wanted(self) -> str:
         return f"{self.wanted}"
-
-    def _slices(self, files: Sequence[Path], classes: int, axis: int, intensity: Windowing) -> Iterator[Sample]:
-        yield from Case._slices(self, files, classes, axis, self.intensity or intensity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +117,9 @@ class _BraTS:
     def task(self, folder: Path) -> str:
         return "brain-flair"
 
+    def intensity(self, folder: Path) -> None:
+        return None
+
     def expected(self, split: str) -> str:
         return "expected folders BraTS20_Training_NNN or BraTS2021_NNNNN; train and val are made of those with labels"
 
@@ -165,6 +165,9 @@ class _Pairs:
     def task(self, folder: Path) -> str:
         return self.about
 
+    def intensity(self, folder: Path) -> Intensity:
+        return intensity_of(self.about)
+
     def expected(self, split: str) -> str:
         return f"expected {self.splits[split][0]}" if split in self.splits else f"it has {', '.join(self.splits)}"
 
@@ -179,9 +182,7 @@ class _Pairs:
             wanted = root / masks / image.name.replace(*self.names, 1)
             other = wanted.with_name(stem(wanted) + ".nii" if wanted.suffix == ".gz" else f"{wanted.name}.gz")
             truth = next((path for path in (wanted, other) if path.exists()), None)
-            resonance = self.about == "abdomen-amos" and int(number) > 500  # above 500 AMOS is MR
-            intensity = FILE_WINDOW if resonance else intensity_of(self.about)
-            yield Scan(stem(image), image, truth, wanted=wanted, intensity=intensity)
+            yield Scan(stem(image), image, truth, wanted=wanted)
 
 
 AMOS2022 = _Pairs(
@@ -223,6 +224,11 @@ class _Decathlon:
         file = self._file(folder)
         return _TASKS.get(file.resolve().parent.name) if file else None
 
+    def intensity(self, folder: Path) -> Intensity | None:
+        file = self._file(folder)
+        ct = file is not None and self._facts(file).get("modality", {}).get("0", "").upper() == "CT"
+        return intensity_of("spleen") if ct else None
+
     def expected(self, split: str) -> str:
         return "expected dataset.json with the lists training and test"
 
@@ -232,8 +238,6 @@ class _Decathlon:
             return
         facts = self._facts(file)
         several = len(facts.get("modality", {})) > 1
-        ct = facts.get("modality", {}).get("0", "").upper() == "CT"
-        intensity = intensity_of("spleen") if ct else FILE_WINDOW
         if split == "test":
             listed = [(entry, None) for entry in facts.get("test", ())]
         else:
@@ -248,7 +252,7 @@ class _Decathlon:
             if several:
                 yield Channels(name, path, truth, wanted=wanted)
             else:
-                yield Scan(name, path, truth, wanted=wanted, intensity=intensity)
+                yield Scan(name, path, truth, wanted=wanted)
 
     def _file(self, folder: Path) -> Path | None:
         """Return the first dataset.json, in the folder or one level below, with its volumes beside it."""

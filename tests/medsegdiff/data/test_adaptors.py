@@ -12,6 +12,8 @@ from medsegdiff.__main__ import main
 from medsegdiff.data.adaptors import LAYOUTS, cases, detected, task_of
 from medsegdiff.data.adaptors import pictures as adaptor_of_pictures
 from medsegdiff.data.batches import Pool
+from medsegdiff.data.dataset import describe
+from medsegdiff.image_ref import FILE_WINDOW
 
 SHAPE = (4, 24, 20)  # slices, rows, columns
 
@@ -174,13 +176,16 @@ def test_brats_shows_three_of_four_modalities_and_one_class_or_three(tmp_path, f
 @pytest.mark.slow
 def test_amos_has_folders_for_its_splits_and_shows_ct_but_not_mr_in_hounsfield_units(tmp_path):
     for number, split in ((1, "Tr"), (507, "Tr"), (8, "Va")):
-        ct(tmp_path / "amos22" / f"images{split}" / f"amos_{number:04}.nii.gz")
+        image = tmp_path / "amos22" / f"images{split}" / f"amos_{number:04}.nii.gz"
+        ct(image) if number < 500 else volume(image, np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE))
         labelled(tmp_path / "amos22" / f"labels{split}" / f"amos_{number:04}.nii.gz", 1, 15)
     (tmp_path / "amos22" / "dataset.json").write_text("{}")  # it has one, in no need of which it is read
     assert (detected(tmp_path), task_of(tmp_path)) == ("amos2022", "abdomen-amos")
     scan, resonance = cases(tmp_path, "train")
-    assert next(scan.samples(15)).picture.window == (-125, 275)
-    assert next(resonance.samples(15)).picture.window != (-125, 275)
+    rule = describe(tmp_path).task.intensity
+    assert next(scan.samples(15, 2, rule)).picture.window == (-125, 275)
+    own = next(resonance.samples(15)).picture.window
+    assert next(resonance.samples(15, 2, rule)).picture.window == own != (-125, 275)
     assert [case.name for case in cases(tmp_path, "val")] == ["amos_0008"]
     assert {int(v) for s in scan.samples(15) for v in np.unique(s.labels)} == {0, 1, 15}
     with pytest.raises(ValueError, match=r"amos_0001.nii.gz has label 15, but there are only classes 0 to 13"):
@@ -219,10 +224,35 @@ def test_a_decathlon_task_is_what_its_dataset_json_lists(tmp_path):
     assert (detected(tmp_path), task_of(folder)) == ("decathlon", "spleen")
     assert [case.name for case in cases(folder, "train")] == names[:4]
     (held,) = cases(folder, "val")
-    sample = list(held.samples(1))[1]
+    sample = list(held.samples(1, 2, describe(folder).task.intensity))[1]
     assert (sample.picture.window, sample.labels.sum(), sample.distance_mm) == ((-125, 275), 5, 3.0)
     with pytest.raises(ValueError, match=r"lists \./imagesTs/x.nii.gz, which is not there"):
         cases(folder, "test")
+
+
+@pytest.mark.parametrize("layout", ["decathlon", "btcv"])
+def test_the_window_that_the_checkpoint_records_is_that_of_its_training_images(tmp_path, layout):
+    if layout == "decathlon":
+        folder, images, labels, name = tmp_path / "Task09_Spleen", "imagesTr/spleen_1", "labelsTr/spleen_1", "spleen"
+        decathlon(folder, {"0": "CT"}, ["spleen_1"])
+    else:
+        folder, images, labels, name = tmp_path, "Training/img/img0005", "Training/label/label0005", "abdomen-ct"
+    ct(folder / f"{images}.nii.gz")
+    labelled(folder / f"{labels}.nii.gz", 1)
+    (case,) = cases(folder, "train")
+    for given, window in (
+        ({"window": [-1000, 400]}, (-1000, 400)),
+        ({"window": [-1000, 400], "labels": ["organ"]}, (-1000, 400)),
+        ({"labels": ["organ"]}, (-125, 275)),
+        ({}, (-125, 275)),
+    ):
+        data = describe(folder, given=given)
+        assert (data.name, data.task.intensity.window) == (folder.name if "labels" in given else name, window)
+        shown = {sample.picture.window for sample in case.samples(1, 2, data.task.intensity)}
+        assert all(window[0] <= low < high <= window[1] for low, high in shown)  # BTCV's is narrowed to each slice
+        assert (min(low for low, _ in shown), max(high for _, high in shown)) == window
+    (sample, *_) = case.samples(1, 2, FILE_WINDOW)  # as with --file-window
+    assert sample.picture.window[0] < -900
 
 
 def test_a_decathlon_volume_of_several_channels_is_shown_in_colour(tmp_path):

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medsegdiff import imaging
-from medsegdiff.data.folders import cases, orphans, read_labels, thinned, unpaired
+from medsegdiff.data.folders import cases, evenly_spaced, orphans, read_labels, thinned, unpaired
 
 
 def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
@@ -148,6 +148,16 @@ def test_slices_without_a_label_are_thinned_to_their_share(pair, empty, kept):
     slices = thinned(list(case.samples(2, axis=0)), empty)
     assert len(slices) == len({s.name for s in slices}) == kept
     assert sum(bool(s.labels.any()) for s in slices) == 3
+
+
+def test_a_choice_of_some_is_evenly_spaced_over_all():
+    assert evenly_spaced(range(10), 4) == [0, 2, 5, 7]
+    assert evenly_spaced(range(3), 5) == evenly_spaced(range(3), 3) == [0, 1, 2]
+    assert evenly_spaced([], 3) == []
+    for count, total in ((60, 100), (24, 47), (40, 200)):
+        chosen = evenly_spaced(range(total), count)
+        assert len(chosen) == count
+        assert (chosen[0], set(np.diff([*chosen, total]))) == (0, {total // count, -(-total // count)})
 
 
 @pytest.mark.slow

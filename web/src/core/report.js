@@ -13,7 +13,7 @@ export const DEFAULTS = {
   sampler: "ddim",
   spacing: "trailing",
   eta: 0,
-  anchor_weight: 0,
+  anchor_weight: null,
   fuse: "auto",
   noise: "auto",
   seed: 0,
@@ -65,7 +65,7 @@ export function parse(text) {
   }
   if (!facts?.settings || !facts.checkpoint?.sha256 || !facts.mask?.sha256) throw new Error("errors.report");
   if (facts.volume || !facts.picture) throw new Error("errors.report_volume");
-  const settings = { ...DEFAULTS, noise: "independent", ...facts.settings }; // older reports do not say
+  const settings = { ...DEFAULTS, noise: "independent", anchor_weight: 0, ...facts.settings }; // older reports do not say
   const switches = settings.switches ?? {};
   const changed = Object.entries(ALL).some(([name]) => switches[name] === false);
   if (changed || switches.sigma > 0 || switches.profile?.length) throw new Error("errors.report_switches");

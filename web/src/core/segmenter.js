@@ -26,6 +26,7 @@ export class Segmenter {
     if (this.model.kind === "v1" && resolved.steps === 0) throw new Error("errors.no_anchor");
     if (resolved.noise === "auto") resolved.noise = this.model.domain.may_be_absent ? "stratified" : "independent";
     if (resolved.fuse === "auto") resolved.fuse = this.model.domain.fuse ?? "staple";
+    resolved.anchor_weight ??= this.model.domain.anchor_weight ?? 0;
     if (this.model.kind === "v1" || resolved.steps === 0) {
       resolved.anchor_weight = 0;
       resolved.noise = "independent";
