@@ -1,7 +1,7 @@
 // Bundle the page into a folder: node build.mjs DIST. Models and examples are added by build.py.
 
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -61,8 +61,13 @@ for (const name of ["onnxruntime-web", "daikon", "nifti-reader-js", "fast-png", 
 await writeFile(join(DIST, "licences.txt"), notices.join("\n\n----------------------------------------\n\n"));
 
 const shell = ["./", ...(await readdir(DIST)).filter((file) => /\.(js|css|json)$/.test(file) && file !== "sw.js").sort()];
+
+// The version of the service worker's cache: all that is kept there, also models' descriptions, examples and the runtime.
 const hash = createHash("sha256");
-for (const file of shell) hash.update(await readFile(join(DIST, file === "./" ? "index.html" : file)));
+for (const file of (await readdir(DIST, { recursive: true })).sort()) {
+  if (file === "sw.js" || file.endsWith(".onnx") || !(await stat(join(DIST, file))).isFile()) continue;
+  hash.update(`${file}\0`).update(createHash("sha256").update(await readFile(join(DIST, file))).digest());
+}
 await build({
   ...shared,
   format: "iife",

@@ -1,5 +1,7 @@
 """The page's arithmetic is that of the package: every module in web/src/core against its Python original."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -9,14 +11,17 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from app.i18n import LANGUAGES, words
 from medsegdiff.config import DiffusionConfig
 from medsegdiff.ensemble import RULES, argmax_labels, change, fuse
 from medsegdiff.image_ref import Intensity, Picture, grey_pixels, percentiles_of, robust_window
+from medsegdiff.imaging import read, read_volume
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
 from medsegdiff.resize import Geometry, to_network, to_original
@@ -319,6 +324,322 @@ def test_a_browser_report_is_held_to_a_dice_and_another_to_the_very_mask(tmp_pat
     path.write_text(json.dumps(facts | {"versions": {"torch": version("torch")}}))
     with pytest.raises(ValueError, match="the report promises m"):
         Report.read(path).require_mask("other", near)
+
+
+# The worker itself, without a browser: `ask` sends it a request and returns its answer; `heard` has the events.
+WORKER = """
+    const [heard, answers] = [[], new Map()];
+    globalThis.self = {
+        location: { href: input.base ?? "file:///" },
+        postMessage: ({ id, event, ...answer }) => (event ? heard.push(event) : answers.set(id, answer)),
+    };
+    Object.defineProperty(globalThis, "navigator", { value: {}, configurable: true });
+    await import(`${core}/worker.js`);
+    let last = 0;
+    const ask = async (type, request) => {
+        const id = ++last;
+        await self.onmessage({ data: { id, type, ...request } });
+        if (answers.get(id).error) throw new Error(answers.get(id).error);
+        return answers.get(id).result;
+    };
+    const bytes = Uint8Array.from(atob(input.file ?? ""), (letter) => letter.charCodeAt(0));
+"""
+
+
+@pytest.fixture
+def packages():
+    """Skip a test that needs the page's packages where they are not installed."""
+    if shutil.which("node") is None or not (WEB / "node_modules").is_dir():
+        pytest.skip("Node.js or the page's packages are not installed; run `npm ci` in web/")
+
+
+@pytest.fixture
+def opened(node, packages):
+    """Open a file in the worker, and return its answer, the sha256 of the pixels among it."""
+
+    def run(path, axis=2):
+        script = """const { sha256 } = await import(`${core}/core/picture.js`);
+            const { picture, axes, message } = await ask("open", { bytes, axis: input.axis, rule: null }).catch((e) => e);
+            print(message ?? { ...picture, axes, sha256: await sha256(picture.pixels), pixels: null });"""
+        return node(WORKER + script, {"file": base64.b64encode(path.read_bytes()).decode(), "axis": axis})
+
+    return run
+
+
+def nifti(path, shape=(9, 11, 13), affine=None, sform=0, qform=0, kind=nibabel.Nifti1Header, **facts):
+    """Write a volume of random values whose header states just this."""
+    values = np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
+    header = kind()
+    header.set_data_shape(shape)
+    header.set_data_dtype(values.dtype)
+    header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
+    header["pixdim"][1:4] = 1.5, 0.7, 2
+    if qform:
+        header.set_qform(np.diag([-2.0, 3.0, 4.0, 1.0]))
+    if sform:
+        header["srow_x"], header["srow_y"], header["srow_z"] = np.array(affine)[:3]
+    header["sform_code"], header["qform_code"] = sform, qform
+    for name, value in facts.items():
+        header[name] = value
+    path.write_bytes(header.binaryblock + bytes(4) + values.tobytes("F"))
+    return path
+
+
+SHEARED = [[1.5, 0.4, 0, 0], [0, 0.7, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
+ROTATED = [[0, 0.6, 0, 5], [-0.8, 0, 0, 1], [0, 0, 2.5, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param({}, id="neither form"),
+        pytest.param({"qform": 1}, id="qform"),
+        pytest.param({"affine": ROTATED, "sform": 1, "pixdim": [1, 9, 9, 9, 1, 1, 1, 1]}, id="sform"),
+        pytest.param({"affine": ROTATED, "sform": 1, "qform": 2}, id="both"),
+        pytest.param({"affine": ROTATED, "sform": 1, "qform": 2, "kind": nibabel.Nifti2Header}, id="both, NIfTI-2"),
+        pytest.param({"qform": 1, "kind": nibabel.Nifti2Header}, id="qform, NIfTI-2"),
+        pytest.param({"affine": SHEARED, "sform": 1, "qform": 1}, id="sheared"),
+        pytest.param({"affine": np.zeros((4, 4)), "sform": 1}, id="singular"),
+        pytest.param({"qform": 1, "xyzt_units": 3}, id="micrometres"),
+        pytest.param({"xyzt_units": 1}, id="metres"),
+    ],
+)
+def test_nifti_headers_are_understood_alike(opened, tmp_path, facts):
+    path = nifti(tmp_path / "volume.nii", **facts)
+    for axis in (0, 1, 2):
+        got, expected = opened(path, axis), read(path, axis=axis)
+        assert (got["height"], got["width"], got["sha256"]) == (
+            expected.height,
+            expected.width,
+            expected.ref.sha256,
+        )
+        assert got["spacing"] == (None if expected.spacing_mm is None else pytest.approx(expected.spacing_mm, rel=1e-6))
+
+
+@pytest.mark.parametrize("shape", [(40, 30, 1), (40, 30, 5), (5, 30, 40), (40, 5, 30), (5, 6, 7), (20, 21, 22)])
+def test_slices_too_small_to_segment_give_way_to_another_axis_alike(opened, tmp_path, shape):
+    path = nifti(tmp_path / "volume.nii", shape, affine=np.diag([-1.0, -1, 1, 1]), sform=1)
+    volume = read_volume(path)
+    for axis in (0, 1, 2):
+        got = opened(path, axis)
+        if min(shape[:2]) < 8 and volume.slice_axis(axis) == 2:
+            assert got == "errors.small"
+        else:
+            assert (got["axis"], tuple(got["axes"])) == (volume.slice_axis(axis), volume.slice_axes)
+
+
+def test_what_is_open_stays_open_where_another_file_is_refused(node, packages, tmp_path):
+    path = nifti(tmp_path / "volume.nii")
+    small = nifti(tmp_path / "small.nii", (5, 6, 7))
+    script = """
+        await ask("open", { bytes, axis: 2, rule: null });
+        const small = Uint8Array.from(atob(input.small), (letter) => letter.charCodeAt(0));
+        const { message } = await ask("open", { bytes: small, axis: 2, rule: null }).catch((error) => error);
+        const { picture } = await ask("slice", { axis: 2, index: 3, window: null, rule: null });
+        print([message, picture.height, picture.width]);"""
+    given = {name: base64.b64encode(file.read_bytes()).decode() for name, file in (("file", path), ("small", small))}
+    assert node(WORKER + script, given) == ["errors.small", 11, 9]
+
+
+def test_a_deep_picture_has_one_axis_whatever_the_checkpoint_wants(opened, tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 60000, (20, 30)).astype(np.uint16)).save(path)
+    got = opened(path, axis=0)
+    assert (got["axis"], got["height"], got["width"], got["axes"]) == (2, 20, 30, [2])
+
+
+def dicom(path, pixels, **facts):
+    """Write a secondary capture of grey values, with more attributes."""
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dataset.FileDataset("", {}, file_meta=pydicom.dataset.FileMetaDataset(), preamble=b"\0" * 128)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = pydicom.uid.generate_uid()
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.BitsAllocated = data.BitsStored = 8 * pixels.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelData = pixels.tobytes()
+    for name, value in facts.items():
+        setattr(data, name, value)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", ""])
+@pytest.mark.parametrize("width", ["300", "0.5"])
+def test_dicom_windows_are_computed_alike(opened, tmp_path, function, width):
+    pixels = np.random.default_rng(0).integers(0, 1000, (20, 24)).astype(np.uint16)
+    window = {"WindowCenter": "400", "WindowWidth": width, "VOILUTFunction": function}
+    path = dicom(tmp_path / "image.dcm", pixels, **window)
+    got, expected = opened(path, axis=0), read(path)
+    assert got["window"] == pytest.approx(expected.window)
+    assert (got["axis"], got["sha256"]) == (2, expected.ref.sha256)
+
+
+def test_dicom_with_a_palette_is_refused(opened, tmp_path):
+    pixels = np.zeros((20, 24), np.uint8)
+    path = dicom(tmp_path / "image.dcm", pixels, PhotometricInterpretation="PALETTE COLOR")
+    assert opened(path) == "errors.palette"
+
+
+# Two networks that find the same everywhere, in place of onnxruntime-web. Each has a file of one byte.
+RUNTIME = """
+export const env = { wasm: {}, versions: { web: "0" } };
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { data, dims }); } getData() { return this.data; } }
+const released = (globalThis.released = []);
+export const InferenceSession = { async create([byte]) {
+    let open = true;
+    return {
+        inputNames: [], outputNames: ["output"],
+        async run(feeds) {
+            if (!open) throw new Error("this session was released");
+            if (feeds.x_t) return { output: new Tensor("", feeds.x_t.data.map(() => 0.3)) };
+            return { anchor_logits: new Tensor("", new Float32Array(64)) };
+        },
+        async release() { open = false; released.push(byte); },
+    };
+} };
+"""
+
+
+def checkpoint(task, byte, **domain):
+    """A checkpoint as `model.json` describes it, whose files hold one byte each."""
+    facts = {"bytes": 1, "sha256": hashlib.sha256(bytes([byte])).hexdigest()}
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2), 1)
+    return {
+        "kind": "v2",
+        "checkpoint": {"task": task, "sha256": task},
+        "domain": {"task": task, "labels": ["lesion"], **domain},
+        "image": {"size": 8, "channels": 3},
+        "mask": {"channels": 1, "classes": 1},
+        "diffusion": {**asdict(diffusion.config), "alpha_bar": listed(diffusion.schedule.alpha_bar)},
+        "traces": [],
+        "files": {"condition.onnx": facts, "denoiser.onnx": facts},
+        "byte": byte,
+    }
+
+
+# `models` are served by name, each after the promise in `slow` if there is one.
+SERVED = (
+    WORKER
+    + """
+    const slow = {};
+    globalThis.fetch = async (url) => {
+        const [, name, file] = /models\\/(\\w+)\\/(\\w+\\.\\w+)/.exec(url);
+        await slow[name];
+        const model = input.models[name];
+        return new Response(file === "model.json" ? JSON.stringify(model) : Uint8Array.of(model.byte));
+    };
+    const settings = { members: 2, steps: 2, tolerance: 0, sampler: "ddim", spacing: "trailing", eta: 0, anchor_weight: 0,
+        fuse: "mean", noise: "independent", seed: 0, size: 0, trace: true };
+    await ask("open", { bytes, axis: 2, rule: null });
+"""
+)
+
+
+@pytest.fixture
+def served(node, packages, tmp_path):
+    """Run a script in which the worker has a picture open and may load models."""
+    (tmp_path / "ort").mkdir()
+    (tmp_path / "ort" / "ort.wasm.bundle.min.mjs").write_text(RUNTIME)
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 60000, (8, 8)).astype(np.uint16)).save(path)
+    given = {"base": f"{tmp_path.as_uri()}/worker.js", "file": base64.b64encode(path.read_bytes()).decode()}
+    return lambda script, **models: node(SERVED + script, {**given, "models": models})
+
+
+def test_the_model_chosen_last_is_the_one_that_runs(served):
+    script = """
+        let begin;
+        slow.first = new Promise((resolve) => (begin = resolve));
+        const first = ask("load", { name: "first", backend: "wasm-1" });
+        const second = await ask("load", { name: "second", backend: "wasm-1" });
+        begin();
+        const answer = await first;
+        const { report } = await ask("run", { number: 9, settings });
+        print([answer, second.model.domain.task, report.checkpoint.task, released]);"""
+    got = served(script, first=checkpoint("first", 1), second=checkpoint("second", 2))
+    assert got == [None, "second", "second", [1, 1]]
+
+
+def test_noisy_masks_are_shown_without_wrapping_round(served):
+    script = """
+        await ask("load", { name: "first", backend: "wasm-1" });
+        await ask("run", { number: 9, settings: { ...settings, members: 10 } });
+        const step = heard.find(({ kind }) => kind === "step");
+        const { MemberNoise } = await import(`${core}/core/noise.js`);
+        print([Array.from(new MemberNoise(0, 10).draw(64)), Array.from(step.noisy)]);"""
+    noise, shown = map(np.array, served(script, first=checkpoint("first", 1)))
+    assert abs(noise).max() > 2.75  # at t = 999, black and white lie near 2.5 standard deviations
+    assert (shown[noise > 2.75] == 255).all()
+    assert (shown[noise < -2.75] == 0).all()
+
+
+def test_a_report_is_replayed_with_its_own_temperature(served):
+    script = """
+        await ask("load", { name: "first", backend: "wasm-1" });
+        const found = [];
+        for (const temperature of [undefined, null, 2.5]) {
+            const { report, probability } = await ask("run", { number: 9, settings, temperature });
+            found.push([report.temperature, probability[0]]);
+        }
+        print(found);"""
+    (own, warm), also, (given, hot) = served(script, first=checkpoint("first", 1, temperature=1.5))
+    assert (own, given) == (1.5, 2.5)
+    assert also == [own, warm]
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2), 1)
+    x_0 = diffusion.x_0_of_logits(torch.full((1, 1, 1, 1), 0.3))
+    for temperature, share in ((1.5, warm), (2.5, hot)):
+        assert share == pytest.approx(float(diffusion.probability(x_0, temperature)[0, -1]), abs=1e-6)
+
+
+def test_reports_are_understood_alike(node, tmp_path):
+    facts = {
+        "settings": {"seed": 3, "size": 128, "switches": {}},
+        "checkpoint": {"sha256": "w"},
+        "dtype": "float32",
+        "picture": {"axis": 2, "index": 0, "window": None, "sha256": "p"},
+        "mask": {"sha256": "m"},
+    }
+    versions = {"versions": {"onnxruntime-web": "1"}}
+    cases = [facts, {**facts, **versions}, {**facts, "temperature": 1.25}, {**facts, **versions, "temperature": 1.25}]
+    script = """const { parse } = await import(`${core}/core/report.js`);
+        print(input.map((facts) => {
+            try {
+                const { temperature, settings } = parse(JSON.stringify(facts));
+                return [temperature, settings.size];
+            } catch (error) {
+                return error.message;
+            }
+        }));"""
+    refused = [{**facts, "temperature": 0}, {**facts, "dtype": "bfloat16"}]
+    *got, cold, coarse = node(script, cases + refused)
+    for case, found in zip(cases, got, strict=True):
+        path = tmp_path / "report.json"
+        path.write_text(json.dumps(case))
+        report = Report.read(path)
+        assert found == [report.temperature, report.settings.size]
+    assert (cold, coarse) == ("errors.report", "errors.report_dtype")
+
+
+def test_what_is_kept_offline_has_a_new_version_when_any_of_it_changes(packages, tmp_path):
+    def version_with(file=None, content=""):
+        if file:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(content)
+        subprocess.run(["node", "build.mjs", tmp_path], check=True, cwd=WEB)
+        return re.search(r"shell-(\w{12})", (tmp_path / "sw.js").read_text())[1]
+
+    versions = [version_with("models.json", "[]")]
+    versions += [
+        version_with("models/x/model.json", "1"),
+        version_with("models/x/model.json", "2"),
+        version_with("examples/x.png"),
+        version_with("ort/another.wasm"),
+    ]
+    assert len(set(versions)) == 5
+    assert version_with("models/x/denoiser.onnx") == version_with() == versions[-1]  # its address has its digest
 
 
 def test_every_text_of_the_page_is_there_in_both_languages():

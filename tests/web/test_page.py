@@ -214,6 +214,36 @@ def test_a_run_can_be_cancelled_and_begun_again(page):
     run(page)
 
 
+def test_a_run_keeps_its_slice_and_waits_for_an_open_one(page, tmp_path):
+    path = tmp_path / "volume.nii.gz"
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.random.default_rng(0).normal(0, 9, (40, 32, 24)).astype(np.float32)), path
+    )
+    choose(page, path)
+    assert page.evaluate(MOVED.format(3))  # Run waits until the slice has been read
+    page.wait_for_selector("#run:enabled")
+    page.fill("[name=members]", "2")
+    page.fill("[name=steps]", "8")
+    page.click("#run")
+    page.wait_for_selector("#status:has-text(' of 8')")
+    inputs = ("slice", "axis", "low", "high", "file", "report-file", "model")
+    assert [name for name in inputs if page.is_enabled(f"#{name}")] == []
+    page.evaluate(MOVED.format(5))  # even where the event comes through
+    page.wait_for_selector("#result:visible")
+    report = json.loads(saved(page, "#save-report", tmp_path).read_text())
+    assert report["picture"]["index"] == 3
+    assert page.inner_text("#slice-label") == "Slice 4 of 40"
+    assert [name for name in inputs if page.is_disabled(f"#{name}")] == []
+
+
+MOVED = """(() => {{
+    const slice = document.querySelector("#slice");
+    slice.value = {};
+    slice.dispatchEvent(new Event("input"));
+    return document.querySelector("#run").disabled;
+}})()"""
+
+
 def test_both_languages_say_everything(page):
     page.click("[data-language=zh]")
     assert "仅供科研与教学" in page.inner_text(".notice")
@@ -284,11 +314,32 @@ def test_a_report_that_the_page_cannot_repeat_is_refused(page, tmp_path):
         ("nonsense", "This is no report"),
         ({**known, "settings": {"sampler": "ddpm"}}, "the DDPM sampler"),
         ({**known, "settings": {"switches": {"nbp": False}}}, "changes components"),
+        ({**known, "dtype": "bfloat16"}, "not computed in float32"),
         (known, "not on this page"),
     ):
         path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
         page.set_input_files("#report-file", path)
         page.wait_for_selector(f"#error:has-text('{sentence}')")
+
+
+def test_a_report_is_replayed_at_its_own_resolution_and_temperature(page, tmp_path):
+    image = phantom(tmp_path)
+    choose(page, image)
+    run(page)
+    facts = json.loads(saved(page, "#save-report", tmp_path).read_text())
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps({**facts, "settings": {**facts["settings"], "size": 128}}))
+    page.set_input_files("#report-file", path)
+    page.wait_for_selector("#report-note:has-text('Report loaded')")
+    page.click("#run")
+    page.wait_for_selector("#error:has-text('another network resolution')")
+    path.write_text(json.dumps({**facts, "temperature": facts["temperature"] + 1}))
+    page.set_input_files("#report-file", path)
+    page.wait_for_selector("#error", state="hidden")
+    page.click("#run")
+    page.wait_for_selector("#verdict:visible")
+    replayed = json.loads(saved(page, "#save-report", tmp_path).read_text())
+    assert replayed["temperature"] == facts["temperature"] + 1
 
 
 OPEN = """async ([data, axis, rule]) => {

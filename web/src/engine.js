@@ -31,7 +31,7 @@ export class Engine {
     return this.#ask("load", { name, backend }, tell);
   }
 
-  /** Read a file's bytes; rule is the intensity of a checkpoint. */
+  /** Read a file's bytes, the middle slice along the axis or along one with larger slices; rule is the intensity of a checkpoint. */
   open(bytes, axis = 2, rule = null) {
     return this.#ask("open", { bytes, axis, rule });
   }
@@ -41,10 +41,10 @@ export class Engine {
     return this.#ask("slice", { axis, index, window, rule });
   }
 
-  /** Segment the open picture; tell is given the start and every step. */
-  run(settings, tell) {
+  /** Segment the open picture; tell is given the start and every step. The temperature is the checkpoint's by default. */
+  run(settings, tell, temperature = null) {
     this.running = this.last + 1;
-    return this.#ask("run", { number: this.running, settings }, tell);
+    return this.#ask("run", { number: this.running, settings, temperature }, tell);
   }
 
   /** Stop the run in progress after its current step. */

@@ -14,12 +14,14 @@ const state = {
   models: [],
   model: null, // what the worker loaded
   loading: null, // name of the model being loaded
+  loads: 0, // models asked for; only the last one's answer counts
+  opening: 0, // images and slices asked for and not yet answered
   file: null, // { name, label }, of the image
-  opened: null, // { counts, picture } as the worker answered
+  opened: null, // { counts, axes, picture } as the worker answered
   window: null, // grey values shown as black and white, chosen by hand
   example: null, // the example that is chosen, with its correct mask
   kept: false, // the service worker answered everything that was fetched
-  report: null, // the report to repeat
+  report: null, // the report to replay
   running: false,
   start: null,
   steps: [],
@@ -94,6 +96,7 @@ const className = (label) => known(`class.${label}`, label);
 
 async function loadModel(name) {
   if (state.loading === name || (!state.loading && state.model?.name === name)) return;
+  const number = ++state.loads;
   state.loading = name;
   state.error = null;
   clearRun();
@@ -101,20 +104,21 @@ async function loadModel(name) {
   tell("web.status.starting");
   const backend = new URLSearchParams(location.search).get("backend") ?? "auto";
   try {
-    const { model, backend: used, threads } = await engine.load(name, ({ stage, share }) => {
-      if (state.loading !== name) return;
+    const answer = await engine.load(name, ({ stage, share }) => {
+      if (number !== state.loads) return;
       progress(stage === "weights" ? share : stage === "compile" ? 1 : 0);
       if (stage === "weights") tell("web.status.weights", { percent: Math.round(100 * share) });
       if (stage === "compile") tell("web.status.compile");
     }, backend);
-    if (state.loading !== name) return; // another was chosen meanwhile
+    if (number !== state.loads) return; // another was chosen meanwhile
+    const { model, backend: used, threads } = answer;
     state.model = model;
     state.backend = used === "webgpu" ? ["web.status.webgpu"] : ["web.status.wasm", { threads }];
     state.loading = null;
     if (state.opened?.counts && !state.opened.colour) await openSlice(); // this checkpoint's window
     ready();
   } catch (error) {
-    if (state.loading !== name) return;
+    if (number !== state.loads) return;
     state.loading = null;
     tell("web.status.ready");
     fail(error);
@@ -141,10 +145,11 @@ async function openBytes(bytes, label, example = null) {
   state.error = null;
   clearRun();
   tell("web.status.reading");
+  state.opening++;
+  render();
   try {
     const entry = entryOf($("model").value);
-    const axis = bytes[128] === 0x44 && bytes[129] === 0x49 ? 2 : entry.axis; // DICOM frames are stored as they are seen
-    state.opened = await engine.open(bytes, axis, entry.intensity);
+    state.opened = await engine.open(bytes, entry.axis, entry.intensity);
     state.window = null;
     state.file = label;
     state.example = example;
@@ -153,6 +158,7 @@ async function openBytes(bytes, label, example = null) {
     tell(state.model ? "web.status.ready" : "web.status.starting");
     fail(error);
   }
+  state.opening--;
   renderSlices();
   render();
 }
@@ -175,8 +181,11 @@ async function openExample(example) {
 }
 
 async function openSlice({ axis, index, window } = {}) {
+  if (state.running) return; // its result is of the slice that it began with
   const { picture } = state.opened;
   const moved = axis !== undefined && axis !== picture.axis;
+  state.opening++;
+  render();
   try {
     state.window = window ?? state.window; // chosen by hand, it stays; else the checkpoint's rule decides, slice by slice
     const place = moved ? null : index ?? picture.index;
@@ -187,21 +196,21 @@ async function openSlice({ axis, index, window } = {}) {
   } catch (error) {
     fail(error);
   }
+  state.opening--;
   renderSlices();
   render();
 }
 
 function renderSlices() {
-  const { counts, picture, kind, colour } = state.opened ?? {};
+  const { counts, axes, picture, kind, colour } = state.opened ?? {};
   $("slices").hidden = !counts;
   if (!counts) return;
   const frames = kind !== "nifti"; // stored as they are seen, along one axis only
-  const axes = [2, 1, 0].filter((axis) => !frames || axis === 2);
   $("axis").replaceChildren(
-    ...axes.map((axis) => element("option", say(frames ? "web.image.axis_frames" : `web.image.axis_${axis}`), { value: axis })),
+    ...[...axes].reverse().map((axis) => element("option", say(frames ? "web.image.axis_frames" : `web.image.axis_${axis}`), { value: axis })),
   );
   $("axis").value = picture.axis;
-  for (const id of ["axis", "slice"]) $(id).closest("label").hidden = Math.max(...counts.slice(frames ? 2 : 0)) < 2; // a 16-bit PNG
+  for (const id of ["axis", "slice"]) $(id).closest("label").hidden = axes.length < 2 && counts[axes[0]] < 2; // a 16-bit PNG
   $("slice").max = counts[picture.axis] - 1;
   $("slice").value = picture.index;
   $("slice-label").textContent = say("web.image.slice", { index: picture.index + 1, count: counts[picture.axis] });
@@ -212,7 +221,7 @@ function renderSlices() {
 // --------------------------------------------------------------------------------------------------------------- run
 
 function settingsOf() {
-  if (state.report) return { ...state.report.settings, size: 0, trace: true };
+  if (state.report) return { ...state.report.settings, trace: true };
   const data = new FormData($("settings"));
   const plain = state.model.kind === "unet";
   return {
@@ -233,16 +242,17 @@ function settingsOf() {
 }
 
 async function run() {
-  if (!state.model || !state.opened || state.running || state.loading) return;
+  if (!state.model || !state.opened || state.running || state.loading || state.opening) return;
   clearRun();
   state.error = null;
-  const { picture } = state.opened;
-  if (state.report && (await sha256(picture.pixels)) !== state.report.picture.sha256) return fail("errors.report_image");
   state.running = true;
   render();
-  if ($("stage").getBoundingClientRect().top > innerHeight / 2) $("stage").scrollIntoView({ block: "start" }); // on a phone
   try {
-    const result = await engine.run(settingsOf(), (event) => {
+    const [settings, report] = [settingsOf(), state.report];
+    const { picture } = state.opened;
+    if (report && (await sha256(picture.pixels)) !== report.picture.sha256) throw new Error("errors.report_image");
+    if ($("stage").getBoundingClientRect().top > innerHeight / 2) $("stage").scrollIntoView({ block: "start" }); // on a phone
+    const hear = (event) => {
       if (event.kind === "start") {
         state.start = event;
         state.total = event.times.length;
@@ -255,7 +265,8 @@ async function run() {
         progress((event.index + 1) / event.total);
       }
       render();
-    });
+    };
+    const result = await engine.run(settings, hear, report?.temperature);
     if (result?.cancelled) {
       tell("web.run.cancelled");
     } else {
@@ -288,9 +299,11 @@ function clearRun() {
 
 async function loadReport(file) {
   if (!file) return;
+  const text = await file.text();
+  if (state.running) return; // loading a model would release the one in use
   state.error = null;
   try {
-    const report = parse(await file.text());
+    const report = parse(text);
     const model = state.models.find(({ sha256 }) => sha256 === report.checkpoint.sha256);
     if (!model) throw new Error("errors.report_model");
     state.report = report;
@@ -330,10 +343,10 @@ function render() {
   $("chosen").hidden = !picture;
   if (picture) $("chosen").textContent = say("web.image.chosen", { name: state.file(), width: picture.width, height: picture.height });
   $("report-note").textContent = state.report ? say("web.run.replay_ready", state.report.settings) : say("web.run.replay_hint");
-  $("run").disabled = !state.model || !picture || state.running || Boolean(state.loading);
+  $("run").disabled = !state.model || !picture || state.running || Boolean(state.loading || state.opening);
   $("run").hidden = state.running;
   $("cancel").hidden = !state.running;
-  $("model").disabled = state.running;
+  for (const id of ["model", "file", "axis", "slice", "low", "high", "report-file"]) $(id).disabled = state.running;
   $("backend").textContent = state.backend ? say(...state.backend) : "";
   $("offline").textContent = state.offline ? say(state.offline) : "";
   $("empty").hidden = Boolean(state.start);

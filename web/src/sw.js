@@ -1,5 +1,6 @@
 // Keeps the page for offline use, and gives it the headers that threads in WebAssembly need, wherever it is served from.
-// The shell is fetched when the worker is installed; the runtime, models and examples when they are first used.
+// The shell is fetched when the worker is installed; the runtime, models and examples when they are first used. The version
+// depends on all of them but the weights, so that a cache holds files of one build.
 
 /* global VERSION, SHELL */
 const SHELL_CACHE = `shell-${VERSION}`;
@@ -36,7 +37,8 @@ async function answer(request, url) {
   const cache = await caches.open(weights ? MODEL_CACHE : SHELL_CACHE);
   let response = await cache.match(key, { ignoreSearch: home });
   if (!response) {
-    response = await fetch(request);
+    // Else the browser's own cache could answer with a file of the last build. A navigation request takes no options.
+    response = await (home || weights ? fetch(request) : fetch(request, { cache: "no-cache" }));
     if (response.ok) {
       if (weights) await forget(cache, url);
       await cache.put(key, response.clone());

@@ -7,6 +7,7 @@ import { sha256 } from "./core/picture.js";
 const BASE = new URL(".", self.location.href);
 let runtime = null; // { ort, backend, threads }
 let segmenter = null;
+let loads = 0; // number of the last model that was asked for
 let opened = null; // what `read` returned
 let picture = null;
 let cancelled = 0; // number of the last run that was told to stop
@@ -51,7 +52,9 @@ async function fetchFile(url, facts, progress) {
   return bytes;
 }
 
+/** Load a model; null if another was asked for meanwhile, since loads do not end in the order in which they began. */
 async function load({ name, backend }, tell) {
+  const number = ++loads;
   if (!runtime) {
     tell({ stage: "runtime" });
     runtime = await start(backend);
@@ -69,8 +72,14 @@ async function load({ name, backend }, tell) {
     tell({ stage: "compile" });
     sessions[file] = await session(bytes);
   }
-  await segmenter?.networks.release();
-  segmenter = new Segmenter(model, networks(model, sessions));
+  const loaded = networks(model, sessions);
+  if (number !== loads) {
+    await loaded.release();
+    return null;
+  }
+  const before = segmenter;
+  segmenter = new Segmenter(model, loaded);
+  await before?.networks.release();
   return { model: { ...model, diffusion: null }, backend: runtime.backend, threads: runtime.threads };
 }
 
@@ -110,13 +119,13 @@ function networks(model, sessions) {
 }
 
 async function open({ bytes, axis, rule }) {
-  opened = await read(bytes);
-  if (opened.volume) {
-    picture = opened.volume.slice(axis, null, null, rule);
-    return { kind: opened.kind, counts: opened.volume.counts, colour: opened.volume.colour, picture };
-  }
-  picture = opened.picture;
-  return { kind: opened.kind, counts: null, picture };
+  const found = await read(bytes);
+  const { kind, volume } = found;
+  picture = volume ? volume.slice(volume.sliceAxis(axis), null, null, rule) : found.picture;
+  opened = found; // only now: of a volume whose slices are refused, the page shows none
+  if (!volume) return { kind, counts: null, picture };
+  const { counts, axes, colour } = volume;
+  return { kind, counts, axes, colour, picture };
 }
 
 function slice({ axis, index, window, rule }) {
@@ -124,10 +133,10 @@ function slice({ axis, index, window, rule }) {
   return { picture };
 }
 
-async function run({ number, settings }, tell) {
+async function run({ number, settings, temperature }, tell) {
   if (!segmenter) throw new Error("errors.no_model");
   if (!picture) throw new Error("errors.no_image");
-  for await (const event of segmenter.run(picture, settings)) {
+  for await (const event of segmenter.run(picture, settings, temperature)) {
     if (cancelled >= number) return { cancelled: true };
     if (event.kind === "result") return event;
     tell(event.kind === "start" ? event : viewed(event));
@@ -142,7 +151,7 @@ function viewed(step) {
   const { channels, area, diffusion } = segmenter;
   const members = step.x0.length / (channels * area);
   const { scale } = diffusion;
-  const noisy = new Uint8Array(members * area);
+  const noisy = new Uint8ClampedArray(members * area); // x_t may lie beyond the spread
   const clean = new Uint8Array(members * channels * area);
   const mean = new Uint8Array(channels * area);
   const reach = 3 + scale; // x_t is nearly normal at first, and within [-scale, scale] at the end

@@ -1,4 +1,4 @@
-// The JSON report of a run: the same form as the command line's, so each can repeat the other's (medsegdiff/replay.py).
+// The JSON report of a run: the same form as the command line's, so each can replay the other's (medsegdiff/replay.py).
 
 import { agreement } from "./ensemble.js";
 
@@ -71,5 +71,9 @@ export function parse(text) {
   if (changed || switches.sigma > 0 || switches.profile?.length) throw new Error("errors.report_switches");
   if (!["ddim", "dpm-solver++"].includes(settings.sampler)) throw new Error("errors.report_sampler");
   if (!Number.isSafeInteger(settings.seed)) throw new Error("errors.report_seed");
-  return { ...facts, settings: { ...settings, switches: ALL } };
+  if ((facts.dtype ?? "float32") !== "float32") throw new Error("errors.report_dtype");
+  // Null: not recorded, that of the checkpoint. Of torch, only reports from before there were temperatures lack it.
+  const temperature = facts.temperature ?? (facts.versions?.["onnxruntime-web"] ? null : 1);
+  if (temperature !== null && !(temperature > 0)) throw new Error("errors.report");
+  return { ...facts, temperature, settings: { ...settings, switches: ALL } };
 }

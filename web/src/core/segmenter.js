@@ -37,8 +37,9 @@ export class Segmenter {
     return resolved;
   }
 
-  /** Yield a start, every step, and the result. */
-  async *run(picture, wanted) {
+  /** Yield a start, every step, and the result. The temperature is the checkpoint's by default. */
+  async *run(picture, wanted, temperature = null) {
+    temperature ??= this.model.domain.temperature ?? 1;
     const settings = this.resolve(wanted);
     const began = performance.now();
     const { size, area, channels, diffusion } = this;
@@ -67,7 +68,7 @@ export class Segmenter {
           x0 = x0.map((value, i) => value + settings.anchor_weight * (pull[i % pull.length] - value));
         }
         const xs = step(xt, x0, t, s);
-        probability = diffusion.probability(x0, area, this.model.domain.temperature);
+        probability = diffusion.probability(x0, area, temperature);
         yield { kind: "step", index, total: times.length, t, s, xt, x0, probability, traces: output.traces, seconds: seconds() };
         const left = times.length - 1 - index;
         const settled = settings.tolerance > 0 && before && left * change(before, probability, channels, area) < settings.tolerance;
@@ -76,14 +77,14 @@ export class Segmenter {
         xt = xs;
       }
     }
-    yield await this.#result(picture, settings, probability, anchor, seconds);
+    yield await this.#result(picture, settings, temperature, probability, anchor, seconds);
   }
 
   #home(maps, { height, width }) {
     return toOriginal(maps, this.size, height, width, this.channels, this.field);
   }
 
-  async #result(picture, settings, probability, anchor, seconds) {
+  async #result(picture, settings, temperature, probability, anchor, seconds) {
     const { height, width } = picture;
     const area = height * width;
     const home = this.#home(probability, picture);
@@ -102,6 +103,7 @@ export class Segmenter {
       settings,
       checkpoint: this.model.checkpoint,
       areas,
+      temperature,
       dtype: "float32",
       picture: {
         height,

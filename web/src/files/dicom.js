@@ -18,6 +18,9 @@ export async function readDicom(bytes) {
     const value = Number(image.getTag(group, element)?.value?.[0] ?? NaN);
     return Number.isFinite(value) ? value : otherwise;
   };
+  const word = (group, element) => String(image.getTag(group, element)?.value?.[0] ?? "").trim();
+  const photometric = word(0x0028, 0x0004);
+  if (photometric === "PALETTE COLOR") throw new Error("errors.palette");
   const [height, width] = [image.getRows(), image.getCols()];
   const frames = Math.max(1, image.getNumberOfFrames() || 1);
   const samples = number(0x0028, 0x0002, 1);
@@ -25,7 +28,7 @@ export async function readDicom(bytes) {
   const size = [width, height, frames];
   const spacing = image.getTag(0x0028, 0x0030)?.value?.map(Number);
   const measured = spacing?.length === 2 && spacing.every((v) => v > 0);
-  const placed = { size, spacing: measured ? [spacing[1], spacing[0], 1] : [1, 1, 1], measured };
+  const placed = { size, spacing: measured ? [spacing[1], spacing[0], 1] : [1, 1, 1], measured, flat: true };
 
   let raw;
   try {
@@ -37,7 +40,7 @@ export async function readDicom(bytes) {
   if (samples === 3 && bits === 8) {
     if (raw.byteLength < 3 * count) throw new Error("errors.damaged");
     const values = colour(new Uint8Array(raw), count / frames, frames, image.getPlanarConfig() === 1);
-    if (/^YBR_FULL/.test(image.getPhotometricInterpretation() ?? "") && !image.isCompressed()) toRGB(values);
+    if (/^YBR_FULL/.test(photometric) && !image.isCompressed()) toRGB(values);
     return { ...placed, values, window: null, colour: true };
   }
   if (samples !== 1) throw new Error("errors.voxel_type");
@@ -46,15 +49,17 @@ export async function readDicom(bytes) {
   const [slope, intercept] = [number(0x0028, 0x1053, 1), number(0x0028, 0x1052, 0)];
   const values = stored.map((value) => value * slope + intercept);
   const [centre, span] = [number(0x0028, 0x1050), number(0x0028, 0x1051)];
+  const exact = (word(0x0028, 0x1056) || "LINEAR") !== "LINEAR"; // VOI LUT Function
   let window = [0, 255];
-  if (Number.isFinite(centre) && span >= 1) {
+  if (Number.isFinite(centre) && exact && span > 0) {
+    window = [centre - span / 2, centre + span / 2];
+  } else if (Number.isFinite(centre) && span >= 1) {
     const low = centre - 0.5 - (span - 1) / 2;
     window = [low, low + Math.max(span - 1, 1e-3)];
   } else if (bits !== 8) {
     window = robustWindow(values);
   }
-  const inverted = (image.getPhotometricInterpretation() ?? "").trim() === "MONOCHROME1";
-  return { ...placed, values, window, inverted };
+  return { ...placed, values, window, inverted: photometric === "MONOCHROME1" };
 }
 
 function grey(raw, count, bits, stored, signed, littleEndian) {

@@ -4,6 +4,8 @@
 import { MAX_PIXELS, MIN_SIDE, greyPixels, percentilesOf, resolveWindow } from "../core/picture.js";
 import { readRaster } from "./raster.js";
 
+const SKEW = Math.sin((0.5 * Math.PI) / 180); // rows and columns at right angles, up to rounding
+
 export const MAX_BYTES = 256 * 2 ** 20;
 
 /** Read bytes: { kind, picture } for a flat picture, { kind, volume } for slices. */
@@ -47,8 +49,9 @@ function checkSides(height, width) {
 
 /** Slices in the order of a radiologist: x to the patient's left, y to the back, z to the head; or frames along z. */
 class Volume {
-  constructor({ values, size, spacing, measured, window, inverted = false, colour = false }) {
-    Object.assign(this, { values, size, spacing, measured, window, inverted, colour });
+  constructor({ values, size, spacing, columns = null, measured, window, flat = false, inverted = false, colour = false }) {
+    Object.assign(this, { values, size, spacing, columns, measured, window, inverted, colour });
+    this.flat = flat || size[2] === 1; // slices along z only
     this.known = new Map(); // percentiles of the whole volume
   }
 
@@ -61,6 +64,24 @@ class Volume {
   /** How many slices there are along x, y and z. */
   get counts() {
     return this.size;
+  }
+
+  /** Axes along which slices are large enough to segment, as Volume.slice_axes in medsegdiff/image_ref.py. */
+  get axes() {
+    const large = [0, 1, 2].filter((axis) => Math.min(...this.size.filter((_, i) => i !== axis)) >= MIN_SIDE);
+    return this.flat || !large.length ? [2] : large;
+  }
+
+  /** The wanted axis; if slices along it are too small to segment, the last of `axes`. */
+  sliceAxis(wanted) {
+    return this.axes.includes(wanted) ? wanted : this.axes.at(-1);
+  }
+
+  /** Whether distances are known in the plane of two axes. */
+  #isMeasured(across, down) {
+    if (!this.measured || !this.columns) return this.measured;
+    const [a, b] = [this.columns[across], this.columns[down]];
+    return Math.abs(a.reduce((sum, v, i) => sum + v * b[i], 0)) < SKEW * Math.hypot(...a) * Math.hypot(...b);
   }
 
   /**
@@ -92,7 +113,7 @@ class Volume {
       axis,
       index: place,
       window: shown,
-      spacing: this.measured ? [this.spacing[down], this.spacing[across]] : null,
+      spacing: this.#isMeasured(across, down) ? [this.spacing[down], this.spacing[across]] : null,
     };
   }
 }

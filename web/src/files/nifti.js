@@ -1,6 +1,6 @@
 // NIfTI volumes, turned to x left, y back, z head (LPS) by permuting and flipping axes only.
 
-import { decompress, isCompressed, isNIFTI, readHeader, readImage } from "nifti-reader-js";
+import { NIFTI1, decompress, isCompressed, isNIFTI, readHeader, readImage } from "nifti-reader-js";
 
 import { robustWindow } from "../core/picture.js";
 
@@ -14,6 +14,8 @@ const TYPES = {
   512: [2, "getUint16"],
   768: [4, "getUint32"],
 };
+const MILLIMETRES = { 1: 1e3, 3: 1e-3 }; // metres and micrometres; other codes are taken as mm
+const IDENTITY = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
 
 export function readNifti(bytes) {
   let [buffer, header] = [bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), null];
@@ -38,30 +40,45 @@ export function readNifti(bytes) {
   const get = data[type[1]].bind(data);
   for (let i = 0; i < count; i++) stored[i] = get(i * type[0], header.littleEndian) * slope + intercept;
 
-  const { values, sides, order } = toLPS(stored, size, directions(header));
-  const spacing = order.map((axis) => Math.abs(header.pixDims[axis + 1]) || 1);
-  return { values, size: sides, spacing, measured: true, window: robustWindow(values) };
+  const unit = MILLIMETRES[header.xyzt_units & 7] ?? 1;
+  let matrix = affine(header, buffer, rank).map((row) => row.map((v) => v * unit));
+  const measured = regular(matrix);
+  if (!measured) matrix = IDENTITY;
+  const lps = [matrix[0].map((v) => -v), matrix[1].map((v) => -v), matrix[2]]; // NIfTI counts to the right and to the front
+  const { values, sides, order } = toLPS(stored, size, lps);
+  const columns = order.map((axis) => lps.map((row) => row[axis]));
+  const spacing = columns.map((column) => Math.hypot(...column));
+  return { values, size: sides, spacing, columns, measured, window: robustWindow(values) };
 }
 
-/** Columns of the matrix from voxel axes to x left, y back, z head; not normalised. */
-function directions(header) {
-  let matrix = null;
-  if (header.sform_code > 0 && header.affine) matrix = header.affine.slice(0, 3).map((row) => row.slice(0, 3));
-  if (header.qform_code > 0) matrix = matrix && orthogonal(matrix) ? matrix : rotation(header);
-  matrix ??= [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
-  return [matrix[0].map((v) => -v), matrix[1].map((v) => -v), matrix[2]]; // NIfTI counts to the right and to the front
+/** The matrix from voxel axes to x right, y front, z head, as nibabel's get_best_affine without the origin. */
+function affine(header, buffer, rank) {
+  if (header.sform_code !== 0) return sform(header, buffer);
+  const sides = [1, 2, 3].map((i) => Math.abs(header.pixDims[i]) || 1);
+  if (header.qform_code !== 0) return rotation(header).map((row) => row.map((v, i) => v * sides[i]));
+  const [x, y, z] = sides.map((side, i) => (i < rank ? side : 1));
+  return [[-x, 0, 0], [0, y, 0], [0, 0, z]]; // without codes NIfTI, like ANALYZE, has x to the left
 }
 
-function orthogonal(matrix) {
-  const column = (i) => matrix.map((row) => row[i]);
-  const cosine = (a, b) => Math.abs(a.reduce((sum, v, i) => sum + v * b[i], 0)) / Math.hypot(...a) / Math.hypot(...b);
-  return [[0, 1], [0, 2], [1, 2]].every(([i, j]) => cosine(column(i), column(j)) < 1e-3);
+/** The sform. Of NIfTI-1 the library keeps the qform's matrix in its place if that has the higher code. */
+function sform(header, buffer) {
+  if (!(header instanceof NIFTI1)) return header.affine.slice(0, 3).map((row) => row.slice(0, 3));
+  const view = new DataView(buffer);
+  return [280, 296, 312].map((row) => [0, 4, 8].map((column) => view.getFloat32(row + column, header.littleEndian)));
+}
+
+/** Whether a matrix has an inverse, up to the rounding of its columns. */
+function regular(matrix) {
+  const [a, b, c] = [0, 1, 2].map((i) => matrix.map((row) => row[i]));
+  const cross = [b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]];
+  const volume = Math.abs(a.reduce((sum, v, i) => sum + v * cross[i], 0));
+  return volume > 1e-9 * Math.hypot(...a) * Math.hypot(...b) * Math.hypot(...c);
 }
 
 function rotation(header) {
   const { quatern_b: b, quatern_c: c, quatern_d: d } = header;
   const a = Math.sqrt(Math.max(0, 1 - b * b - c * c - d * d));
-  const handed = header.pixDims[0] < 0 ? -1 : 1;
+  const handed = header.pixDims[0] === -1 ? -1 : 1;
   return [
     [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), handed * 2 * (b * d + a * c)],
     [2 * (b * c + a * d), a * a + c * c - b * b - d * d, handed * 2 * (c * d - a * b)],
