@@ -74,7 +74,7 @@ train: $(VENV)/dev.stamp
 	    $(if $(wildcard $(addprefix runs/$(CHECKPOINT)/,state.safetensors stage-1/state.safetensors)),--resume) $(ARGS)
 
 # Settings to evaluate, MEMBERSxSTEPS, each into results/CHECKPOINT/MEMBERSxSTEPS.json. For V2 also anchor.json (anchor only);
-# "-half" means anchor weight 0.5, "-staple" fused by STAPLE where that is not the checkpoint's rule.
+# "-half" means anchor weight 0.5 instead of the checkpoint's, "-staple" fused by STAPLE where that is not the checkpoint's rule.
 GRID ?= 5x10 5x10-staple 1x10 5x1 5x2 5x5 5x50
 OUT   = results/$(CHECKPOINT)
 
@@ -82,10 +82,10 @@ results: $(VENV)/dev.stamp
 	@mkdir -p $(OUT)
 	-$(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --anchor --overwrite --json $(OUT)/anchor.json
 	@for run in $(GRID); do \
-	    weight=0; rule=auto; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight=0.5;; \
+	    weight=; rule=auto; case $$run in *-half) [ -e $(OUT)/anchor.json ] || continue; weight="--anchor-weight 0.5";; \
 	        *-staple) grep -q '"fuse": "anchored"' checkpoints/$(CHECKPOINT)/config.json || continue; rule=staple;; esac; grid=$${run%%-*}; \
 	    $(PY) -m medsegdiff evaluate --checkpoint $(CHECKPOINT) --data $(DATA) --overwrite --json $(OUT)/$$run.json \
-	        --members $${grid%x*} --steps $${grid#*x} --anchor-weight $$weight --fuse $$rule || exit 1; done
+	        --members $${grid%x*} --steps $${grid#*x} $$weight --fuse $$rule || exit 1; done
 	$(PY) -m medsegdiff card checkpoints/$(CHECKPOINT) --readme docs/results.md --summary docs/results.md --results $(OUT)
 
 # Another implementation of V1, installed without its logging service.

@@ -45,9 +45,10 @@ def main() -> None:
 
     try:
         catalogue.require_files()
+        sources = catalogue.with_own(arguments.checkpoint)
     except ValueError as error:
         sys.exit(str(error))
-    session = Session(catalogue.with_own(arguments.checkpoint), arguments.device)
+    session = Session(sources, arguments.device)
     address, wait = gradio_ui.serve(session, port=arguments.port, host=arguments.host)
     print(f"The page is open at {address}", flush=True)
     # After the first paint, not before.

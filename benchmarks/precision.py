@@ -18,6 +18,7 @@ from medsegdiff import Segmenter
 from medsegdiff.checkpoint import load
 from medsegdiff.commands import options
 from medsegdiff.data.adaptors import cases
+from medsegdiff.data.folders import evenly_spaced
 from medsegdiff.data.tasks import axis_of, intensity_of
 from medsegdiff.hub import resolve
 from medsegdiff.metrics import dice, mean
@@ -58,7 +59,7 @@ def _agreement(arguments: argparse.Namespace) -> list[float]:
     )
     classes = len(exact.domain.labels)
     found = cases(arguments.data, "val")
-    found = found[:: max(len(found) // arguments.limit, 1)][: arguments.limit] if arguments.limit else found
+    found = evenly_spaced(found, arguments.limit) if arguments.limit else found
     scores = []
     for case in tqdm(found, unit="picture"):
         for sample in case.samples(classes, axis_of(exact.domain), intensity_of(exact.domain)):

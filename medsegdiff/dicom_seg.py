@@ -38,8 +38,11 @@ _TYPES = {
     "portal and splenic vein": "PortalVein",
     "right adrenal": "AdrenalGland",
     "left adrenal": "AdrenalGland",
+    "right lung": "Lung",
+    "left lung": "Lung",
+    "polyp": "PolypOfColon",
 }
-_ABNORMAL = ("Lesion", "Nodule")
+_ABNORMAL = ("Lesion", "Nodule", "PolypOfColon")
 _WHO = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName")
 _KEPT = (
     "SOPClassUID",

@@ -41,7 +41,7 @@ from huggingface_hub.errors import (
 from medsegdiff import shipped as here
 from medsegdiff.checkpoint import CARD, CONFIG, CONFIG_BYTES, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["Held", "HubError", "begun", "cached", "copy", "find", "push", "resolve", "shipped", "weights_of"]
+__all__ = ["Held", "HubError", "begun", "cached", "copy", "digest", "find", "push", "resolve", "shipped", "weights_of"]
 
 _T = TypeVar("_T")
 
@@ -180,7 +180,7 @@ def _fetch_published(
         token=token,
         local_files_only=local_files_only,
     )
-    expected, found = _digest(here.FOLDER / name), _digest(folder)
+    expected, found = digest(here.FOLDER / name), digest(folder)
     if found != expected:
         raise HubError(
             "hub.broken.digest",
@@ -350,10 +350,10 @@ def find(sha256: str, cache: Path | None = None) -> Path | None:
 
 def _promised(folder: Path) -> str | None:
     """Return the digest of the weights in a folder; None if there is no checkpoint."""
-    return _digest(folder) if here.has_weights(folder) else None
+    return digest(folder) if here.has_weights(folder) else None
 
 
-def _digest(folder: Path) -> str | None:
+def digest(folder: Path) -> str | None:
     """Return the sha256 that a config.json states; None if it cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         if (folder / CONFIG).stat().st_size <= CONFIG_BYTES:

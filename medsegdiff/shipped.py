@@ -2,7 +2,7 @@
 
     checkpoints/NAME/config.json, README.md     describe a checkpoint
     checkpoints/NAME/model.safetensors          its weights; a Space and a wheel have those of a few checkpoints only
-    checkpoints/hub.json                        Hub repository and commit of every published checkpoint, written by `make hub`
+    checkpoints/hub.json                        Hub repository, commit and digest of every published checkpoint, by `make hub`
 
 Weights that are not here are downloaded from the published commit when they are first used, and must have the sha256 that
 config.json states. This module imports no torch.
@@ -56,6 +56,7 @@ class Published:
 
     repository: str  # owner/name
     revision: str  # full commit hash, which cannot change
+    sha256: str = ""  # of the weights at that commit; unknown in a file of an earlier version
 
 
 def published() -> dict[str, Published]:

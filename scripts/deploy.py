@@ -7,7 +7,8 @@
 
 `make space` and `make hub` call it. Log in with `hf auth login` first, or set HF_TOKEN. Both may be repeated: only what changed
 is uploaded. `hub` writes the commit of every published checkpoint into checkpoints/hub.json; a Space deployed afterwards
-describes those checkpoints and has the Hub preload their weights at build time, instead of carrying them.
+describes those checkpoints and has the Hub preload their weights at build time, instead of carrying them. It carries weights
+that have changed since they were published.
 
 References:
     Spaces, https://huggingface.co/docs/hub/spaces-config-reference
@@ -143,14 +144,14 @@ def copy_files(paths: Iterable[Path], folder: Path, base: Path = ROOT, left_out:
 
 
 def copy_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
-    """Copy checkpoints, their recordings and results; of published ones, all but the default, without the weights.
+    """Copy checkpoints, their recordings and results; without the weights where the published ones are the same.
 
     Returns:
-        The names of those with weights, and of those without.
+        The names of those with weights, among them always the default, and of those without.
     """
-    here, published, names = shipped.FOLDER, shipped.published(), shipped.names()
-    carried = [name for name in names if name not in published or name == DEFAULT]
-    preloaded = [name for name in names if name not in carried]
+    here, names = shipped.FOLDER, shipped.names()
+    preloaded = [name for name in names if name != DEFAULT and is_published(name)]
+    carried = [name for name in names if name not in preloaded]
     if pointers := shipped.lfs_pointers(here.glob("*/*.safetensors")):
         raise ValueError(f"{pointers[0]} is a Git LFS pointer; run `git lfs install && git lfs pull` first")
     files = [here / name / file for name in names for file in (CONFIG, CARD)]
@@ -161,6 +162,12 @@ def copy_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
         copy_files((ROOT / "recordings").glob(f"{name}-[0-9]*.npz"), folder)
     copy_files([ROOT / "recordings" / "hard.json"], folder)
     return carried, preloaded
+
+
+def is_published(name: str) -> bool:
+    """Return whether the Hub has the present weights of a checkpoint, or those that are not here."""
+    at, folder = shipped.published().get(name), shipped.FOLDER / name
+    return at is not None and (at.sha256 == hub.digest(folder) or not shipped.has_weights(folder))
 
 
 def requirements(kind: str, hardware: str) -> str:
@@ -289,7 +296,7 @@ def deploy_models(arguments: argparse.Namespace) -> None:
             if arguments.dry is None:
                 with explained(repository):
                     commit = hub.push(folder, repository, private=arguments.private or None, message=f"Publish {name}")
-                rows = shipped.published() | {name: shipped.Published(repository, commit.oid)}
+                rows = shipped.published() | {name: shipped.Published(repository, commit.oid, hub.digest(folder) or "")}
                 shipped.write_index(rows)
                 print(f"{HfApi().endpoint}/{repository} at {commit.oid}", flush=True)
 

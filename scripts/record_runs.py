@@ -75,7 +75,8 @@ def main() -> None:
         for path in sorted(arguments.out.glob("*.npz")):
             Recording.load(path).save(path)
         return
-    own = {Path(folder).resolve().name: folder for folder in arguments.checkpoint}
+    given = arguments.checkpoint
+    own = {name: folder for name, folder in catalogue.with_own(given).items() if folder in given}
     session = Session(own or catalogue.shipped())
     if arguments.hard:
         path = arguments.out / "hard.json"

@@ -225,6 +225,7 @@ def test_a_published_checkpoint_comes_back_and_its_card_is_complete(hub, tmp_pat
     assert set(files) == {".gitattributes", WEIGHTS, CONFIG, CARD, deploy.THUMBNAIL}
     assert {name for name in files if hub.modes.get(name) == "lfs"} == {WEIGHTS, deploy.THUMBNAIL}
     own = Segmenter.from_pretrained(ROOT / "checkpoints" / V2)
+    assert shipped.published()[V2].sha256 == own.checkpoint.digest
     assert Segmenter.from_pretrained(repository, revision=commit).checkpoint.digest == own.checkpoint.digest
 
     card = ModelCard(files[CARD].decode())
@@ -267,6 +268,21 @@ def test_a_space_describes_published_checkpoints_and_fetches_their_weights(hub, 
     where, digest = run.stdout.split()
     assert Path(where).is_relative_to(tree)
     assert digest == json.loads((ROOT / "checkpoints" / V1 / CONFIG).read_text())["weights"]["sha256"]
+
+
+@pytest.mark.parametrize(("sha256", "carried"), [(None, False), ("0" * 64, True), ("", True)])
+def test_a_space_carries_weights_that_changed_since_they_were_published(tmp_path, sha256, carried):
+    digest = (
+        json.loads((ROOT / "checkpoints" / V1 / CONFIG).read_text())["weights"]["sha256"] if sha256 is None else sha256
+    )
+    shipped.write_index({V1: shipped.Published(f"me/{V1}", "1" * 40, digest)})
+    if not sha256:  # as written before the digest was stored
+        rows = json.loads((shipped.FOLDER / shipped.INDEX).read_text())
+        rows[V1] = {key: value for key, value in rows[V1].items() if value}
+        (shipped.FOLDER / shipped.INDEX).write_text(json.dumps(rows))
+    both = deploy.copy_checkpoints(tmp_path / "out")
+    assert both == (([V1, V2], []) if carried else ([V2], [V1]))
+    assert (tmp_path / "out" / "checkpoints" / V1 / WEIGHTS).is_file() == carried
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from statistics import fmean
 
@@ -58,6 +59,17 @@ def test_make_targets_exist(page: str):
     makefile = (ROOT / "Makefile").read_text()
     wanted = set(re.findall(r"(?:`|^)make ([a-z-]+)\b", text(page), re.MULTILINE))
     assert {t for t in wanted if not re.search(rf"^{t}:", makefile, re.MULTILINE)} == set()
+
+
+def test_make_results_measures_the_anchor_weight_of_the_checkpoint(tmp_path: Path):
+    (tmp_path / "anchor.json").touch()
+    variables = [f"{name}={value}" for name, value in {"PY": "echo", "VENV": tmp_path, "OUT": tmp_path}.items()]
+    grid = ["CHECKPOINT=skin-lesion-v2", "DATA=data", "GRID=5x10 5x10-half"]
+    make = ["make", "--silent", "-o", str(tmp_path / "dev.stamp"), "results", *variables, *grid]
+    run = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+    default, half = (line for line in run.stdout.splitlines() if "--steps" in line)
+    assert "--anchor-weight" not in default  # as the page runs it
+    assert "--anchor-weight 0.5" in half
 
 
 @pytest.mark.parametrize("page", READMES)

@@ -19,4 +19,12 @@ const build = () => {
   });
 };
 build();
-watch('value', () => { if (!root.querySelector('input')) build(); });
+watch('value', () => {
+  const ranges = [...root.querySelectorAll('input')];
+  if (ranges.length !== props.value.length) return build();
+  ranges.forEach((range, i) => {
+    if (Number(range.value) === props.value[i]) return;
+    range.value = props.value[i];
+    range.previousElementSibling.textContent = Number(range.value).toFixed(1);
+  });
+});

@@ -95,15 +95,25 @@ def with_own(folders: Sequence[str]) -> dict[str, str]:
 
     A checkpoint is named after its folder; one in a folder `checkpoint` or `best`, where training writes it, after the
     folder above. If the name is taken, names of folders above are put before it. Shipped checkpoints keep their names.
+
+    Raises:
+        ValueError: A folder has no config.json, or an invalid one.
     """
     known, own = shipped(), dict[str, str]()
     named = {Path(folder).resolve(): name for name, folder in known.items()}
     for folder in folders:
+        _require_config(folder)
         path = Path(folder).resolve()
         if path not in named:
             named[path] = next((name for name in _names(path) if name not in known | own), str(path))
         own[named[path]] = folder
     return own | known
+
+
+def _require_config(folder: str) -> None:
+    from medsegdiff.checkpoint import read_config  # imports torch
+
+    read_config(folder)
 
 
 def _names(path: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ The chapters are listed, and recordings shown, without importing torch: what nee
 """
 
 import ast
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ def read(control: "Control | Faders", text: str) -> Any:
     try:
         match control:
             case Faders(default=default, low=low, high=high):
-                given = tuple(min(max(float(part), low), high) for part in text.split(","))
+                given = tuple(_clipped(float(part), low, high) for part in text.split(","))
                 return given if len(given) == len(default) else default
             case Flags(choices=choices):
                 return [part for part in text.split(",") if part in choices]
@@ -150,7 +151,14 @@ def read(control: "Control | Faders", text: str) -> Any:
             case Slide(low=low, high=high, step=step):
                 value = low + round((min(max(float(text), low), high) - low) / step) * step
                 return int(value) if isinstance(step, int) and isinstance(low, int) else round(value, 6)
-            case Number(low=low, high=high):
-                return min(max(int(text), low), high)
+            case Number(low=low, high=high, step=step):
+                kind = int if step == 1 else float
+                return kind(_clipped(kind(text), low, high))
     except (ValueError, OverflowError):
         return control.default
+
+
+def _clipped(value: float, low: float, high: float) -> float:
+    if math.isnan(value):
+        raise ValueError("not a number")
+    return min(max(value, low), high)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app.core import catalogue
 from app.course.chapters import CHAPTERS
 from app.inputs.images import phantom
 from app.views import paint
@@ -28,9 +29,9 @@ def of_chapter(key: str) -> str:
 
 
 @cache
-def of_image(seed: int) -> str:
-    """Return the picture of a phantom."""
-    return _uri(paint.fit(phantom(seed).picture.pixels, (SIDE, SIDE)))
+def of_image(seed: int, task: str = catalogue.TASK) -> str:
+    """Return the picture of a phantom of a task."""
+    return _uri(paint.fit(phantom(seed, task).picture.pixels, (SIDE, SIDE)))
 
 
 def _uri(tile: paint.RGB) -> str:

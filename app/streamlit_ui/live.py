@@ -128,12 +128,14 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         help=w("course.own.formats"),
         key=f"upload.{state['turn']}",
     )
-    case = st.segmented_control(
-        w("course.own.phantom"), CASES, format_func=lambda seed: widgets.pictured(seed, w), default=CASES[0],
-        required=True, key=f"own.case.{w.language}", disabled=file is not None,
-    )  # fmt: skip
+    phantoms = st.container()
     row = st.columns([1.6, 1, 1.2], vertical_alignment="bottom")
     name = row[0].selectbox(w("model.label"), list(bench.session.sources), key="own.checkpoint")
+    card = bench.session.card(name)
+    case = phantoms.segmented_control(
+        w("course.own.phantom"), CASES, format_func=lambda seed: widgets.pictured(seed, w, task=card.task),
+        default=CASES[0], required=True, key=f"own.case.{card.task}.{w.language}", disabled=file is not None,
+    )  # fmt: skip
     go = row[1].button(w("course.own.run"), type="primary", key="own.run", width="stretch")
 
     def forget() -> None:
@@ -142,11 +144,10 @@ def own(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
     if file is not None or state["result"]:
         row[2].button(w("course.own.forget"), on_click=forget, key="own.forget", width="stretch")
-    warning = descriptions.warning(bench.session.card(name), w)
+    warning = descriptions.warning(card, w)
     if warning:
         st.html(warning)
     if go:
-        card = bench.session.card(name)
         image = _read(file, card) if file is not None else phantom(case or CASES[0], card.task)
         values = [visit.values[chapter.key][control.field] for control in CONTROLS]
         state["result"] = _run(bench, name, image, values, w)

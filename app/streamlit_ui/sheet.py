@@ -104,11 +104,10 @@ def teacher(visit: Visit, w: Words) -> None:
         f"<h1 class=question>{html.escape(w('teacher.title'))}</h1>"
         f"<p class=ask>{html.escape(w('teacher.intro', minutes=minutes))}</p>"
     )
-    cost = {"": "cost_none", "v1": "cost_v1", "v2": "cost_v2"}
     rows = "".join(
         f"<tr><td>{i}. {html.escape(w(f'course.{c.key}.title'))}</td><td>{c.minutes}</td>"
         f"<td>{html.escape(w(f'course.{c.key}.goal'))}</td>"
-        f"<td>{html.escape(w('teacher.' + _cost(c, cost)))}</td></tr>"
+        f"<td>{html.escape(w('teacher.' + _cost(c)))}</td></tr>"
         for i, c in enumerate(CHAPTERS, 1)
     )
     heads = "".join(f"<th>{html.escape(w(f'teacher.table_{k}'))}</th>" for k in ("chapter", "minutes", "goal", "cost"))
@@ -130,5 +129,6 @@ def teacher(visit: Visit, w: Words) -> None:
         )
 
 
-def _cost(chapter: Chapter, known: dict[str, str]) -> str:
-    return "cost_train" if chapter.key == "training" else "cost_v2" if chapter.key == "own" else known[chapter.kind]
+def _cost(chapter: Chapter) -> str:
+    by_chapter = {"raters": "cost_raters", "reverse": "cost_reverse", "training": "cost_train", "own": "cost_v2"}
+    return by_chapter.get(chapter.key) or {"": "cost_none", "v1": "cost_v1", "v2": "cost_v2"}[chapter.kind]

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.core import catalogue
 from app.core.settings import Choice, Control, Flags, Number, Slide
 from app.course import thumbnails
 from app.course.chapter import Chapter, Faders, Seen
@@ -44,19 +45,21 @@ def controls(chapter: Chapter, visit: Visit, w: Words) -> None:
     for control in chapter.controls:
         hidden = control.field in visit.hidden or (visit.recordings and control.field in chapter.unrecorded)
         if not hidden:
-            values[control.field] = _control(control, chapter, visit, w)
+            values[control.field] = (
+                _faders(control, chapter, visit, values, w)  # after the choice of a preset, which they show
+                if isinstance(control, Faders)
+                else _control(control, chapter, visit, w)
+            )
     visit.change(chapter, values)
 
 
-def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words) -> Any:
+def _control(control: Control, chapter: Chapter, visit: Visit, w: Words) -> Any:
     field, key = (
         control.field,
         f"{chapter.key}.{control.field}.{w.language}",
     )  # a widget loses its value if its labels change
     value = visit.values[chapter.key][field]
     labels: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
-    if isinstance(control, Faders):
-        return _faders(control, chapter, visit, w)
     if key not in st.session_state and not isinstance(
         control, Flags
     ):  # Streamlit drops the state of hidden widgets; restore it
@@ -67,8 +70,12 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
             kind = int if whole else float
             st.session_state[key] = kind(st.session_state[key])
             return st.slider(**labels, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
-        case Number(low=low, high=high):  # those of the course are whole
-            return int(st.number_input(**labels, min_value=low, max_value=high, step=1, key=key))
+        case Number(default=default, low=low, high=high, step=step):
+            kind = int if step == 1 else float
+            if default is None:  # so that it can be cleared
+                labels |= {"value": None, "placeholder": w(f"settings.{field}.auto")}
+            given = st.number_input(**labels, min_value=kind(low), max_value=kind(high), step=kind(step), key=key)
+            return given if given is None else kind(given)
         case Flags(choices=choices):
             st.caption(labels["label"])
             return [c for c in choices if st.checkbox(_option(field, c, w), c in value, key=f"{key}.{c}")]
@@ -86,9 +93,9 @@ def _control(control: Control | Faders, chapter: Chapter, visit: Visit, w: Words
             return st.selectbox(**labels, options=choices, format_func=lambda c: _option(field, c, w), key=key)
 
 
-def pictured(seed: int, w: Words, name: str = "") -> str:
+def pictured(seed: int, w: Words, name: str = "", task: str = catalogue.TASK) -> str:
     """Return the label of a phantom in Markdown: its picture, and its number or another name."""
-    return f"![{w('course.phantom', number=seed)}]({thumbnails.of_image(seed)}) {name or seed}"
+    return f"![{w('course.phantom', number=seed)}]({thumbnails.of_image(seed, task)}) {name or seed}"
 
 
 def _fits(names: Sequence[str]) -> bool:
@@ -98,14 +105,15 @@ def _fits(names: Sequence[str]) -> bool:
     return wide + 2 * len(names) <= _IN_A_ROW
 
 
-def _faders(control: Faders, chapter: Chapter, visit: Visit, w: Words) -> tuple[float, ...]:
-    values = visit.values[chapter.key]
+def _faders(control: Faders, chapter: Chapter, visit: Visit, values: Mapping[str, Any], w: Words) -> tuple[float, ...]:
+    """Show the faders at the preset that is chosen among the values, or at their own gains."""
     chosen = values[control.choice]
     value = control.presets.get(chosen, values[control.field])
 
     def drawn(gains: tuple[float, ...]) -> None:
-        values[control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
-        values[control.choice] = control.own
+        held = visit.values[chapter.key]
+        held[control.field] = tuple(min(max(g, control.low), control.high) for g in gains)
+        held[control.choice] = control.own
         forget(chapter, control.choice)
         visit.places.pop(chapter.key, None)
 

@@ -27,7 +27,7 @@ __all__ = ["held_out", "judged", "preview"]
 def held_out(data: Path, classes: int, size: int, task: str, field: float = 1.0) -> Pool:
     """Read 24 validation images for the training curve; nothing is chosen by them."""
     found = cases(data, "val")
-    pool = Pool.of(found[:: max(len(found) // 24, 1)][:24], classes, round(size / field), task=task)
+    pool = Pool.of(evenly_spaced(found, 24), classes, round(size / field), task=task)
     return pool.few(24).middle(size)
 
 

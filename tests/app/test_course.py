@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.core import catalogue
 from app.core.session import Session
-from app.core.settings import Choice, Slide
+from app.core.settings import Choice, Number, Slide
 from app.course import chapter, readers, thumbnails
 from app.course.bench import CASES, Bench
 from app.course.chapters import CHAPTERS, reverse
@@ -27,7 +27,7 @@ from app.course.oracles import TwoRaters, two_raters
 from app.course.staple import staple
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, words
-from app.streamlit_ui import widgets
+from app.streamlit_ui import sheet, widgets
 from medsegdiff.checkpoint import save
 from medsegdiff.config import DiffusionConfig, Domain
 from medsegdiff.metrics import dice
@@ -146,6 +146,8 @@ def test_what_the_notes_say_of_the_shipped_networks():
     def seen(key: str, **values: object) -> chapter.Seen:
         return ROWS[key].see(bench, chapter.defaults(ROWS[key]) | {"at": None} | values, words("en", "course"))
 
+    low = [seen("parser", case=case, filter="lowpass").facts for case in CASES]
+    assert 0.02 < max(abs(facts["dice"] - facts["learned"]) for facts in low) < 0.03
     for case in (3, 7, 11):
         without = seen("anchor", case=case, gate="off").recording
         assert without is not None
@@ -367,6 +369,39 @@ def test_the_instructors_page_lists_all_chapters(visit, language):
     ]
 
 
+def test_chapters_without_a_network_on_the_instructors_page_load_none(monkeypatch):
+    bench = Bench(Session(device="cpu"))
+    monkeypatch.setattr(bench.session, "_load", lambda folder: pytest.fail(f"{folder} was loaded"))
+    bare = [each for each in CHAPTERS if sheet._cost(each) == "cost_none"]
+    assert [each.key for each in bare] == ["forward"]
+    for each in bare:
+        each.see(bench, chapter.defaults(each) | {"at": None, "recorded": False}, words("en", "course"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_notes_on_the_recorded_training_give_its_dice(language):
+    from app.course.chapters.training import RECORDED
+    from app.course.toy import History
+
+    scores = {preview.iteration: preview.dice for preview in History.load(RECORDED).previews}
+    note = words(language, "course")("course.training.notice")
+    pattern = {"en": r"(?P<dice>[\d.]+) after (?P<t>\d+)", "zh": r"(?P<t>\d+) 次(迭代)?后为 (?P<dice>[\d.]+)"}[language]
+    given = {int(found["t"]): found["dice"] for found in re.finditer(pattern, note)}
+    assert given == {t: f"{scores[t]:.2f}" for t in (40, 80)}
+
+
+def test_the_examples_of_chapter_10_are_of_the_checkpoints_task(visit, monkeypatch):
+    card = Session.card
+    monkeypatch.setattr(Session, "card", lambda self, name: replace(card(self, name), task="lung-nodule"))
+    at = visit(chapter="own")
+    (examples,) = (g for g in at.segmented_control if g.key.startswith("own.case."))
+    shown = [
+        thumbnails.of_image(seed, "lung-nodule") in text for seed, text in zip(CASES, examples.options, strict=True)
+    ]
+    assert all(shown)
+    assert thumbnails.of_image(CASES[0]) != thumbnails.of_image(CASES[0], "lung-nodule")
+
+
 def test_every_language_has_the_same_keys_and_placeholders():
     texts = {language: words(language, "course").sentences for language in LANGUAGES}
     assert len({frozenset(sentences) for sentences in texts.values()}) == 1
@@ -447,6 +482,8 @@ def test_a_link_restores_a_chapter_and_hides_controls(visit):
 def test_values_in_a_link_are_clipped():
     asked = {"chapter": "parser", "filter": "rm -rf", "gains": "nan,9,-1", "seed": "1e99", "parser_size": "4096"}
     assert Visit.begin(asked, None).values["parser"] == chapter.defaults(ROWS["parser"])
+    asked = {"chapter": "parser", "gains": ",".join(["nan"] * 9)}
+    assert Visit.begin(asked, None).values["parser"] == chapter.defaults(ROWS["parser"])
     asked = {"chapter": "raters", "raters_members": "5000", "share": "-3", "case": "999", "at": "99999999"}
     held = Visit.begin(asked, None)
     assert (held.values["raters"]["raters_members"], held.values["raters"]["share"]) == (25, 0.0)
@@ -462,8 +499,40 @@ def test_every_control_round_trips_through_a_link():
                     assert chapter.read(control, f"{high:g}") == high
                 case Choice(choices=choices):
                     assert [chapter.read(control, str(choice)) for choice in choices] == list(choices)
+                case Number(low=low, high=high, step=step):
+                    for value in (low, low + step, high):
+                        assert chapter.read(control, f"{value:.12g}") == value
+                    assert isinstance(chapter.read(control, "-1"), int if step == 1 else float)
+                    assert chapter.read(control, "nan") == control.default
                 case _:
                     pass
+
+
+# Chapter 10 has all the controls of the page, and computes nothing when it is opened.
+_COSTLY = [pytest.param(c.key, marks=pytest.mark.slow) for c in CHAPTERS if c.key not in ("raters", "own")]
+
+
+@pytest.mark.parametrize("key", ["raters", "own", *_COSTLY])
+def test_every_chapter_opens_with_its_controls(visit, key):
+    at = visit(chapter=key)
+    shown = {w.key for kind in ("segmented_control", "selectbox", "slider", "number_input") for w in getattr(at, kind)}
+    plain = [c.field for c in ROWS[key].controls if isinstance(c, Choice | Number | Slide)]
+    assert [field for field in plain if f"{key}.{field}.en" not in shown] == []
+    assert state(at).values[key] == chapter.defaults(ROWS[key])
+
+
+def test_a_number_that_may_be_left_out_can_be_given_and_removed_again(visit):
+    at = visit(chapter="own", anchor_weight="0.35")
+    assert state(at).values["own"]["anchor_weight"] == 0.35
+    assert state(at).query()["anchor_weight"] == "0.35"
+    box = at.number_input(key="own.anchor_weight.en")
+    assert (box.step, box.placeholder) == (0.05, words("en", "course")("settings.anchor_weight.auto"))
+    choose(at, "anchor_weight", None)
+    assert state(at).values["own"]["anchor_weight"] is None
+    choose(at, "anchor_weight", 1.0)
+    assert state(at).values["own"]["anchor_weight"] == 1.0
+    choose(at, "seed", 7)
+    assert isinstance(state(at).values["own"]["seed"], int)
 
 
 @pytest.mark.parametrize("key", [CHAPTERS[0].key, *(pytest.param(c.key, marks=pytest.mark.slow) for c in CHAPTERS[1:])])
@@ -474,7 +543,6 @@ def test_every_chapter_replays_without_loading_a_model(visit, server, key, monke
     assert not any(b.key in ("toggle", "own.run") for b in at.button)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_recordings_are_shown_without_torch():
     code = f"""

@@ -110,6 +110,29 @@ def test_a_block_of_the_map_opens_its_chapter_and_is_marked_there(page, address)
     page.wait_for_function("location.search.includes('chapter=parser')")
 
 
+def test_faders_show_the_chosen_filter_and_are_reset(page, address):
+    page.goto(f"{address}/?chapter=parser&lang=en")
+    sound(page)
+    gains, last = page.locator(".equaliser output"), page.locator(".equaliser input").last
+    w = words("en", "course")
+    box = page.get_by_role("combobox", name=w("control.filter.label"))
+
+    def choose(name):
+        box.click()
+        page.get_by_role("option", name=w(f"control.filter.{name}"), exact=True).click()
+
+    choose("lowpass")
+    expect(gains).to_have_text([*["1.0"] * 2, *["0.0"] * 7])
+    expect(last).to_have_value("0")
+    last.press("ArrowUp")
+    expect(gains).to_have_text([*["1.0"] * 2, *["0.0"] * 6, "0.1"])
+    expect(box).to_have_value(w("control.filter.own"), timeout=30_000)
+    choose("closed")
+    expect(gains).to_have_text(["0.0"] * 9)
+    page.locator(".st-key-reset button").click()
+    expect(gains).to_have_text(["1.0"] * 9)
+
+
 def test_a_symbol_outlines_what_shows_it_and_has_its_current_value(page, address):
     page.goto(f"{address}/?chapter=forward&lang=en")
     sound(page)

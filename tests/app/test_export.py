@@ -18,6 +18,7 @@ from app.export.files import FILES, write, write_volume
 from app.i18n import words
 from app.inputs.images import phantom
 from app.inputs.volumes import VolumeCache, segment, take
+from medsegdiff import dicom_seg
 from medsegdiff.replay import Report
 
 
@@ -130,6 +131,16 @@ def test_masks_have_the_voxel_grid_of_the_input(session, tmp_path):
     np.testing.assert_array_equal(filled[:, :, x], sitk.GetArrayFromImage(volume_mask)[:, :, x])
     assert filled.sum() == finished.result.labels.sum()
     assert json.loads(every["report"].read_text())["mask"]["sha256"]
+
+
+def test_every_shipped_class_has_a_code_of_its_own_in_a_dicom_seg():
+    pytest.importorskip("highdicom")
+    labels = {label for folder in catalogue.shipped().values() for label in catalogue.card(folder).labels}
+    found = {label: dicom_seg._segment(1, label, "0" * 64) for label in labels}
+    codes = {k: (s.segmented_property_category.value, s.segmented_property_type.value) for k, s in found.items()}
+    assert [label for label, (category, kind) in codes.items() if category == kind] == []
+    assert codes["polyp"] == ("49755003", "68496003")  # morphologically abnormal structure, polyp of colon
+    assert codes["right lung"] == codes["left lung"] == ("91723000", "39607008")  # anatomical structure, lung
 
 
 # Whether SimpleITK returns the position of a slice depends on files read before, so both cases are tested.

@@ -4,6 +4,7 @@ import runpy
 import shutil
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from app.core.session import RunOutput, Session
 from app.core.settings import CONTROLS, read
 from app.export.files import write_result
 from app.inputs.images import phantom, upload
+from scripts import record_runs
 
 
 def settings(**chosen):
@@ -121,6 +123,38 @@ def test_every_checkpoint_given_is_offered_beside_those_shipped(checkpoint, monk
     own = {name: str(shutil.copytree(checkpoint, tmp_path / "runs" / folder)) for folder, name in names.items()}
     found = offered(monkeypatch, *own.values(), own["a"])  # one of them twice
     assert list(found.items()) == [*own.items(), *Session(catalogue.shipped(), "cpu").sources.items()]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda text: text.replace('"task": "skin-lesion"', '"task": "../skin"'), r"mine: .*task is '\.\./skin'"),
+        (lambda text: text[:-20], r"mine: .*config\.json is not JSON"),
+        (lambda text: None, r"mine: .*config\.json is missing"),
+    ],
+    ids=["task", "cut short", "missing"],
+)
+def test_a_checkpoint_with_an_invalid_config_is_refused_at_the_start(
+    checkpoint, monkeypatch, tmp_path, change, sentence
+):
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "mine"))
+    text = change((folder / "config.json").read_text())
+    (folder / "config.json").unlink()
+    if text:
+        (folder / "config.json").write_text(text)
+    with pytest.raises(SystemExit, match=sentence) as refused:
+        offered(monkeypatch, folder)
+    assert "\n" not in str(refused.value.code)
+
+
+def test_recordings_are_named_as_the_page_names_their_checkpoints(checkpoint, monkeypatch, tmp_path):
+    own = [str(shutil.copytree(checkpoint, tmp_path / run / "checkpoint")) for run in ("a", "b")]
+    named: list[str] = []
+    monkeypatch.setattr(record_runs, "hardest", lambda session, name, seeds: named.append(name) or {})
+    words = ["--hard", "1", "--out", str(tmp_path), *(word for folder in own for word in ("--checkpoint", folder))]
+    monkeypatch.setattr(sys, "argv", ["record_runs", *words])
+    record_runs.main()
+    assert named == ["a", "b"] == list(offered(monkeypatch, *own))[:2]
 
 
 def test_a_shipped_checkpoint_can_be_offered_first(monkeypatch):

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.compare import judge
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.baselines import BASELINES, named
 from benchmarks.compare.budgeted_training import BudgetedTraining, race
@@ -37,6 +39,16 @@ def training(minutes: float, name: str = "condition") -> BudgetedTraining:
     )
     torch.manual_seed(0)
     return BudgetedTraining(BASELINES[name](SIZE, 1), draws, minutes, seed=0)
+
+
+def test_the_training_curve_is_measured_on_images_of_the_whole_split(monkeypatch, tmp_path):
+    read: list[int] = []
+    monkeypatch.setattr(judge, "cases", lambda *_: range(36))
+    pool = SimpleNamespace(few=lambda _: pool, middle=lambda _: pool)
+    monkeypatch.setattr(judge, "Pool", SimpleNamespace(of=lambda found, *_, **__: read.extend(found) or pool))
+    judge.held_out(tmp_path, 1, SIZE, "skin-lesion")
+    assert read[:4] == [0, 1, 3, 4]
+    assert (len(read), read[-1]) == (24, 34)
 
 
 @pytest.mark.slow
