@@ -75,8 +75,9 @@ def main() -> None:
         for path in sorted(arguments.out.glob("*.npz")):
             Recording.load(path).save(path)
         return
-    given = arguments.checkpoint
-    own = {name: folder for name, folder in catalogue.with_own(given).items() if folder in given}
+    given = {Path(folder).resolve() for folder in arguments.checkpoint}
+    named = catalogue.with_own(arguments.checkpoint)
+    own = {name: folder for name, folder in named.items() if Path(folder).resolve() in given}
     session = Session(own or catalogue.shipped())
     if arguments.hard:
         path = arguments.out / "hard.json"

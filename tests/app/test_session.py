@@ -1,5 +1,6 @@
 """Sessions: loading checkpoints and running them, without a page."""
 
+import os
 import runpy
 import shutil
 import sys
@@ -149,12 +150,14 @@ def test_a_checkpoint_with_an_invalid_config_is_refused_at_the_start(
 
 def test_recordings_are_named_as_the_page_names_their_checkpoints(checkpoint, monkeypatch, tmp_path):
     own = [str(shutil.copytree(checkpoint, tmp_path / run / "checkpoint")) for run in ("a", "b")]
+    name, folder = next(iter(catalogue.shipped().items()))
+    own.append(os.path.relpath(folder))  # as one types it; the catalogue has an absolute path
     named: list[str] = []
     monkeypatch.setattr(record_runs, "hardest", lambda session, name, seeds: named.append(name) or {})
     words = ["--hard", "1", "--out", str(tmp_path), *(word for folder in own for word in ("--checkpoint", folder))]
     monkeypatch.setattr(sys, "argv", ["record_runs", *words])
     record_runs.main()
-    assert named == ["a", "b"] == list(offered(monkeypatch, *own))[:2]
+    assert named == ["a", "b", name] == list(offered(monkeypatch, *own))[:3]
 
 
 def test_a_shipped_checkpoint_can_be_offered_first(monkeypatch):
