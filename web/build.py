@@ -19,6 +19,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock  # torch brings it
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 FIRST = "skin-lesion-v2"  # loaded when the page opens
@@ -67,13 +69,22 @@ def build(out: Path, models: Sequence[str] | None = None) -> None:
 
 def bundle(out: Path, entries: list[dict[str, Any]]) -> None:
     """Install the packages if need be, and bundle the page."""
+    install()
+    (out / "models.json").write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    run("node", "build.mjs", str(out.resolve()))
+
+
+def install() -> None:
+    """Install the page's packages unless they are there; processes that come meanwhile wait.
+
+    Raises RuntimeError where Node.js or npm is missing or fails.
+    """
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise RuntimeError("Node.js 20 or newer and npm are needed; on Debian: apt install nodejs npm")
     installed, wanted = HERE / "node_modules" / ".package-lock.json", HERE / "package-lock.json"
-    if not installed.is_file() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        run("npm", "ci", "--ignore-scripts", "--no-fund", "--no-audit")
-    (out / "models.json").write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
-    run("node", "build.mjs", str(out.resolve()))
+    with FileLock(HERE / ".install.lock"):
+        if not installed.is_file() or installed.stat().st_mtime < wanted.stat().st_mtime:
+            run("npm", "ci", "--ignore-scripts", "--no-fund", "--no-audit")
 
 
 def run(*command: str) -> None:

@@ -291,10 +291,11 @@ def test_a_pickle_is_refused_and_never_opened(folder, monkeypatch, suffix):
     assert not (folder / "opened").exists()
 
 
-@pytest.mark.parametrize("task", ["../../x", "a/b", "a\\b", ".hidden", "a" * 101, "a\n", "a b"])
+@pytest.mark.parametrize("task", ["../../x", "a/b", "a\\b", ".hidden", "a" * 101, "a\n"])
 def test_a_task_that_could_lead_out_of_a_folder_is_refused(folder, task):
     assert replace(DOMAIN, task="肺结节_v1.2-b").task
-    with pytest.raises(ValueError, match="letters, digits, '_', "):
+    assert replace(DOMAIN, task="my polyps").task
+    with pytest.raises(ValueError, match="letters, digits, spaces, '_', "):
         replace(DOMAIN, task=task)
     config = json.loads((folder / CONFIG).read_text())
     config["domain"]["task"] = task

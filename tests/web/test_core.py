@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise
 from medsegdiff.schedule import Diffusion
 
 WEB = Path(__file__).parents[2] / "web"
+sys.path.insert(0, str(WEB))
 
 
 @pytest.fixture(scope="session")
@@ -346,11 +348,15 @@ WORKER = """
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def packages():
-    """Skip a test that needs the page's packages where they are not installed."""
-    if shutil.which("node") is None or not (WEB / "node_modules").is_dir():
-        pytest.skip("Node.js or the page's packages are not installed; run `npm ci` in web/")
+    """Install the page's packages; skip a test that needs them where that fails."""
+    from build import install
+
+    try:
+        install()
+    except RuntimeError as error:
+        pytest.skip(f"the page's packages cannot be installed: {str(error)[-300:]}")
 
 
 @pytest.fixture
