@@ -35,7 +35,7 @@ def main() -> None:
         metavar="FOLDER",
         help="offer this checkpoint too, before those shipped",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... or mps")
     arguments = parser.parse_args()
 
     require("gradio")

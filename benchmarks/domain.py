@@ -372,7 +372,7 @@ def _seconds(check: DomainCheck) -> dict[str, float]:
 def _table(facts: dict[str, Any]) -> str:
     lines = [
         "| task | val images | flagged | other images | flagged | lowest AUROC against another task "
-        "| against images of no task | routed right |",
+        "| against images of no task | assigned to the right task |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for task, row in facts["tasks"].items():
@@ -386,7 +386,8 @@ def _table(facts: dict[str, Any]) -> str:
     seconds = facts["seconds"]
     lines += [
         "",
-        f"Routed right: {100 * facts['routed']:.2f} % of {facts['images']} val images. Images of no task: {counts}. "
+        f"Assigned to the right task: {100 * facts['routed']:.2f} % of {facts['images']} val images. "
+        f"Images of no task: {counts}. "
         f"One image takes {1000 * seconds['1']:.0f} ms on one thread and {1000 * seconds['2']:.0f} ms on two (median of 30).",
     ]
     return "\n".join(lines)

@@ -374,9 +374,9 @@ class RunSettings:
     sampler: str = "ddim"  # a key of sampling.SAMPLERS
     spacing: str = "trailing"  # one of sampling.SPACINGS: which timesteps are sampled at
     eta: float = 0.0  # DDIM only: 0 deterministic, 1 as much noise as DDPM
-    # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper; None: as the checkpoint says
+    # V2: weight of the anchor in x_0 at every step (F31); 0 as in the paper; None: the one recorded in the checkpoint
     anchor_weight: float | None = None
-    fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: as the checkpoint says (`Domain.fuse`)
+    fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: of the checkpoint (`Domain.fuse`)
     # V2: x_T of the members; stratified: spread evenly along the anchor (F42); auto: where the target may be absent
     noise: Literal["auto", "independent", "stratified"] = "auto"
     seed: int = 0

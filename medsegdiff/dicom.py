@@ -202,9 +202,9 @@ def read_series(paths: Sequence[Path], most: int) -> Volume:
 
 
 def _other_kind(data: Dataset) -> str:
-    """Return what a file holds if it is no image, by its SOP class or modality; else an empty string."""
+    """Return the kind of a file that is no image, by its SOP class or modality; else an empty string."""
     kind = _NO_IMAGE.get(str(data.get("SOPClassUID", "")).removeprefix(_STORAGE)) or str(data.get("Modality", ""))
-    return _NAMES.get(kind, "")
+    return kind if kind in _NAMES else ""
 
 
 def _modality(data: Dataset) -> str | None:
@@ -219,11 +219,12 @@ def _burned_in(data: Dataset) -> bool | None:
 def _parsed(file: Any) -> Dataset:
     """Read a file, and raise PictureError if it holds no image."""
     data = dcmread(file, force=True)  # without the preamble, some old files are DICOM nevertheless
-    if what := _other_kind(data):
+    if kind := _other_kind(data):
         raise PictureError(
             "dicom.no_image_but",
             "this DICOM file is {what}, not an image; choose an image of the series that it belongs to",
-            what=what,
+            what=_NAMES[kind],
+            kind=kind,
         )
     if not any(keyword in data for keyword in _PIXELS):
         raise PictureError("dicom.no_image", "this DICOM file holds no picture; choose an image of the series")

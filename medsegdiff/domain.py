@@ -66,7 +66,7 @@ FOLDER = shipped.FOLDER / "domain"
 ENCODER, STATISTICS = "encoder.safetensors", "statistics.safetensors"
 
 Level = Literal["fits", "unusual", "other"]
-"""`fits`; `unusual`: of this kind, with something that speaks against it; `other`: not of this kind."""
+"""`fits`; `unusual`: of this kind, but different from the training images in a way that is stated; `other`: not of this kind."""
 
 _SIDE = 160  # pixels of the square that the encoder sees
 _STRIDES = slice(2, 5)  # of its five maps: strides 8, 16, 32

@@ -108,7 +108,7 @@ def fuse(
     if not np.isfinite(mean).all():
         raise InputError(
             "run.not_finite",
-            "probabilities are not finite, so the network broke on this image; try another sampler or precision",
+            "the network's probabilities are not finite on this image; try another sampler or precision",
         )
     variance = sum(np.square(member - mean).sum(0) for member in p) / len(p)  # a loop needs less memory
 

@@ -308,7 +308,7 @@ def evaluate(
             else score(name, stack[0].labels, stack[0].truth, classes, stack[0].spacing_mm or (1.0, 1.0))
         )
     if not scores:
-        raise ValueError("there is nothing to evaluate; give at least one picture with its truth")
+        raise ValueError("there is nothing to evaluate; give at least one image with its ground truth")
     return Evaluation(
         class_names=tuple(class_names),
         scores=tuple(scores.values()),
@@ -330,8 +330,8 @@ def _check(sample: Scored, classes: int) -> None:
             f"{sample.name} has {len(sample.probability)} probabilities for {classes} classes and background"
         )
     if sample.labels.shape != sample.truth.shape:
-        sizes = f"a mask of {sample.labels.shape} and a truth of {sample.truth.shape} pixels"
-        raise ValueError(f"{sample.name} has {sizes}; give the truth at the size of its picture")
+        sizes = f"a mask of {sample.labels.shape} and a ground truth of {sample.truth.shape} pixels"
+        raise ValueError(f"{sample.name} has {sizes}; give the ground truth at the size of its image")
     if sample.truth.max() > classes:
         raise ValueError(
             f"the truth of {sample.name} has label {sample.truth.max()}; use 0 for background and 1 to {classes}"
@@ -393,7 +393,7 @@ def table(evaluation: Evaluation) -> str:
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
     notes = [
-        f"{mean(evaluation.seconds):.2f} s per image; found where the truth is empty: {found} of {empty}.",
+        f"{mean(evaluation.seconds):.2f} s per image; false positives where the ground truth is empty: {found} of {empty}.",
         f"No intervals for fewer than {FEW} {what}." if few else f"Intervals are bootstrapped over {count} {what}.",
     ]
     if evaluation.per_slice:

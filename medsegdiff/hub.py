@@ -238,7 +238,7 @@ def _unfetched(repository: str, longest: float, error: Exception) -> HubError:
     if isinstance(error, TimeoutError):
         return HubError(
             "hub.time",
-            "{repository} takes longer than {seconds} s; it goes on arriving, ask again later",
+            "{repository} takes longer than {seconds} s; the download continues; try again later",
             repository=repository,
             seconds=round(longest),
         )
@@ -320,7 +320,7 @@ def _require_weights(info: ModelInfo, repository: str, most: int | None) -> None
     if most is not None and size > most:
         raise HubError(
             "hub.size",
-            "{repository} weighs {size} MB, more than the {most} MB that are fetched here; choose a smaller one",
+            "{repository} has {size} MB, more than the limit of {most} MB; choose a smaller checkpoint",
             repository=repository,
             size=round(size / 1e6),
             most=round(most / 1e6),

@@ -26,7 +26,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The way home: sides of the original in pixels, and of the network's square."""
+    """The sides of the original image and of the network's square, in pixels."""
 
     height: int
     width: int
@@ -46,7 +46,7 @@ def to_network(
 ) -> tuple[Float[Tensor, "1 c size size"], Geometry]:
     """Squeeze a picture, or the `field` about its middle, to a square in [-1, 1]; one channel is its luminance."""
     if channels not in (1, 3):
-        raise ValueError(f"the network wants {channels} channels, but a picture gives 3 (RGB) or 1 (luminance)")
+        raise ValueError(f"the network takes {channels} channels, but a picture gives 3 (RGB) or 1 (luminance)")
     geometry = Geometry(picture.height, picture.width, size, field)
     image = torch.from_numpy(picture.pixels[geometry.box]).movedim(-1, 0)[None].float()
     if channels == 1:
@@ -79,7 +79,7 @@ def to_original(maps: Float[Tensor, "*m k size size"], geometry: Geometry) -> Fl
 def in_bands(
     maps: Float[Tensor, "m k size size"], geometry: Geometry, most: int = _BAND
 ) -> Iterator[tuple[slice, Float[Tensor, "m k rows w"]]]:
-    """Do as `to_original` for some rows after the others, so that never more than `most` bytes are taken at once.
+    """Resize as `to_original` does, a band of rows at a time, using at most `most` bytes for each.
 
     Bilinear interpolation is separable: a band of rows is a product with as many rows of the matrix that interpolates
     columns, followed by the interpolation of its rows.

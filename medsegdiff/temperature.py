@@ -1,4 +1,4 @@
-"""Fit a temperature, with which a probability comes closer to a frequency.
+"""Fit a temperature that calibrates the predicted probabilities.
 
 For the probabilities p_jc of m members and c classes, the temperature T minimises the negative log-likelihood of the ground
 truth y under their mean,

@@ -68,7 +68,7 @@ CONTROLS: tuple[Control, ...] = (
     Number("seed", 0, 0, 2**31 - 1),
     Choice("sampler", "ddim", ("ddim", "ddpm", "dpm-solver++")),
     Slide("eta", 0.0, 0, 1, 0.1),
-    Number("anchor_weight", None, 0, 1, 0.05),  # None: as the checkpoint says
+    Number("anchor_weight", None, 0, 1, 0.05),  # None: as recorded in the checkpoint
     Choice("fuse", "auto", ("auto", "staple", "mean", "vote", "anchored")),
     Choice("size", 0, (0, 128, 192, 256, 320, 384, 512)),
     Flags("switches", ("dynamic_encoding", "ff_parser", "anchor", "ss_former", "nbp")),

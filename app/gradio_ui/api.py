@@ -85,15 +85,15 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         For research and teaching only.
 
         Arguments:
-            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
+            picture: a PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
             checkpoint: name of a checkpoint from `model_info`, or auto for the one that fits the image; the first by default.
             members: number of masks that are sampled and fused, 1 to 25.
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
-            fuse: auto (as the checkpoint says), staple, mean, vote, or anchored (mean of members and anchor).
-            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (as the
-                checkpoint says).
+            fuse: auto (the rule recorded in the checkpoint), staple, mean, vote, or anchored (mean of members and anchor).
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (the
+                weight recorded in the checkpoint).
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
         given |= {"fuse": fuse, "anchor_weight": _weight(anchor_weight)}
@@ -127,14 +127,14 @@ def build(session: Session, calls: ConnectedCalls) -> None:
         For research and teaching only.
 
         Arguments:
-            picture: a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
+            picture: a PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MHA file; of a volume, the middle slice is segmented.
             checkpoint: name of a checkpoint from `model_info`, or auto for the one that fits the image; the first by default.
             members: number of masks that are sampled and fused, 1 to 25.
             steps: denoising steps per member, 1 to 50.
             seed: seed of the noise; the same seed gives the same masks.
             sampler: ddim, ddpm or dpm-solver++.
-            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (as the
-                checkpoint says).
+            anchor_weight: weight of the anchor in the average taken at every step (V2 only), 0 (the paper) to 1, or auto (the
+                weight recorded in the checkpoint).
         """
         given: dict[str, Any] = {"members": members, "steps": steps, "seed": seed, "sampler": sampler}
         given |= {"anchor_weight": _weight(anchor_weight)}

@@ -46,7 +46,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fit it, write it and print what it does."""
+    """Choose the fusion rule and the anchor weight, fit the temperature, write them to config.json and print them."""
     segmenter = options.segmenter(arguments)
     if isinstance(segmenter.checkpoint.model_config, UNetConfig):
         raise ValueError("a plain U-Net has no members; a temperature is fitted for V1 and V2")

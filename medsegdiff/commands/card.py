@@ -54,6 +54,12 @@ _CHOSEN = " Settings and stopping times were also chosen on `val`, so these figu
 _HELD = " The stopping time was chosen on training images held out; the recipe was found on `val` too."
 _DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
 _RULES = {"staple": "STAPLE", "anchored": "the mean of members and anchor", "mean": "the mean", "vote": "a vote"}
+_FUSED = {
+    "staple": "STAPLE",
+    "anchored": "fused with the anchor",
+    "mean": "mean of the members",
+    "vote": "vote of the members",
+}
 _MEMBERS = (
     " A member is one sample from the model, so the Dice of a single member is usually below the ensemble's. "
     "Disagreement between members is not error."
@@ -231,7 +237,7 @@ def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
         )
     main = _main(several)
     parts = [
-        "| readers who marked | pictures | GED^2 | HM-IoU | diversity | of the readers |",
+        "| readers who marked | images | GED^2 | HM-IoU | diversity | of the readers |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     parts += [
@@ -269,8 +275,7 @@ def _setting(settings: dict[str, Any]) -> str:
         return f"single forward pass{where}"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
-    rule = "fused with the anchor" if settings["fuse"] == "anchored" else settings["fuse"].upper()
-    fusion = f" members, {rule}" if members > 1 else " member"
+    fusion = f" members, {_FUSED[settings['fuse']]}" if members > 1 else " member"
     how = f", eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     how += ", stratified noise" if settings.get("noise") == "stratified" else ""
@@ -323,7 +328,7 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
     parts.append(
         f"{facts['iterations_done']} iterations{state} on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
     )
-    parts.append(_curve(curve, facts["recipe"].get("held", 0)))
+    parts.append(_curve(curve, facts["iterations_done"], facts["recipe"].get("held", 0)))
     parts.append(_calibration(facts.get("calibration"), domain))
     if results:
         main = _main(results)
@@ -429,11 +434,14 @@ def _data(checkpoint: Checkpoint) -> str:
     return f"Source: {domain.source}. Licence of the data: {domain.licence}.{drawn}{split}"
 
 
-def _curve(curve: list[dict[str, Any]], held: int = 0) -> str:
+def _curve(curve: list[dict[str, Any]], shipped: int, held: int = 0) -> str:
+    """Return a markdown table of ten rows of a training curve, evenly spaced, and the row of the iteration shipped."""
     rows = [row for row in curve if "dice_steps_1" in row or "dice_mask" in row]
     if not rows:
         return ""
-    chosen = [rows[i] for i in sorted(set(np.linspace(0, len(rows) - 1, 10).astype(int)))]
+    places = {*np.linspace(0, len(rows) - 1, 10).astype(int)}
+    places |= {i for i, row in enumerate(rows) if row["iteration"] == shipped}
+    chosen = [rows[i] for i in sorted(places)]
     names = [name for name in ("dice_mask", "dice_anchor", "dice_steps_1", "dice_steps_10", "ged") if name in rows[0]]
     words = {"dice_mask": "Dice", "dice_anchor": "anchor", "dice_steps_1": "1 step", "dice_steps_10": "10 steps"}
     words["ged"] = "GED^2 of 8 members, 10 steps"

@@ -25,12 +25,14 @@ __all__ = ["add", "choose", "main", "shipped_configs"]
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Describe the verb."""
+    """Add the `domain` command."""
     verb = verbs.add_parser(
         "domain", help="score how well images fit the checkpoints", description=__doc__, formatter_class=_Formatter
     )
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    verb.add_argument("--checkpoint", help="shipped name, folder, or Hub id owner/name[@revision]; default the best")
+    verb.add_argument(
+        "--checkpoint", help="shipped name, folder, or Hub id owner/name[@revision]; default: the one that fits best"
+    )
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the scores here")
     options.add_overwrite(verb)
     verb.set_defaults(main=main)

@@ -64,7 +64,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--skip-unpaired",
         action="store_true",
-        help="evaluate the pictures that have masks, and name those without (default: refuse)",
+        help="evaluate only the images that have masks, and list the others (default: stop with an error)",
     )
     verb.add_argument("--limit", type=int, default=0, help="evaluate only so many images, evenly spaced; 0 is all")
     verb.add_argument("--anchor", action="store_true", help="evaluate the anchor only (V2), without diffusion")

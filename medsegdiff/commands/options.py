@@ -59,8 +59,8 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         "--anchor-weight",
         type=float,
         default=_DEFAULT.anchor_weight,
-        help="V2: weight of the anchor when it is averaged with the predicted mask at every step; 0 is the paper "
-        "(default: as the checkpoint says)",
+        help="V2: weight of the anchor when it is averaged with the predicted mask at every step; 0 is the paper's "
+        "method (default: the weight recorded in the checkpoint)",
     )
     verb.add_argument(
         "--without",
@@ -76,7 +76,7 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         "--fuse",
         choices=("auto", *RULES),
         default=_DEFAULT.fuse,
-        help="how members are fused; anchored: mean of members and anchor (V2); auto: as the checkpoint says",
+        help="how members are fused; anchored: mean of members and anchor (V2); auto: the rule recorded in the checkpoint",
     )
     verb.add_argument(
         "--noise",

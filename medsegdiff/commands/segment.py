@@ -52,7 +52,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser(
         "segment",
         help="segment images and volumes",
-        description="Segment PNG, JPEG, TIFF and DICOM images, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
+        description="Segment PNG, JPEG, TIFF, WebP, BMP and DICOM images, and NIfTI, NRRD, MHA and DICOM volumes slice by slice.",
         formatter_class=options.Help,
     )
     verb.add_argument(

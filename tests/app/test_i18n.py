@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydicom import Dataset
 
 from app.i18n import LANGUAGES, _errors, choose, words
 from medsegdiff import imaging
@@ -68,7 +69,19 @@ def test_an_error_of_the_reading_process_arrives_with_its_code_and_is_translated
 def test_every_error_with_a_code_is_translated():
     translated = {code: placeholders(text) for code, text in _errors("zh").items()}
     raised = {code: placeholders(text) for code, text in coded_errors()}
+    raised["dicom.no_image_but"] = {"kind"}  # in English {what}, a phrase that holds the kind
     assert raised == translated
+
+
+@pytest.mark.parametrize("kind", ["SEG", "RTDOSE", "RTSTRUCT", "RTPLAN"])
+def test_a_dicom_file_that_is_no_image_is_named_in_chinese_by_its_kind(tmp_path, kind):
+    data = Dataset()
+    data.SOPClassUID, data.Modality = "1.2.3", kind
+    data.save_as(tmp_path / "other.dcm", implicit_vr=True, little_endian=True)
+    with pytest.raises(PictureError) as refused:
+        imaging.read(tmp_path / "other.dcm")
+    expected = f"这个 DICOM 文件的类型是 {kind}，不是图像；请选择它所属序列中的图像"
+    assert words("zh").reason(refused.value) == expected
 
 
 def test_errors_name_the_planes_as_the_page_does():

@@ -177,7 +177,7 @@ def test_bad_input_gets_one_clear_sentence():
         evaluate([plain, known], NAMES)
     with pytest.raises(ValueError, match="has label 255"):
         evaluate([sample("a.png", labels[0], truth[0] * 0 + 255)], NAMES)
-    with pytest.raises(ValueError, match="at the size of its picture"):
+    with pytest.raises(ValueError, match="at the size of its image"):
         evaluate([sample("a.png", labels[0], truth[0][:5])], NAMES)
     with pytest.raises(ValueError, match="3 probabilities for 1 classes"):
         evaluate([plain], NAMES[:1])
