@@ -15,25 +15,26 @@ References:
 
 import gzip
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from medsegdiff.image_ref import MAX_BYTES, PictureError, Raster, Volume, check_index, check_sides
+from medsegdiff.image_ref import MAX_BYTES, PictureError, Raster, Volume, check_index, check_sides, damaged, is_dicom
 from medsegdiff.itk_io import READERS, decoding, read_itk
 
 __all__ = ["decode", "decode_layer"]
 
 _WHITE_IS_ZERO = 0  # Photometric Interpretation of a TIFF whose low values are bright
 _PAGES = 1000  # of a TIFF; each takes a millisecond to find
-_HEAD = 64 * 2**10  # bytes in which a header must end
+_PARTIAL = 0b101  # bits of New Subfile Type: a reduced copy of another page, a transparency mask
+_HEAD = 64 * 2**10  # bytes by which a file is recognised
 _READABLE = "PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD, MHA"  # also in sentences in Chinese
-# Tags of elements with which a DICOM file without the preamble begins, and their explicit types or lengths.
-_BARE_DICOM = re.compile(
-    rb"(\x02\0\0\0|\x02\0[\x01\x02\x03\x10]\0|\x08\0[\0\x05\x08\x16\x18]\0)([A-Z]{2}|.\0\0\0)", re.S
-)
+_MHA = re.compile(rb"(Comment[ \t]*[=:][^\n]*\n)?(ObjectType|NDims)")
+_TYPES = {1: "uint", 2: "int", 3: "float"}  # Sample Format of a TIFF
 
 
 def decode(path: Path, page: int | None = None, most: int = MAX_BYTES) -> Raster | Volume:
@@ -57,7 +58,7 @@ def decode(path: Path, page: int | None = None, most: int = MAX_BYTES) -> Raster
             from medsegdiff.nifti import read_nifti
 
             return read_nifti(path, head, most)
-        return read_itk(path, kind, head, most) if kind in READERS else _decode_raster(path, kind, page)
+        return read_itk(path, kind, most) if kind in READERS else _decode_raster(path, kind, page)
 
 
 def decode_layer(path: Path) -> UInt8[np.ndarray, "h w 4"]:
@@ -87,14 +88,14 @@ def _recognize(path: Path) -> tuple[str, bytes]:
             head = file.read(_HEAD)
     kinds = {
         "nifti": head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0",
-        "dicom": head[128:132] == b"DICM" or _BARE_DICOM.match(head) is not None,
+        "dicom": is_dicom(head),
         "png": head.startswith(b"\x89PNG\r\n\x1a\n"),
         "jpeg": head.startswith(b"\xff\xd8\xff"),
         "webp": head.startswith(b"RIFF") and head[8:12] == b"WEBP",
         "bmp": head.startswith(b"BM"),
         "tiff": head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
         "nrrd": head.startswith(b"NRRD000"),
-        "mha": head.startswith((b"ObjectType", b"NDims")),
+        "mha": _MHA.match(head) is not None,
     }
     kind = next((kind for kind, found in kinds.items() if found), None)
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
@@ -112,11 +113,20 @@ def _recognize(path: Path) -> tuple[str, bytes]:
 
 def _decode_raster(path: Path, kind: str, index: int | None) -> Raster:
     notes = []
-    with Image.open(path, formats=(kind.upper(),)) as image:
-        count = _pages(image) if kind == "tiff" else 1  # an animated PNG is the picture it opens with
-        index = check_index(index, count)
-        if count > 1:
-            image.seek(index)
+    try:
+        image = Image.open(path, formats=(kind.upper(),))
+    except UnidentifiedImageError:
+        raise (_unreadable(_first_directory(path)) if kind == "tiff" else damaged(kind)) from None
+    with image:
+        # An animated PNG is the picture it opens with.
+        pages = _pages(image) if isinstance(image, TiffImageFile) else [0]
+        index, count, stored = check_index(index, len(pages)), len(pages), ""
+        if isinstance(image, TiffImageFile):
+            try:
+                image.seek(pages[index])
+            except SyntaxError:
+                raise _unreadable(image.tag_v2) from None
+            stored = _value_type(image.tag_v2)
         check_sides(image.height, image.width)
         halved = any(";16" in str(tile.args) for tile in image.tile)
         deep = image.mode.startswith(("I", "F"))
@@ -132,15 +142,53 @@ def _decode_raster(path: Path, kind: str, index: int | None) -> Raster:
                 notes.append("transparency over black")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         values = np.array(image if deep else image.convert("L" if grey else "RGB"))
+    if stored == "uint32":  # Pillow decodes it as int32
+        values = values.view(np.uint32)
+    elif stored == "int8":  # and this as uint8
+        values, deep = values.view(np.int8).astype(np.int16), True
     return Raster(values, kind, deep, halved, index, count, tuple(notes))
 
 
-def _pages(image: Image.Image) -> int:
-    for page in range(1, _PAGES + 1):  # one by one: to whoever seeks beyond the last, Pillow miscounts them
+def _pages(image: TiffImageFile) -> list[int]:
+    """List the pages of a TIFF, without reduced copies and masks of other pages."""
+    partial: list[bool] = []
+    for page in range(_PAGES + 1):  # one by one: to whoever seeks beyond the last, Pillow miscounts them
         try:
-            image.seek(page)
+            with suppress(SyntaxError):  # its values cannot be read; another page may be wanted
+                image.seek(page)
         except EOFError:
-            return page
+            image.seek(0)
+            return [page for page, one in enumerate(partial) if not one] or list(range(len(partial)))
+        partial.append(bool(image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & _PARTIAL))
     raise PictureError(
         "image.pages", "the TIFF has more than {count} pages; extract the page to be segmented", count=_PAGES
+    )
+
+
+def _value_type(tags: ImageFileDirectory_v2) -> str:
+    """Name the type of a TIFF's values as numpy does."""
+    kind, bits = tags.get(ExifTags.Base.SampleFormat, (1,)), tags.get(ExifTags.Base.BitsPerSample, (1,))
+    return f"{_TYPES.get(kind[0], 'void')}{bits[0]}"
+
+
+def _first_directory(path: Path) -> ImageFileDirectory_v2:
+    with path.open("rb") as file:
+        start = file.read(16)
+        tags = ImageFileDirectory_v2(start if start[2:4] in (b"+\0", b"\0+") else start[:8])
+        file.seek(tags.next)
+        tags.load(file)
+    return tags
+
+
+def _unreadable(tags: ImageFileDirectory_v2) -> PictureError:
+    """Make the error for a page that Pillow does not read."""
+    if ExifTags.Base.ImageWidth not in tags or ExifTags.Base.ImageLength not in tags:
+        return damaged("tiff")
+    samples = int(tags.get(ExifTags.Base.SamplesPerPixel, 1))
+    return PictureError(
+        "image.value_type",
+        "a pixel of this TIFF is {what} (photometric interpretation {photometric}), which cannot be read here; save it as grey "
+        "or RGB of 8 or 16 bits, or as grey float32",
+        what=_value_type(tags) if samples == 1 else f"{samples} x {_value_type(tags)}",
+        photometric=int(tags.get(ExifTags.Base.PhotometricInterpretation, 0)),
     )

@@ -27,7 +27,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from medsegdiff.image_ref import PictureError, Volume, check_sides, check_voxels, robust_window
+from medsegdiff.image_ref import PictureError, Volume, check_sides, check_voxels, is_dicom, robust_window
 from medsegdiff.orientation import axes_of, place_of, turn, turn_affine
 
 __all__ = ["find_series", "read_dicom", "read_series"]
@@ -61,6 +61,8 @@ _SERIES = (
     "Columns",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
 _EVEN = 0.02  # relative difference of distances between slices that rounding of positions explains
 
@@ -79,21 +81,12 @@ def read_dicom(path: Path, most: int) -> Volume:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         data = _parsed(content)
     frames = max(1, int(data.get("NumberOfFrames") or 1))
-    samples = 3 if data.PhotometricInterpretation == "PALETTE COLOR" else int(data.get("SamplesPerPixel") or 1)
+    samples = 3 if _is_colour(data) else 1
     shape = frames, int(data.Rows), int(data.Columns)
     check_sides(*shape[1:], least=1)
     check_voxels(shape[::-1], samples, most=most)
     array = np.empty((*shape, 3), np.uint8) if samples > 1 else np.empty(shape, np.float32)
-    count = 0
-    try:
-        for count, values in enumerate(_frames(data, array.ndim == 4), 1):
-            array[count - 1] = values
-            if count == frames:
-                break
-    except RuntimeError:  # no decoder of pydicom's takes this variant, such as JPEG of 12 bits
-        array, count = _by_itk(path, data).reshape(array.shape), frames
-    if count < frames:
-        raise ValueError("fewer frames than announced")
+    _fill(array, data, path)
     return _volume(data, array)
 
 
@@ -108,18 +101,16 @@ def find_series(folder: Path) -> list[dict[str, Any]]:
         if path.name.startswith(".") or not path.is_file():
             continue
         with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
+            if not is_dicom(file.read(132)):
                 continue
             file.seek(0)
             try:
-                data = dcmread(file, stop_before_pixels=True, specific_tags=list(_SERIES))
+                data = dcmread(file, stop_before_pixels=True, specific_tags=list(_SERIES), force=True)
             except Exception:  # a damaged file belongs to no series; pydicom's own errors share no base
                 continue
         if not data.get("Rows") or int(data.get("NumberOfFrames") or 1) > 1 or _other_kind(data):
             continue
-        cosines, position = (
-            _numbers(data, f"Image{what}Patient", n) for what, n in (("Orientation", 6), ("Position", 3))
-        )
+        cosines, position = _cosines(_orientation(data, 0)), _position(data, 0)
         place = (
             float(np.cross(cosines[:3], cosines[3:]) @ position)
             if cosines and position
@@ -145,7 +136,7 @@ def read_series(paths: Sequence[Path], most: int) -> Volume:
     """Read the files of a series as a volume in LPS, given in the order of its slices.
 
     Raises:
-        PictureError: it is too large, in colour, or its files differ in size or do not follow each other in space.
+        PictureError: it is too large or in colour, or its files differ or do not follow each other in space.
     """
     if len(paths) == 1:
         return read_dicom(paths[0], most)
@@ -158,18 +149,22 @@ def read_series(paths: Sequence[Path], most: int) -> Volume:
             check_sides(*shape, least=1)
             check_voxels((shape[1], shape[0], len(paths)), most=most)
             array = np.empty((len(paths), *shape), np.float32)
-        if shape != array.shape[1:] or int(data.get("SamplesPerPixel") or 1) != 1:
+        first = parsed[0] if parsed else data
+        same = shape == array.shape[1:] and data.PhotometricInterpretation == first.PhotometricInterpretation
+        if not same or _is_colour(data) or not _agree([_spacing(first, 0), _spacing(data, 0)]):
             raise PictureError(
-                "series.differ", "the files of this series differ in size, or are in colour; segment them one by one"
+                "series.differ",
+                "the files of this series differ in size, pixel spacing or grey scale, or are in colour; segment them one by one",
             )
-        array[index] = next(_frames(data, False))
+        _fill(array[index : index + 1], data, path)
         positions.append(_position(data, 0))
         for keyword in _PIXELS:
             if keyword in data:
                 del data[keyword]
         parsed.append(data)
     first = parsed[0]
-    direction, step, gaps, stacked = _place(_numbers(first, "ImageOrientationPatient", 6), positions, first)
+    cosines, spacing = _cosines(_orientation(first, 0)), _spacing(first, 0)
+    direction, step, gaps, stacked = _place(cosines, positions, first)
     if not stacked:
         raise PictureError(
             "series.positions",
@@ -177,7 +172,6 @@ def read_series(paths: Sequence[Path], most: int) -> Volume:
             "segment them one by one",
             count=len(paths),
         )
-    spacing = _spacing(first)
     affine = np.eye(4)
     affine[:3, :3] = direction * ((spacing[1], spacing[0], step) if spacing else (1.0, 1.0, step))
     affine[:3, 3] = positions[0]
@@ -195,6 +189,7 @@ def read_series(paths: Sequence[Path], most: int) -> Volume:
         source_kind="series",
         measured=bool(spacing),
         gaps_mm=gaps,
+        oriented=bool(cosines),
         inverted=first.PhotometricInterpretation == "MONOCHROME1",
         modality=_modality(first),
         burned_in=True if True in burned else None if None in burned else False,
@@ -233,7 +228,42 @@ def _parsed(file: Any) -> Dataset:
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         data.ensure_file_meta()
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    if "PixelData" in data:
+        _complete(data)
     return data
+
+
+def _complete(data: Dataset) -> None:
+    """Add elements that describe the pixels and that some files leave out, with the value that they nearly always have."""
+    colour = str(data.get("PhotometricInterpretation") or "").startswith(("RGB", "YBR"))
+    usual = {
+        "SamplesPerPixel": 3 if colour else 1,
+        "PhotometricInterpretation": "MONOCHROME2" if (data.get("SamplesPerPixel") or 1) == 1 else None,
+        "PlanarConfiguration": 0,
+        "BitsStored": data.get("BitsAllocated"),
+        "PixelRepresentation": 0,
+    }
+    for keyword, value in usual.items():
+        if data.get(keyword) in (None, "") and value is not None:
+            setattr(data, keyword, value)
+
+
+def _is_colour(data: Dataset) -> bool:
+    return data.PhotometricInterpretation == "PALETTE COLOR" or int(data.get("SamplesPerPixel") or 1) > 1
+
+
+def _fill(array: np.ndarray, data: Dataset, path: Path) -> None:
+    """Decode the frames of a file into an array of as many."""
+    count = 0
+    try:
+        for count, values in enumerate(_frames(data, array.ndim == 4), 1):
+            array[count - 1] = values
+            if count == len(array):
+                break
+    except RuntimeError:  # no decoder of pydicom's takes this variant, such as JPEG of 12 bits
+        array[:], count = _by_itk(path, data).reshape(array.shape), len(array)
+    if count < len(array):
+        raise ValueError("fewer frames than announced")
 
 
 def _by_itk(path: Path, data: Dataset) -> np.ndarray:
@@ -307,11 +337,13 @@ def _numbers(data: Dataset | None, keyword: str, count: int = 0) -> tuple[float,
 
 def _volume(data: Dataset, array: np.ndarray) -> Volume:
     grey, frames = array.ndim == 3, len(array)
-    spacing = _spacing(data)
-    rows = _group(data, 0, "PlaneOrientationSequence") or data
+    groups = range(len(data.get("PerFrameFunctionalGroupsSequence") or [None]))
+    spacings, orientations = ([of(data, index) for index in groups] for of in (_spacing, _orientation))
     positions = [_position(data, index) for index in range(frames)]
-    cosines = _numbers(rows, "ImageOrientationPatient", 6)
-    direction, step, gaps, stacked = _place(cosines, positions, data)
+    spacing = spacings[0] if _agree(spacings) else ()
+    parallel = _agree(orientations, atol=1e-3)
+    cosines = _cosines(orientations[0]) if parallel else ()
+    direction, step, gaps, stacked = _place(cosines, positions if parallel else [()] * frames, data)
     axes = axes_of(direction)
     windows = tuple(_window(data, index) for index in range(frames)) if grey else ()
     return Volume(
@@ -326,7 +358,7 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
         source_kind="dicom",
         measured=bool(spacing),
         gaps_mm=gaps,
-        stacked=stacked,
+        stacked=stacked and parallel,
         oriented=bool(cosines),
         inverted=grey and data.PhotometricInterpretation == "MONOCHROME1",
         modality=_modality(data),
@@ -334,16 +366,31 @@ def _volume(data: Dataset, array: np.ndarray) -> Volume:
     )
 
 
-def _spacing(data: Dataset) -> tuple[float, float] | None:
-    """Return the distance between rows and between columns in the patient, in mm; None where the file does not state it.
+def _agree(values: Sequence[tuple[float, ...]], atol: float = 0.0) -> bool:
+    """Return whether all frames or files state the same numbers, up to rounding, or none states any."""
+    return len(set(map(len, values))) == 1 and np.allclose(values, values[0], rtol=1e-3, atol=atol)
+
+
+def _orientation(data: Dataset, frame: int) -> tuple[float, ...]:
+    return _numbers(_group(data, frame, "PlaneOrientationSequence") or data, "ImageOrientationPatient", 6)
+
+
+def _cosines(orientation: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the directions of rows and columns; none unless they are unit vectors at right angles."""
+    flat = np.reshape(orientation, (-1, 3))
+    return orientation if orientation and np.allclose(flat @ flat.T, np.eye(2), atol=1e-2) else ()
+
+
+def _spacing(data: Dataset, frame: int) -> tuple[float, ...]:
+    """Return the distance between rows and between columns in the patient, in mm; none where the file does not state it.
 
     The spacing at the detector (Imager Pixel Spacing) is not the spacing in the body.
     """
-    for place in (_group(data, 0, "PixelMeasuresSequence"), data):
+    for place in (_group(data, frame, "PixelMeasuresSequence"), data):
         found = _numbers(place, "PixelSpacing", 2)
         if found and min(found) > 0:
-            return found[0], found[1]
-    return None
+            return found
+    return ()
 
 
 def _position(data: Dataset, frame: int) -> tuple[float, ...]:
@@ -368,9 +415,8 @@ def _place(
         smallest and largest distance if they differ; whether frames follow each other in space at all.
     """
     axes, flat = np.eye(3), np.reshape(cosines or (1.0, 0, 0, 0, 1.0, 0), (2, 3))
-    if np.allclose(flat @ flat.T, np.eye(2), atol=1e-2):
-        axes[:, :2] = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).T
-        axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
+    axes[:, :2] = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).T
+    axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
     stated = [_number(data, keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
     stated += [_number(_group(data, 0, "PixelMeasuresSequence") or data, "SliceThickness")]
     step = next((value for value in stated if value > 0), 1.0)

@@ -87,6 +87,7 @@ def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limit
         source = Dataset.from_json(header)
     except Exception as error:  # pydicom's own errors share no base
         raise ValueError("this DICOM header cannot be read by pydicom; export it again") from error
+    source.SpecificCharacterSet = "ISO_IR 192"  # the text is decoded; highdicom does not accept every set of characters
     for keyword in _WHO:
         if keyword not in source:
             setattr(source, keyword, "")
@@ -95,7 +96,24 @@ def read_source(path: str | PathLike[str], *, names: bool = False, limits: Limit
             setattr(source, keyword, "")
     if not source.get("SliceThickness"):  # optional in an image, but viewers need it in a segmentation
         source.SliceThickness = source.get("SpacingBetweenSlices") or 1.0  # as ITK does
+    _share_groups(source)
     return source
+
+
+def _share_groups(source: "Dataset") -> None:
+    """Move functional groups that are equal in all frames to the shared ones, where highdicom looks for them."""
+    from pydicom import Dataset
+
+    frames = source.get("PerFrameFunctionalGroupsSequence") or []
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        groups = [frame.get(keyword) for frame in frames]
+        if not groups or groups[0] is None or any(group != groups[0] for group in groups):
+            continue
+        if not source.get("SharedFunctionalGroupsSequence"):
+            source.SharedFunctionalGroupsSequence = [Dataset()]
+        setattr(source.SharedFunctionalGroupsSequence[0], keyword, groups[0])
+        for frame in frames:
+            delattr(frame, keyword)
 
 
 def write_seg(

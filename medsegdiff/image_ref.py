@@ -13,6 +13,7 @@ References:
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -42,6 +43,7 @@ __all__ = [
     "check_voxels",
     "damaged",
     "grey_pixels",
+    "is_dicom",
     "plane_of",
     "robust_window",
     "sha256",
@@ -53,6 +55,10 @@ MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 512 * 2**20  # of a file, and of a volume as float32
 _UINT16 = 0.0, 65535.0  # window of all 16-bit values
 _TILT = 0.5  # degrees; smaller angles are due to rounding
+# Tags of elements with which a DICOM file without the preamble begins, and their explicit types or lengths.
+_BARE_DICOM = re.compile(
+    rb"(\x02\0\0\0|\x02\0[\x01\x02\x03\x10]\0|\x08\0[\0\x05\x08\x16\x18]\0)([A-Z]{2}|.\0\0\0)", re.S
+)
 _SAMPLE = 2**24  # most voxels of which percentiles are computed; larger volumes are subsampled evenly
 
 
@@ -70,6 +76,11 @@ def damaged(kind: str) -> PictureError:
     return PictureError(
         "image.damaged", "the file begins as {kind} but is damaged or cut short; export it again", kind=kind
     )
+
+
+def is_dicom(head: bytes) -> bool:
+    """Return whether a file with these first bytes is DICOM, with the preamble or without."""
+    return head[128:132] == b"DICM" or _BARE_DICOM.match(head) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -551,7 +562,7 @@ def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
     if min(height, width) < least:
         raise PictureError(
             "image.too_small",
-            "the picture is {height} x {width} pixels; give one of at least {least} on each side",
+            "the picture is {width} x {height} pixels; give one of at least {least} on each side",
             height=height,
             width=width,
             least=least,
@@ -559,7 +570,7 @@ def check_sides(height: int, width: int, least: int = MIN_SIDE) -> None:
     if height * width > MAX_PIXELS:
         raise PictureError(
             "image.too_large",
-            "the picture is {height} x {width} pixels; scale it down to at most 4096 x 4096",
+            "the picture is {width} x {height} pixels; scale it down to at most 4096 x 4096",
             height=height,
             width=width,
         )

@@ -26,9 +26,18 @@ from medsegdiff.orientation import axes_of, place_of, turn, turn_affine
 __all__ = ["READERS", "decoding", "read_itk"]
 
 READERS = {"nrrd": "NrrdImageIO", "mha": "MetaImageIO"}
+_HEADER = 4 * 2**20  # bytes in which a header must end; tracked ultrasound has several lines for each frame
 # Only `key = value` lines up to the first ElementDataFile, which is LOCAL: the header cannot name another file.
-_MHA_LINE = rb"([!-9;<>-~][\t -9;<>-~]*)=([\t -~\x80-\xff]*)\r?\n"
-_MHA_HEADER = re.compile(rb"((?!ElementDataFile)%b)+ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n" % _MHA_LINE)
+_MHA_LINE = rb"[!-9;<>-~][\t -9;<>-~]*[:=][\t -~\x80-\xff]*\r?\n"
+_MHA_HEADER = re.compile(
+    rb"(?:(?!ElementDataFile)%b)+ElementDataFile[ \t]*[:=][ \t]*(?:LOCAL|Local|local)[ \t]*\r?\n" % _MHA_LINE
+)
+# The fields of a header; neither comments nor, with `:=`, the key/value pairs of NRRD.
+_FIELD = re.compile(r"(?m)^(?!#)([^:=\n]+)[:=](?!=)(.*)$")
+_MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3}
+# A direction in the patient; NRRD has other spaces, and MetaImage assumes one where none is stated.
+_ANATOMICAL = r"(?i)[lr][ap]s\b|(left|right)-(anterior|posterior)-superior"
+_MHA_DIRECTION = {"transformmatrix", "orientation", "rotation", "anatomicalorientation"}
 _SHORT_OF_MEMORY = ("allocate", "bad_alloc", "std::bad_array_new_length")
 
 
@@ -52,16 +61,19 @@ def decoding(kind: str) -> Iterator[None]:
             raise damaged(kind) from None
 
 
-def read_itk(path: Path, kind: str, head: bytes, most: int) -> Volume:
-    """Read a file of a known format, given its first bytes; its voxels may take `most` bytes as float32."""
-    _check_self_contained(kind, head)
+def read_itk(path: Path, kind: str, most: int) -> Volume:
+    """Read a file of a known format; its voxels may take `most` bytes as float32."""
+    with path.open("rb") as file:
+        header = _header(kind, file.read(_HEADER))
+    fields = _fields(header)
+    _check_fields(kind, fields)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(READERS[kind])
     reader.ReadImageInformation()
     grey = _check_header(reader, most)
     if kind == "mha":
-        _check_complete(path, head, reader)
+        _check_complete(path, header, reader)
     if grey:
         reader.SetOutputPixelType(sitk.sitkFloat32)
     image = reader.Execute()
@@ -70,6 +82,8 @@ def read_itk(path: Path, kind: str, head: bytes, most: int) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
+    measured, unit = _distances(kind, dict(fields), reader.GetDimension())
+    affine[:3] *= unit
     axes = axes_of(affine)
     array = turn(sitk.GetArrayFromImage(image), axes, "LPS")
     spacing, origin, direction = place_of(turn_affine(affine, image.GetSize(), axes, "LPS"))
@@ -81,8 +95,50 @@ def read_itk(path: Path, kind: str, head: bytes, most: int) -> Volume:
         orientation=axes,
         window=robust_window(array) if grey else (0.0, 255.0),
         source_kind=kind,
-        measured=re.search(rb"(?i)spacings?\b|space directions", head) is not None,
+        measured=measured,
+        oriented=_is_oriented(kind, dict(fields)),
     )
+
+
+def _header(kind: str, head: bytes) -> bytes:
+    """Return the header at the beginning of a file, and raise PictureError if it does not end there."""
+    if kind == "mha":
+        found = _MHA_HEADER.match(head)
+        header = found[0] if found else b""
+    else:
+        header, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        header = header if blank else b""
+    if not header:
+        raise _elsewhere(kind)
+    return header
+
+
+def _fields(header: bytes) -> list[tuple[str, str]]:
+    """List the fields of a header: their names in lower case without blanks, and their values."""
+    lines = header.decode("latin-1").replace("\r", "\n")  # NRRD ends a line at either
+    return [("".join(name.split()).lower(), value.strip()) for name, value in _FIELD.findall(lines)]
+
+
+def _distances(kind: str, fields: dict[str, str], rank: int) -> tuple[bool, float]:
+    """Return whether a header states the distances between voxels, and their unit in mm."""
+    if kind == "mha":
+        return _count(fields.get("elementspacing") or fields.get("elementsize", "")) >= rank, 1.0
+    stated = "spacedirections" in fields or _count(fields.get("spacings", "")) >= rank
+    units = set(re.findall('"([^"]*)"', (fields.get("spaceunits") or fields.get("units", "")).lower())) - {""} or {"mm"}
+    unit = _MILLIMETRES.get(units.pop()) if len(units) == 1 else None
+    return stated and unit is not None, unit or 1.0
+
+
+def _count(numbers: str) -> int:
+    """Count the finite numbers in a text; NRRD writes NaN for axes that are not spatial."""
+    return sum(re.fullmatch(r"[-+.\deE]+", number) is not None for number in numbers.split())
+
+
+def _is_oriented(kind: str, fields: dict[str, str]) -> bool:
+    """Return whether a header states the direction of its axes in the patient."""
+    if kind == "mha":
+        return not _MHA_DIRECTION.isdisjoint(fields)
+    return re.match(_ANATOMICAL, fields.get("space", "")) is not None
 
 
 def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
@@ -101,32 +157,36 @@ def _check_header(reader: sitk.ImageFileReader, most: int) -> bool:
     return not colour
 
 
-def _check_self_contained(kind: str, head: bytes) -> None:
-    """Raise PictureError if the header names another file, because SimpleITK would open any file."""
-    header, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
-    elsewhere = {
-        "nrrd": not blank or re.search(rb"(?i)data ?file|(line|byte) ?skip", header) is not None,
-        "mha": _MHA_HEADER.match(head) is None,
-    }
-    if elsewhere[kind]:
+def _check_fields(kind: str, fields: list[tuple[str, str]]) -> None:
+    """Raise PictureError if a NRRD header names another file, because SimpleITK would open any, or bzip2."""
+    if kind != "nrrd":
+        return
+    if any("datafile" in name or ("skip" in name and value != "0") for name, value in fields):
+        raise _elsewhere(kind)
+    if dict(fields).get("encoding", "").lower() in ("bzip2", "bz2"):
         raise PictureError(
-            "volume.other_file",
-            "this {kind} file keeps its pixels in another file; save header and pixels as one",
-            kind=kind,
+            "volume.encoding", "this NRRD is compressed with bzip2, which cannot be read here; save it with gzip or raw"
         )
 
 
-def _check_complete(path: Path, head: bytes, reader: sitk.ImageFileReader) -> None:
+def _elsewhere(kind: str) -> PictureError:
+    return PictureError(
+        "volume.other_file",
+        "this {kind} file keeps its pixels in another file; save header and pixels as one",
+        kind=kind,
+    )
+
+
+def _check_complete(path: Path, header: bytes, reader: sitk.ImageFileReader) -> None:
     """Raise PictureError if an MHA file is too short for its voxels; SimpleITK would return uninitialised memory."""
-    header, channels = _MHA_HEADER.match(head), reader.GetNumberOfComponents()
-    assert header is not None
+    channels = reader.GetNumberOfComponents()
     voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), channels)
     needed = math.prod(reader.GetSize()) * channels * voxel.GetSizeOfPixelComponent()
-    held = path.stat().st_size - len(header[0])
-    if re.search(rb"(?im)^CompressedData[ \t]*=[ \t]*T", header[0]):
+    held = path.stat().st_size - len(header)
+    if re.search(rb"(?im)^CompressedData[ \t]*[:=][ \t]*T", header):
         held, inflate = 0, zlib.decompressobj(wbits=47)  # zlib or gzip, as its header says
         with path.open("rb") as file:
-            file.seek(len(header[0]))
+            file.seek(len(header))
             while held < needed and (part := file.read(2**16)):
                 held += len(inflate.decompress(part))
     if held < needed:

@@ -48,7 +48,8 @@ def read_nifti(path: Path, head: bytes, most: int) -> Volume:
     """
     kind = Nifti2Header if head[4:8] == b"n+2\0" else Nifti1Header
     start = head[: kind.template_dtype.itemsize]
-    header = _header(kind, start)
+    header, raw = _header(kind, start), kind(start, check=False)
+    header["vox_offset"] = max(header["vox_offset"], kind.single_vox_offset)  # some writers leave it at 0
     stored, voxel = header.get_data_shape(), header.get_data_dtype()
     shape: tuple[int, ...] = tuple(stored)
     while len(shape) > 3 and shape[-1] == 1:
@@ -78,6 +79,7 @@ def read_nifti(path: Path, head: bytes, most: int) -> Volume:
     affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     known = bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
     affine = affine if known else _LPS.copy()
+    matrix, rotation = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     file_axes = axes_of(affine)
     # The plane of a flat file is shown as it is stored, unless it is axial.
     axes = file_axes if len(shape) == 2 and file_axes[2] not in "SI" else "LPS"
@@ -92,8 +94,10 @@ def read_nifti(path: Path, head: bytes, most: int) -> Volume:
         axes=axes,
         window=(0.0, 255.0) if colour else robust_window(array),
         source_kind="nifti",
-        measured=known,
-        nifti=_space(kind(start, check=False), len(shape)),
+        # Without a matrix the distances are the voxel sizes, of which nibabel takes 0 as 1.
+        measured=known and bool(matrix or raw["pixdim"][1 : len(shape) + 1].all()),
+        oriented=known and bool(matrix or rotation),
+        nifti=_space(raw, len(shape)),
     )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medsegdiff.decode import decode, decode_layer
-from medsegdiff.image_ref import PictureError, Raster, Volume, broken
+from medsegdiff.image_ref import PictureError, Raster, Volume, broken, is_dicom
 
 __all__ = ["main"]
 
@@ -58,14 +58,10 @@ def main() -> None:
 
 def _prepare(path: Path) -> bool:
     """Import what a file needs, and return whether a copy of this process is to read it."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(348)
-    except OSError:
+    head = _head(path)
+    if not head or head.startswith(_ROBUST):
         return False
-    if head.startswith(_ROBUST):
-        return False
-    if head[128:132] == b"DICM":
+    if is_dicom(head):
         import_module("medsegdiff.dicom")
     elif head.startswith(b"\x1f\x8b") or b"n+" in (head[4:6], head[344:346]):
         import_module("medsegdiff.nifti")
@@ -171,7 +167,7 @@ def _header(path: Path, keywords: list[str]) -> dict[str, Any]:
     import pydicom  # late, as most files need none
 
     try:
-        source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+        source = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords, force=True)
         return source.to_json_dict()
     except MemoryError:
         raise
@@ -207,12 +203,20 @@ def _sensible(files: Sequence[Path]) -> int:
 
     GDCM allocates whatever lengths a DICOM header states.
     """
-    try:
-        with files[0].open("rb") as file:
-            dicom = file.read(132)[128:] == b"DICM"
-        return 512 * 2**20 + 256 * sum(file.stat().st_size for file in files) if dicom else sys.maxsize
-    except OSError:
+    if not is_dicom(_head(files[0])):
         return sys.maxsize
+    with suppress(OSError):
+        return 512 * 2**20 + 256 * sum(file.stat().st_size for file in files)
+    return sys.maxsize
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a regular file, and none of anything else: to open a pipe is to wait for its writer."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(348)
+    return b""
 
 
 def _write_no_files() -> None:

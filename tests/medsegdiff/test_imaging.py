@@ -491,6 +491,19 @@ def saved(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
     return buffer.getvalue()
 
 
+def tiff_bytes(bits: int, kind: int, order: str = "<", pages: tuple[tuple[int, bytes], ...] = ()) -> bytes:
+    """Write grey pages of 10 x 10, each given by its New Subfile Type and its values; by default one of zeros."""
+    data = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    for kind_of_page, values in pages or ((0, bytes(100 * bits // 8)),):
+        at = len(data) + 2 + 10 * 12 + 4
+        entries = ((254, kind_of_page), (256, 10), (257, 10), (258, bits), (259, 1), (262, 1), (273, at), (277, 1))
+        entries += ((279, len(values)), (339, kind))
+        directory = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in entries)
+        data += struct.pack(f"{order}H", 10) + directory + struct.pack(f"{order}I", at + len(values)) + values
+    last = len(data) - len(values) - 4
+    return data[:last] + bytes(4) + data[last + 4 :]
+
+
 BAD = {
     "text.png": (b"hello\n" * 100, "by its content"),
     "vector.png": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "by its content"),
@@ -500,10 +513,10 @@ BAD = {
     "zipped.mha.gz": (gzip.compress(mha_bytes()), "by its content"),
     "empty.png": (b"", "empty"),
     "dot.png": (saved("PNG", (1, 1)), "1 x 1 pixels"),
-    "strip.tiff": (saved("TIFF", (900, 7)), "7 x 900 pixels"),
+    "strip.tiff": (saved("TIFF", (900, 7)), "900 x 7 pixels"),
     "bomb.png": (png_claiming(12000, 12000), "12000 x 12000 pixels"),
     "hydrogen.png": (png_claiming(60000, 60000), "hundreds of millions"),
-    "line.png": (png_claiming(2**24, 8), "8 x 16777216 pixels"),
+    "line.png": (png_claiming(2**24, 8), "16777216 x 8 pixels"),
     "cut.png": (saved("PNG")[:400], "cut short"),
     "cut.jpg": (saved("JPEG")[:400], "cut short"),
     "cut.tiff": (saved("TIFF")[:-400], "cut short"),
@@ -517,7 +530,7 @@ BAD = {
     "typeless.nii": (nifti_bytes(voxel=7), "damaged"),
     "stub.nii": (nifti_bytes()[:349], "damaged"),
     "pair.hdr": (nifti_bytes()[:344] + b"ni1\0" + bytes(4), "pair of files"),
-    "flat.nii": (nifti_bytes((9, 3, 11)), "3 x 11 pixels"),
+    "flat.nii": (nifti_bytes((9, 3, 11)), "11 x 3 pixels"),
     "cut.mha": (mha_bytes()[:-1], "cut short"),
     "cut.nrrd": (nrrd_bytes()[:-1], "cut short"),
     "elsewhere.mha": (mha_bytes("/etc/passwd"), "in another file"),
@@ -530,6 +543,12 @@ BAD = {
     ),
     "elsewhere.nrrd": (nrrd_bytes("data file: /etc/passwd\n"), "in another file"),
     "skipping.nrrd": (nrrd_bytes("byte skip: -1\n"), "in another file"),
+    "return.nrrd": (nrrd_bytes("# x\rdata file: /etc/passwd\n"), "in another file"),
+    "list.nrrd": (nrrd_bytes("byte skip: 0\ndatafile: LIST\n"), "in another file"),
+    "bzip2.nrrd": (nrrd_bytes().replace(b"raw", b"bzip2"), "bzip2, which cannot be read"),
+    "colon.mha": (mha_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile: /etc/passwd"), "in another file"),
+    "double.tiff": (tiff_bytes(64, 3), "float64 .*cannot be read"),
+    "big-endian.tiff": (tiff_bytes(32, 1, ">"), "uint32 .*cannot be read"),
 }
 
 
@@ -542,6 +561,48 @@ def test_a_bad_file_is_one_sentence(tmp_path, capfd, name):
     assert "\n" not in str(refused.value)
     assert "Jane" not in str(refused.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i1"])
+def test_values_of_a_tiff_keep_their_sign(tmp_path, dtype):
+    values = np.linspace(np.iinfo(dtype).min, np.iinfo(dtype).max, 100).astype(f"<{dtype}")
+    pages = ((0, values.tobytes()),)
+    (tmp_path / "a.tiff").write_bytes(tiff_bytes(8 * values.itemsize, 1 if dtype[0] == "u" else 2, pages=pages))
+    np.testing.assert_array_equal(imaging.open(tmp_path / "a.tiff").array.ravel(), values.astype(np.float32))
+
+
+def test_thumbnails_and_masks_are_no_pages_of_a_tiff(tmp_path):
+    pages = tuple((kind, bytes([20 * i] * 100)) for i, kind in enumerate((0, 1, 4, 2, 1, 1)))
+    (tmp_path / "a.tiff").write_bytes(tiff_bytes(8, 1, pages=pages))
+    assert [(p.slice_count, p.pixels[0, 0, 0]) for p in (read(tmp_path / "a.tiff", index=i) for i in (0, 1))] == [
+        (2, 0),
+        (2, 60),
+    ]
+    assert read(tmp_path / "a.tiff").pixels[0, 0, 0] == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "measured", "oriented"),
+    [
+        ("nan.nrrd", nrrd_bytes("spacings: nan 2\n"), None, False),
+        (
+            "plain.nrrd",
+            nrrd_bytes("byte skip: 0\n# from data file x\nsource datafile:=x\nspacings: 3 2\n"),
+            (2, 3),
+            False,
+        ),
+        ("cm.nrrd", nrrd_bytes('spacings: .3 .2\nunits: "cm" "cm"\n'), (2, 3), False),
+        ("steps.nrrd", nrrd_bytes('spacings: 3 2\nunits: "steps" "steps"\n'), None, False),
+        ("size.mha", mha_bytes("Local", "ElementSize: 3 2\n"), (2, 3), False),
+        ("comment.mha", b"Comment = of a test\n" + mha_bytes("local", "TransformMatrix = 1 0 0 1\n"), None, True),
+        ("long.mha", mha_bytes(before="".join(f"Frame{i:05} = {'0 ' * 50}\n" for i in range(1000))), None, False),
+    ],
+)
+def test_headers_of_nrrd_and_mha_state_distances_and_directions_or_not(tmp_path, name, content, measured, oriented):
+    (tmp_path / name).write_bytes(content)
+    volume = read_volume(tmp_path / name)
+    assert volume.slice().spacing_mm == (None if measured is None else pytest.approx(measured))
+    assert volume.oriented == oriented
 
 
 def test_missing_files_folders_and_dicoms_without_pixels_get_a_sentence_too(tmp_path, capfd):

@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 from PIL import Image
 from pydicom import Dataset
@@ -23,6 +24,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medsegdiff.config import Domain
+from medsegdiff.dicom_seg import read_source, write_seg
 from medsegdiff.image_ref import FILE_WINDOW, Intensity, Picture, PictureError
 from medsegdiff.imaging import (
     open,
@@ -127,6 +130,93 @@ def test_frames_at_uneven_positions_keep_their_spacing_but_have_no_volume_in_mm3
     assert volume.remarks == ("the slices lie 4 to 6 mm apart, so no volume in mm3 is given",)
     write_volume(np.zeros(volume.array.shape, np.int64), volume, tmp_path / "mask.nii.gz")
     assert nib.load(tmp_path / "mask.nii.gz").header.get_zooms() == (0.25, 0.5, 5)
+
+
+AXIAL, CORONAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]
+
+
+def enhanced(path: Path, orientations, positions, spacings, **elements) -> Path:
+    """Write a multi-frame file whose frames each have their own position, orientation and spacing."""
+    groups = pydicom.Sequence(
+        items(
+            PlanePositionSequence=items(ImagePositionPatient=list(position)),
+            PlaneOrientationSequence=items(ImageOrientationPatient=orientation),
+            PixelMeasuresSequence=items(PixelSpacing=spacing, SliceThickness=3),
+            FrameContentSequence=items(DimensionIndexValues=[1, number]),
+        )[0]
+        for number, (orientation, position, spacing) in enumerate(
+            zip(orientations, positions, spacings, strict=True), 1
+        )
+    )
+    stored = np.arange(len(groups) * 90, dtype=np.uint16).reshape(len(groups), 9, 10)
+    elements |= {"SOPClassUID": EnhancedCTImageStorage, "PerFrameFunctionalGroupsSequence": groups}
+    return dicom(path, stored, **elements)
+
+
+def test_frames_that_differ_in_direction_or_spacing_are_no_stack_and_not_measured(tmp_path):
+    places, even = [(0, 0, 3 * i) for i in range(3)], [[0.5, 0.25]] * 3
+    same = read_volume(enhanced(tmp_path / "same", [AXIAL] * 3, places, even))
+    assert (same.stacked, same.oriented, same.spacing, same.slice().spacing_mm) == (
+        True,
+        True,
+        (0.25, 0.5, 3),
+        (0.5, 0.25),
+    )
+    mixed = read_volume(
+        enhanced(tmp_path / "mixed", [AXIAL, CORONAL, AXIAL], [(0, 5 * i, 3 * i) for i in range(3)], even)
+    )
+    assert (mixed.stacked, mixed.oriented, mixed.voxel_mm3, mixed.remarks) == (False, False, None, ())
+    zoomed = read_volume(enhanced(tmp_path / "zoomed", [AXIAL] * 3, places, [[0.5, 0.25], [1, 0.5], [0.5, 0.25]]))
+    assert (zoomed.measured, zoomed.slice().spacing_mm) == (False, None)
+
+
+@pytest.mark.parametrize("orientation", [[0] * 6, [1, 0, 0, 0.3, 0.9, 0]])
+def test_directions_that_are_not_at_right_angles_are_none(tmp_path, orientation):
+    path = dicom(tmp_path / "a", np.zeros((9, 8), np.uint16), ImageOrientationPatient=orientation)
+    assert not read_volume(path).oriented
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "BitsStored", "PlanarConfiguration"],
+)
+def test_elements_that_some_files_leave_out_have_their_usual_values(tmp_path, keyword):
+    pixels = np.random.default_rng(0).integers(0, 200, (9, 8, 3), dtype=np.uint8)
+    pixels = pixels if keyword == "PlanarConfiguration" else pixels[..., 0]
+    data = pydicom.dcmread(dicom(tmp_path / "whole", pixels))
+    delattr(data, keyword)
+    data.save_as(tmp_path / "less")
+    np.testing.assert_array_equal(read_volume(tmp_path / "less").array[0], pixels)
+
+
+CHARACTER_SETS = [None, "", "ISO_IR 100", "ISO 2022 IR 100", ["", "ISO 2022 IR 58"], ["", "ISO 2022 IR 149"], "UTF-8"]
+
+
+def segmented(path: Path, frames: int, target: Path) -> pydicom.Dataset:
+    labels = np.zeros((frames, 9, 10), np.uint8)
+    labels[0, 2:5, 3:7] = 1
+    domain = Domain(task="lesions", modality="CT", labels=("lesion",))
+    write_seg(target, labels, read_source(path, names=True), domain, "0" * 64)
+    return pydicom.dcmread(target)
+
+
+@pytest.mark.parametrize("characters", CHARACTER_SETS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_segmentation_is_written_whatever_the_character_set(tmp_path, characters):
+    pytest.importorskip("highdicom")
+    place = {"ImageOrientationPatient": AXIAL, "ImagePositionPatient": [0, 0, 0], "PixelSpacing": [1, 1]}
+    path = dicom(tmp_path / "a", np.zeros((9, 10), np.uint16), SpecificCharacterSet=characters, **place)
+    assert segmented(path, 1, tmp_path / "seg.dcm").PatientName == "DOE^JANE"
+
+
+def test_a_segmentation_refers_to_frames_that_repeat_what_they_share(tmp_path):
+    pytest.importorskip("highdicom")
+    path = enhanced(tmp_path / "a", [AXIAL] * 3, [(0, 0, 3 * i) for i in range(3)], [[0.5, 0.25]] * 3)
+    shared = segmented(path, 3, tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.25]
+    other = enhanced(tmp_path / "b", [AXIAL, CORONAL], [(0, 0, 0), (0, 0, 3)], [[0.5, 0.25]] * 2)
+    with pytest.raises(ValueError, match="cannot carry a DICOM SEG"):
+        segmented(other, 2, tmp_path / "seg2.dcm")
 
 
 def test_a_modality_lut_is_applied(tmp_path):
@@ -240,6 +330,52 @@ def test_uneven_tilted_and_repeated_slices_are_named(tmp_path):
         read_volume(slices(tmp_path / "twice", [(0, 0, i // 2) for i in range(9)], values))
 
 
+@pytest.mark.parametrize("orientation", [CORONAL, [1, 0, 0, 0, 0.8, 0.6]])
+def test_a_series_takes_its_geometry_from_functional_groups(tmp_path, orientation):
+    normal = np.cross(orientation[:3], orientation[3:])
+    for i in range(9):
+        enhanced(tmp_path / f"{i}.dcm", [orientation], [(3 * i * normal).tolist()], [[0.5, 0.25]], InstanceNumber=9 - i)
+    volume = read_volume(tmp_path)
+    assert (sorted(volume.spacing), volume.remarks) == (pytest.approx([0.25, 0.5, 3]), ())
+    assert volume.oriented
+
+
+def test_a_series_is_of_one_kind(tmp_path):
+    values, places = np.zeros((4, 10, 8), np.uint8), [(0, 0, 3 * i) for i in range(4)]
+    palette = {"PhotometricInterpretation": "PALETTE COLOR"}
+    slices(tmp_path / "palette", places, values, **palette)
+    for name, change in (
+        ("scale", {"PhotometricInterpretation": "MONOCHROME1"}),
+        ("spacing", {"PixelSpacing": [0.7, 0.25]}),
+    ):
+        path = next(slices(tmp_path / name, places, values).iterdir())
+        data = pydicom.dcmread(path)
+        data.update(change)
+        data.save_as(path)
+    for name in ("palette", "scale", "spacing"):
+        with pytest.raises(PictureError, match="differ in size, pixel spacing or grey scale, or are in colour"):
+            read_volume(tmp_path / name)
+
+
+def test_a_series_of_12_bit_jpeg_or_without_preambles_is_read(tmp_path):
+    [source] = pydicom.data.get_testdata_files("JPEG-lossy.dcm")
+    (tmp_path / "jpeg").mkdir()
+    data = pydicom.dcmread(source)
+    data.pop("NumberOfFrames", None)
+    for i in range(3):
+        data.ImageOrientationPatient, data.ImagePositionPatient = AXIAL, [0, 0, 3 * i]
+        data.save_as(tmp_path / "jpeg" / f"{i}.dcm")
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "jpeg").array, np.repeat(read_volume(Path(source)).array, 3, 0)
+    )
+    values = np.random.default_rng(0).integers(0, 2000, (4, 10, 8), dtype=np.uint16)
+    bare = slices(tmp_path / "bare", [(0, 0, 3 * i) for i in range(4)], values)
+    expected = read_volume(bare).array
+    for path in bare.iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    np.testing.assert_array_equal(read_volume(bare).array, expected)
+
+
 # ----------------------------------------------------------------------------------------------------------- NIfTI
 
 ROTATED = nib.eulerangles.euler2mat(z=0.5, x=0.3) @ np.diag([2, 3, 4])
@@ -311,6 +447,27 @@ def test_the_name_of_a_nifti_does_not_matter(tmp_path):
     for name in ("A.NII.GZ", "scan", "a.nii"):
         (tmp_path / name).write_bytes((tmp_path / "a.nii.gz").read_bytes())
         assert read_volume(tmp_path / name).array.size == image.shape[0] * image.shape[1] * image.shape[2]
+
+
+def test_a_nifti_is_measured_and_oriented_only_as_far_as_its_header_states(tmp_path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((11, 10, 9))
+    values = np.arange(990, dtype=np.float32)
+
+    def written(**facts):
+        for name, value in facts.items():
+            header[name] = value
+        (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + values.tobytes())
+        return read_volume(tmp_path / "a.nii")
+
+    volume = written(vox_offset=0, pixdim=[1, 2, 3, 4, 1, 1, 1, 1])
+    np.testing.assert_array_equal(np.sort(volume.array.ravel()), values)  # not the bytes of the header
+    assert (volume.measured, volume.oriented) == (True, False)
+    assert not written(pixdim=[1, 0, 0, 0, 1, 1, 1, 1]).measured
+    volume = written(sform_code=1)  # a matrix of zeros
+    assert (volume.measured, volume.oriented) == (False, False)
+    volume = written(srow_x=[2, 0, 0, 0], srow_y=[0, 3, 0, 0], srow_z=[0, 0, 4, 0])
+    assert (volume.measured, volume.oriented) == (True, True)
 
 
 # -------------------------------------------------------------------------------------- pictures and their intensity

@@ -124,6 +124,12 @@ def test_slow_files_of_others_delay_nobody_for_long(tmp_path, pool):
     assert waited < 60  # patience is half a second, and a busy machine takes many seconds to start a process
 
 
+def test_a_pipe_is_refused_at_once(tmp_path, pool):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(PictureError, match="no such file"):
+        reader.decode(tmp_path / "pipe.png", limits=Limits(2**29, 20, 20), pool=pool)
+
+
 def test_what_a_child_answers_is_checked_before_room_is_made_for_it():
     for dtype, shape in (("|O8", [2, 2]), ("|u1", [2**20, 2**20]), ("|u1", [-1, 5]), ("<f4", [2] * 9), ("|u1", [])):
         with pytest.raises(reader._Gone):
