@@ -108,6 +108,13 @@ def test_the_anchor_fades_alike(node, channels):
     np.testing.assert_allclose(got, np.ravel(listed(faded_anchor(diffusion, x_0, logits))), rtol=0, atol=1e-6)
 
 
+def test_a_pixel_of_no_class_is_background(node):
+    script = """const { Diffusion } = await import(`${core}/core/schedule.js`);
+        const diffusion = new Diffusion({ scale: 1, alpha_bar: [0.5], parametrization: "v" }, 3);
+        print(Array.from(diffusion.probability(Float32Array.from([-1, -1, -1, -0.9, -1, -1]), 2)));"""
+    assert node(script, None) == [1, 0, 0, 1, 0, 0]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_members_are_spread_alike(node, channels):
     members, size = 5, 16
@@ -245,6 +252,13 @@ def test_pictures_are_squeezed_and_maps_brought_back_alike(node, height, width, 
         for found, channels in ((one, 1), (two, 2)):
             expected = to_original(torch.from_numpy(maps).reshape(-1, channels, size, size), geometry)
             np.testing.assert_allclose(found, listed(expected), atol=1e-5)
+
+
+def test_the_field_is_cut_from_pixels_and_labels(node):
+    values = np.arange(5 * 6 * 3).reshape(5, 6, 3)
+    script = """const { crop } = await import(`${core}/core/picture.js`);
+        print(Array.from(crop(Uint8Array.from(input), 6, 3, { top: 1, left: 2, rows: 3, columns: 2 })));"""
+    assert node(script, listed(values)) == listed(values[1:4, 2:4])
 
 
 def test_grey_values_become_the_same_pixels(node):
@@ -408,6 +422,9 @@ ROTATED = [[0, 0.6, 0, 5], [-0.8, 0, 0, 1], [0, 0, 2.5, 0], [0, 0, 0, 1]]
         pytest.param({"affine": np.zeros((4, 4)), "sform": 1}, id="singular"),
         pytest.param({"qform": 1, "xyzt_units": 3}, id="micrometres"),
         pytest.param({"xyzt_units": 1}, id="metres"),
+        pytest.param({"pixdim": [1, 0, 0, 0, 1, 1, 1, 1]}, id="no voxel sizes"),
+        pytest.param({"affine": ROTATED, "sform": 1, "vox_offset": 0}, id="no offset"),
+        pytest.param({"kind": nibabel.Nifti2Header, "vox_offset": 0}, id="no offset, NIfTI-2"),
     ],
 )
 def test_nifti_headers_are_understood_alike(opened, tmp_path, facts):
@@ -447,6 +464,34 @@ def test_what_is_open_stays_open_where_another_file_is_refused(node, packages, t
     assert node(WORKER + script, given) == ["errors.small", 11, 9]
 
 
+@pytest.mark.parametrize("affine", [None, ROTATED, [[0, 0, 2.5, 0], [-0.8, 0, 0, 1], [0, 0.6, 0, 5], [0, 0, 0, 1]]])
+def test_flat_nifti_files_are_turned_alike(opened, tmp_path, affine):
+    path = nifti(tmp_path / "flat.nii", (9, 11), affine=affine, sform=int(affine is not None))
+    got, expected = opened(path), read(path)
+    assert (got["height"], got["width"], got["sha256"]) == (expected.height, expected.width, expected.ref.sha256)
+    assert got["spacing"] == pytest.approx(expected.spacing_mm, rel=1e-6)
+
+
+def test_a_file_that_is_never_read_ends_within_the_limit(node):
+    script = """
+        const ended = [];
+        globalThis.Worker = class {
+            postMessage({ id, bytes }) {
+                if (bytes) setTimeout(() => this.onmessage({ data: { id, result: { picture: bytes } } }));
+            }
+            terminate() { ended.push(this); }
+        };
+        const { Engine } = await import(`${core}/engine.js`);
+        const engine = new Engine("worker.js", 50);
+        await engine.open("first");
+        const stuck = await engine.open(null).catch(({ message }) => message);
+        const [overtaken] = await Promise.all([engine.open(null), engine.open("second")]);
+        const lost = [engine.file, engine.networks].some((thread) => ended.includes(thread.worker));
+        print([stuck, overtaken, engine.picture, new Set(ended).size, lost]);"""
+    # Ended: the worker of the stuck file, of the overtaken one, and of the first one when the second is open.
+    assert node(script) == ["errors.slow", None, "second", 3, False]
+
+
 def test_a_deep_picture_has_one_axis_whatever_the_checkpoint_wants(opened, tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 60000, (20, 30)).astype(np.uint16)).save(path)
@@ -481,6 +526,30 @@ def test_dicom_windows_are_computed_alike(opened, tmp_path, function, width):
     got, expected = opened(path, axis=0), read(path)
     assert got["window"] == pytest.approx(expected.window)
     assert (got["axis"], got["sha256"]) == (2, expected.ref.sha256)
+
+
+@pytest.mark.parametrize(
+    ("most", "kind", "facts"),
+    [
+        (200, np.uint16, {"BitsStored": 8, "HighBit": 7}),
+        (50, np.uint8, {"BitsStored": 6, "HighBit": 5}),
+        (200, np.uint8, {"RescaleSlope": "3", "RescaleIntercept": "-90"}),
+        (100, np.uint8, {"PixelRepresentation": 1}),
+    ],
+)
+def test_dicom_without_a_window_is_shown_alike(opened, tmp_path, most, kind, facts):
+    pixels = np.random.default_rng(0).integers(0, most, (20, 24)).astype(kind)
+    path = dicom(tmp_path / "image.dcm", pixels, **facts)
+    got, expected = opened(path), read(path)
+    assert got["window"] == pytest.approx(expected.window)
+    assert got["sha256"] == expected.ref.sha256
+
+
+def test_dicom_that_the_page_does_not_decode_is_not_called_damaged(opened, tmp_path):
+    pixels = np.zeros((20, 24), np.uint8)
+    facts = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PixelData": bytes(2 * pixels.size)}
+    path = dicom(tmp_path / "image.dcm", pixels, PhotometricInterpretation="YBR_FULL_422", **facts)
+    assert opened(path) == "errors.no_picture"
 
 
 def test_dicom_with_a_palette_is_refused(opened, tmp_path):
@@ -539,7 +608,7 @@ SERVED = (
     };
     const settings = { members: 2, steps: 2, tolerance: 0, sampler: "ddim", spacing: "trailing", eta: 0, anchor_weight: 0,
         fuse: "mean", noise: "independent", seed: 0, size: 0, trace: true };
-    await ask("open", { bytes, axis: 2, rule: null });
+    const { picture } = await ask("open", { bytes, axis: 2, rule: null });
 """
 )
 
@@ -563,7 +632,7 @@ def test_the_model_chosen_last_is_the_one_that_runs(served):
         const second = await ask("load", { name: "second", backend: "wasm-1" });
         begin();
         const answer = await first;
-        const { report } = await ask("run", { number: 9, settings });
+        const { report } = await ask("run", { number: 9, picture, settings });
         print([answer, second.model.domain.task, report.checkpoint.task, released]);"""
     got = served(script, first=checkpoint("first", 1), second=checkpoint("second", 2))
     assert got == [None, "second", "second", [1, 1]]
@@ -572,7 +641,7 @@ def test_the_model_chosen_last_is_the_one_that_runs(served):
 def test_noisy_masks_are_shown_without_wrapping_round(served):
     script = """
         await ask("load", { name: "first", backend: "wasm-1" });
-        await ask("run", { number: 9, settings: { ...settings, members: 10 } });
+        await ask("run", { number: 9, picture, settings: { ...settings, members: 10 } });
         const step = heard.find(({ kind }) => kind === "step");
         const { MemberNoise } = await import(`${core}/core/noise.js`);
         print([Array.from(new MemberNoise(0, 10).draw(64)), Array.from(step.noisy)]);"""
@@ -587,7 +656,7 @@ def test_a_report_is_replayed_with_its_own_temperature(served):
         await ask("load", { name: "first", backend: "wasm-1" });
         const found = [];
         for (const temperature of [undefined, null, 2.5]) {
-            const { report, probability } = await ask("run", { number: 9, settings, temperature });
+            const { report, probability } = await ask("run", { number: 9, picture, settings, temperature });
             found.push([report.temperature, probability[0]]);
         }
         print(found);"""

@@ -86,18 +86,22 @@ def browser(chromium: str) -> Iterator["sync_api.Browser"]:
         found.close()
 
 
-def opened(browser, address, query=""):
+def opened(browser, address, query="", routes=(), **options):
     """Open the page in a browser that has never seen it, and wait until a model is ready.
 
     One thread: on a busy machine the threads of a WebAssembly module wait for each other by spinning.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", accept_downloads=True)
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, locale="en-US", accept_downloads=True, **options
+    )
     context.set_default_timeout(READY)
     page = context.new_page()
     page.hosts, page.complaints = set(), []
     page.on("request", lambda request: page.hosts.add(request.url.split("/")[2]))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
+    for pattern, handler in routes:
+        page.route(pattern, handler)
     page.goto(f"{address}?backend=wasm-1{query}")
     page.wait_for_selector("body[data-ready]:not([data-ready=''])")
     page.wait_for_selector("#run:enabled")
@@ -247,6 +251,7 @@ MOVED = """(() => {{
 def test_both_languages_say_everything(page):
     page.click("[data-language=zh]")
     assert "仅供科研与教学" in page.inner_text(".notice")
+    assert "<" not in page.inner_text(".notice") + page.inner_text(".privacy")
     assert "图像不会上传" in page.inner_text(".privacy")
     run(page)
     chinese = page.inner_text("body")
@@ -254,10 +259,64 @@ def test_both_languages_say_everything(page):
     assert page.evaluate("document.documentElement.lang") == "zh"
     page.click("[data-language=en]")
     english = page.inner_text("body").replace("中文", "")
+    assert "<" not in page.inner_text(".notice")
     assert "Disagreement" in english
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in english)
     assert "web." not in english + chinese  # no key without a sentence
     assert "settings." not in english + chinese
+
+
+def test_another_task_opens_its_own_example(page):
+    page.select_option("#model", MODELS[1])
+    page.wait_for_selector(f"body[data-ready='{MODELS[1]}']")
+    page.wait_for_selector("#run:enabled")
+    assert "optic disc and cup" in page.inner_text("#chosen")
+    run(page)
+    assert "Dice" in page.inner_text("#areas")
+    page.select_option("#model", MODELS[2])  # of another task again
+    page.wait_for_selector(f"body[data-ready='{MODELS[2]}']")
+    assert "skin lesion" in page.inner_text("#chosen")
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_last_one_chosen(browser, served, tmp_path):
+    def sagittal(route):
+        entries = json.loads((route.fetch()).text())
+        route.fulfill(json=[{**entry, "axis": 0 if entry["name"] == MODELS[1] else 2} for entry in entries])
+
+    routes = [("**/models.json", sagittal), (f"**/models/{MODELS[1]}/*", lambda route: route.abort())]
+    page = opened(browser, served.address, "&lang=zh", routes, service_workers="block")
+    path = tmp_path / "volume.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((40, 32, 24), np.float32)), path)
+    choose(page, path)
+    page.select_option("#model", MODELS[1])
+    page.wait_for_selector("#error:has-text('请检查网络')")
+    assert page.input_value("#model") == MODELS[0]
+    page.wait_for_selector("#run:enabled")
+    page.unroute(routes[1][0])
+    page.select_option("#model", MODELS[1])
+    page.wait_for_selector(f"body[data-ready='{MODELS[1]}']")
+    assert page.is_hidden("#error")
+    assert (page.input_value("#axis"), page.get_attribute("#slice", "max")) == ("0", "23")  # its own plane
+    page.context.close()
+
+
+def test_a_class_without_reference_has_no_dice_and_an_enlarged_image_says_so(browser, served):
+    blank = io.BytesIO()
+    Image.fromarray(np.zeros((256, 256), np.uint8)).save(blank, "PNG")
+
+    def half(route):
+        facts = json.loads(route.fetch().text())
+        route.fulfill(json={**facts, "domain": {**facts["domain"], "field": 0.5}})
+
+    routes = [
+        ("**/examples/*-mask.png", lambda route: route.fulfill(body=blank.getvalue())),
+        ("**/model.json", half),
+    ]
+    page = opened(browser, served.address, "", routes, service_workers="block")
+    run(page)
+    assert page.inner_text("#areas tr:nth-child(2) td:nth-child(2)") == "–"
+    assert page.inner_text("#image-title").startswith("Middle of the image, enlarged")
+    page.context.close()
 
 
 def test_after_the_first_visit_it_works_without_a_server(browser, site):
@@ -305,6 +364,52 @@ def test_a_report_from_the_command_line_replays_in_the_browser(page, tmp_path, m
     page.click("#run")
     page.wait_for_selector("#verdict:visible")
     assert page.inner_text("#verdict").startswith("The report is confirmed")
+
+
+def test_a_report_and_its_settings_can_be_left(page, tmp_path):
+    run(page)
+    facts = json.loads(saved(page, "#save-report", tmp_path).read_text())
+    path = tmp_path / "report.json"
+
+    def load(**settings):
+        path.write_text(json.dumps({**facts, "settings": {**facts["settings"], **settings}}))
+        page.set_input_files("#report-file", path)
+        page.wait_for_selector("#report-note:has-text('Report loaded')")
+        page.wait_for_selector("#run:enabled")
+
+    load()
+    page.click("#run")
+    page.wait_for_selector("#verdict:visible")
+    page.click("#examples button:nth-child(2)")  # the replay is over
+    page.wait_for_selector("#result", state="hidden")
+    page.click("#run")
+    page.wait_for_selector("#result:visible")
+    load()
+    page.click("#run")
+    page.wait_for_selector("#error:has-text('discard the report')")
+    page.click("#report-leave")
+    assert page.is_hidden("#error")
+    assert page.is_hidden("#report-leave")
+    load(members=16, anchor_weight=0.33)
+    page.select_option("#model", MODELS[3])  # has neither members nor an anchor
+    page.wait_for_selector(f"body[data-ready='{MODELS[3]}']")
+    page.click("#run")
+    page.wait_for_selector("#result:visible")
+    assert page.inner_text("#anchor-title") == "Predicted mask"
+    page.select_option("#model", MODELS[0])
+    page.wait_for_selector(f"body[data-ready='{MODELS[0]}']")
+    assert [page.input_value(f"[name={name}]") for name in ("members", "anchor_weight")] == ["5", ""]
+
+
+def test_a_refused_setting_is_shown_even_if_folded(page):
+    page.fill("[name=anchor_weight]", "0.33")
+    page.click("#more summary")
+    run(page)
+    page.eval_on_selector("[name=anchor_weight]", "field => (field.value = 3)")
+    page.click("#run")
+    assert page.get_attribute("#more", "open") is not None
+    assert page.evaluate("document.activeElement.name") == "anchor_weight"
+    page.fill("[name=anchor_weight]", "")
 
 
 def test_a_report_that_the_page_cannot_repeat_is_refused(page, tmp_path):

@@ -2,8 +2,9 @@
 
 import { compare, parse, TOLERANCE } from "./core/report.js";
 import { overlap } from "./core/ensemble.js";
-import { seenBox, sha256 } from "./core/picture.js";
+import { crop, seenBox, sha256 } from "./core/picture.js";
 import { Engine } from "./engine.js";
+import { get } from "./fetch.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,6 +23,7 @@ const state = {
   example: null, // the example that is chosen, with its correct mask
   kept: false, // the service worker answered everything that was fetched
   report: null, // the report to replay
+  filled: false, // the form holds the settings of a report
   running: false,
   start: null,
   steps: [],
@@ -50,14 +52,16 @@ function chooseLanguage(language) {
   document.title = say("web.title");
   document.querySelector("meta[name=description]").content = say("web.description");
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = say(node.dataset.text);
-  // Only the emphasis of our own sentences; they hold nothing else.
-  for (const node of document.querySelectorAll("[data-html]")) {
-    node.replaceChildren(...say(node.dataset.html).split(/<\/?b>/).map((part, i) => (i % 2 ? element("b", part) : part)));
-  }
+  for (const node of document.querySelectorAll("[data-html]")) node.replaceChildren(...marked(say(node.dataset.html)));
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", say(node.dataset.label));
   for (const node of document.querySelectorAll("[data-help]")) node.title = say(node.dataset.help);
   for (const node of document.querySelectorAll("[data-language]")) node.setAttribute("aria-pressed", node.dataset.language === language);
   render();
+}
+
+/** Text and elements of one of our own sentences, whose only markup is <b> and <span>. */
+function marked(sentence) {
+  return Array.from(sentence.matchAll(/<(b|span)>(.*?)<\/\1>|[^<]+/g), ([text, tag, inner]) => (tag ? element(tag, inner) : text));
 }
 
 function element(tag, text = "", attributes = {}) {
@@ -112,19 +116,34 @@ async function loadModel(name) {
     }, backend);
     if (number !== state.loads) return; // another was chosen meanwhile
     const { model, backend: used, threads } = answer;
+    const before = state.model;
     state.model = model;
     state.backend = used === "webgpu" ? ["web.status.webgpu"] : ["web.status.wasm", { threads }];
+    await suitImage(entryOf(name), before && entryOf(before.name));
+    if (number !== state.loads) return;
     state.loading = null;
-    if (state.opened?.counts && !state.opened.colour) await openSlice(); // this checkpoint's window
     ready();
   } catch (error) {
     if (number !== state.loads) return;
     state.loading = null;
-    tell("web.status.ready");
+    leaveReport();
+    if (state.model) $("model").value = state.model.name; // which the worker still holds
+    if (state.model) ready();
+    else state.status = null;
     fail(error);
   } finally {
     if (!state.loading) progress(null);
     render();
+  }
+}
+
+/** Show what suits the model: its first example instead of another task's; a volume in its plane and window. */
+async function suitImage(entry, before) {
+  const { example, opened } = state;
+  if (example && example.task !== entry.task) await openExample(entry.examples[0]);
+  else if (opened?.counts) {
+    const turned = opened.axes.includes(entry.axis) && entry.axis !== before?.axis;
+    await openSlice(turned ? { axis: entry.axis } : {});
   }
 }
 
@@ -149,11 +168,11 @@ async function openBytes(bytes, label, example = null) {
   render();
   try {
     const entry = entryOf($("model").value);
-    state.opened = await engine.open(bytes, entry.axis, entry.intensity);
-    state.window = null;
-    state.file = label;
-    state.example = example;
-    ready();
+    const opened = await engine.open(bytes, entry.axis, entry.intensity);
+    if (opened) {
+      Object.assign(state, { opened, example, window: null, file: label });
+      ready();
+    }
   } catch (error) {
     tell(state.model ? "web.status.ready" : "web.status.starting");
     fail(error);
@@ -169,8 +188,7 @@ async function openFile(file) {
 
 async function openExample(example) {
   try {
-    const [response, mask] = await Promise.all([example.image, example.mask].map((url) => fetch(url)));
-    if (!response.ok || !mask.ok) throw new Error("errors.network");
+    const [response, mask] = await Promise.all([example.image, example.mask].map(get));
     const { decode } = await import("fast-png");
     example.labels = Uint8Array.from(decode(new Uint8Array(await mask.arrayBuffer())).data);
     const label = () => say("web.image.example", { number: example.seed, task: known(`task.${example.task}`, example.task) });
@@ -190,9 +208,11 @@ async function openSlice({ axis, index, window } = {}) {
     state.window = window ?? state.window; // chosen by hand, it stays; else the checkpoint's rule decides, slice by slice
     const place = moved ? null : index ?? picture.index;
     const answer = await engine.slice(axis ?? picture.axis, place, state.window, entryOf($("model").value).intensity);
-    state.opened = { ...state.opened, ...answer };
-    clearRun();
-    state.error = null;
+    if (answer) {
+      state.opened = { ...state.opened, ...answer };
+      clearRun();
+      state.error = null;
+    }
   } catch (error) {
     fail(error);
   }
@@ -231,7 +251,7 @@ function settingsOf() {
     sampler: data.get("sampler"),
     spacing: "trailing",
     eta: 0,
-    anchor_weight: data.get("anchor_weight") === "" ? null : Number(data.get("anchor_weight")),
+    anchor_weight: data.get("anchor_weight") ? Number(data.get("anchor_weight")) : null,
     fuse: data.get("fuse"),
     noise: "auto",
     seed: Number(data.get("seed")),
@@ -288,6 +308,7 @@ function finish(result) {
   const seconds = digits(result.seconds, 2);
   tell(steps ? "web.status.done" : "web.status.done_anchor", { seconds, members, steps });
   if (state.report) state.verdict = compare(state.report, result.labels, result.report.mask.sha256);
+  state.report = null;
   document.body.dataset.seconds = result.seconds;
 }
 
@@ -306,7 +327,7 @@ async function loadReport(file) {
     const report = parse(text);
     const model = state.models.find(({ sha256 }) => sha256 === report.checkpoint.sha256);
     if (!model) throw new Error("errors.report_model");
-    state.report = report;
+    Object.assign(state, { report, filled: true });
     $("model").value = model.name;
     for (const name of ["members", "steps", "seed", "sampler", "anchor_weight", "fuse"]) {
       $("settings").elements[name].value = report.settings[name];
@@ -317,6 +338,12 @@ async function loadReport(file) {
     fail(error);
   }
   render();
+}
+
+/** Give the report up, and its settings. */
+function leaveReport() {
+  if (state.filled) $("settings").reset();
+  Object.assign(state, { report: null, filled: false });
 }
 
 // -------------------------------------------------------------------------------------------------------------- show
@@ -338,15 +365,19 @@ function render() {
     renderExamples(chosen);
     $("sampling").hidden = chosen.kind === "unet";
     $("anchor-weight").hidden = chosen.kind !== "v2";
+    for (const id of ["sampling", "anchor-weight"]) {
+      for (const field of $(id).querySelectorAll("input")) field.disabled = $(id).hidden; // else it could refuse the form unseen
+    }
   }
   const { picture } = state.opened ?? {};
   $("chosen").hidden = !picture;
   if (picture) $("chosen").textContent = say("web.image.chosen", { name: state.file(), width: picture.width, height: picture.height });
   $("report-note").textContent = state.report ? say("web.run.replay_ready", state.report.settings) : say("web.run.replay_hint");
+  $("report-leave").hidden = !state.report;
   $("run").disabled = !state.model || !picture || state.running || Boolean(state.loading || state.opening);
   $("run").hidden = state.running;
   $("cancel").hidden = !state.running;
-  for (const id of ["model", "file", "axis", "slice", "low", "high", "report-file"]) $(id).disabled = state.running;
+  for (const id of ["model", "file", "axis", "slice", "low", "high", "report-file", "report-leave"]) $(id).disabled = state.running;
   $("backend").textContent = state.backend ? say(...state.backend) : "";
   $("offline").textContent = state.offline ? say(state.offline) : "";
   $("empty").hidden = Boolean(state.start);
@@ -397,31 +428,45 @@ function renderFilms() {
   const [image, anchor, noisy, clean] = canvases;
   const denoises = model?.kind !== "unet";
   for (const figure of document.querySelectorAll(".noisy")) figure.hidden = !denoises;
-  $("anchor-help").textContent = say(model?.kind === "v1" ? "web.film.no_anchor" : "web.film.anchor_help");
+  const field = model?.domain.field ?? 1; // share of the sides that the network sees
+  $("image-title").textContent = say(field < 1 ? "web.film.image_middle" : "web.film.image");
+  $("image-help").hidden = !denoises;
+  const [title, help] = ANCHOR[model?.kind] ?? ANCHOR.v2;
+  $("anchor-title").textContent = say(title);
+  $("anchor-help").textContent = say(help);
+  anchor.setAttribute("aria-label", say(title));
   image.setAttribute("aria-label", say("web.film.image_alt", { step: step ? step.index + 1 : 0 }));
   if (!opened) return;
   const { picture } = opened;
-  view.drawPicture(image, picture);
+  const box = seenBox(picture.height, picture.width, field);
+  const seen = { pixels: crop(picture.pixels, picture.width, 3, box), height: box.rows, width: box.columns };
+  view.drawPicture(image, seen);
   $("inside").hidden = !step?.traces.length;
   if (!start || !model) return;
   const { size } = model.image;
   const { channels, classes } = model.mask;
   const area = size * size;
-  const box = seenBox(picture.height, picture.width, model.domain.field ?? 1);
   if (start.anchor) {
     start.bytes ??= start.anchor.map((share) => Math.round(255 * share));
-    view.drawClasses(anchor, start.bytes, channels, size, picture);
+    view.drawClasses(anchor, start.bytes, channels, size, seen);
   }
-  if (final) view.drawLabelContours(image, result.labels, picture.height, picture.width, classes);
-  else if (step) view.drawContours(image, step.mean, channels, size, picture, box);
-  else if (start.anchor) view.drawContours(image, start.bytes, channels, size, picture, box);
+  if (final) view.drawLabelContours(image, crop(result.labels, picture.width, 1, box), box.rows, box.columns, classes);
+  else if (step) view.drawContours(image, step.mean, channels, size);
+  else if (start.anchor) view.drawContours(image, start.bytes, channels, size);
   if (step) {
     const member = Math.min(Number($("member").value), step.members - 1);
-    view.drawGrey(noisy, step.noisy.subarray(member * area, (member + 1) * area), size, picture);
-    view.drawClasses(clean, step.clean.subarray(member * channels * area, (member + 1) * channels * area), channels, size, picture);
-    renderTraces(step, picture);
+    view.drawGrey(noisy, step.noisy.subarray(member * area, (member + 1) * area), size, seen);
+    view.drawClasses(clean, step.clean.subarray(member * channels * area, (member + 1) * channels * area), channels, size, seen);
+    renderTraces(step, seen);
   }
 }
+
+/** Title and help of the mask before any denoising, by kind of network. */
+const ANCHOR = {
+  v1: ["web.film.anchor", "web.film.no_anchor"],
+  v2: ["web.film.anchor", "web.film.anchor_help"],
+  unet: ["web.film.unet", "web.film.unet_help"],
+};
 
 function renderMembers(members) {
   const select = $("member");
@@ -491,8 +536,8 @@ function renderResult() {
     verdict.textContent = say(`web.result.${key}`, { dice: dice === null ? "" : digits(dice, 4), tolerance: TOLERANCE });
   }
 
-  const truth = state.example?.labels ?? null;
-  const head = ["structure", "pixels", "share", ...(picture.spacing ? ["mm2"] : []), ...(truth ? ["dice"] : [])];
+  const truth = state.example?.task === model.domain.task ? state.example.labels : null;
+  const head = ["structure", ...(truth ? ["dice"] : []), "pixels", "share", ...(picture.spacing ? ["mm2"] : [])];
   const rows = model.domain.labels.map((label, i) => {
     const { pixels, share, mm2 } = result.report.areas[label];
     const row = element("tr");
@@ -500,12 +545,13 @@ function renderResult() {
     const swatch = element("i");
     swatch.style.background = view.colour(i + 1);
     name.prepend(swatch);
-    row.append(name, element("td", String(pixels)), element("td", `${digits(100 * share, 1)} %`));
-    if (picture.spacing) row.append(element("td", digits(mm2, 1)));
+    row.append(name);
     if (truth) {
-      const { any, dice } = overlap(result.labels, truth, (value) => value === i + 1);
-      row.append(element("td", any ? digits(dice, 3) : "–"));
+      const { dice } = overlap(result.labels, truth, (value) => value === i + 1);
+      row.append(element("td", truth.includes(i + 1) ? digits(dice, 3) : "–"));
     }
+    row.append(element("td", String(pixels)), element("td", `${digits(100 * share, 1)} %`));
+    if (picture.spacing) row.append(element("td", digits(mm2, 1)));
     return row;
   });
   const header = element("tr");
@@ -596,7 +642,7 @@ async function keepOffline() {
 function wire() {
   for (const button of document.querySelectorAll("[data-language]")) button.onclick = () => chooseLanguage(button.dataset.language);
   $("model").onchange = () => {
-    forget();
+    leaveReport();
     loadModel($("model").value);
   };
   $("file").onchange = () => {
@@ -624,10 +670,16 @@ function wire() {
   }
   $("settings").onsubmit = (event) => {
     event.preventDefault();
+    if ($("more").querySelector(":invalid")) $("more").open = true; // else the field could not be shown
     if (state.report || $("settings").reportValidity()) run(); // a report may ask for more than the fields allow
   };
   $("settings").oninput = (event) => {
     if (event.target.type !== "file") forget();
+  };
+  $("report-leave").onclick = () => {
+    leaveReport();
+    state.error = null;
+    render();
   };
   $("cancel").onclick = () => engine?.cancel();
   $("play").onclick = play;
@@ -638,7 +690,7 @@ function wire() {
   $("member").onchange = renderFilms;
 }
 
-/** Other settings or another model: what runs next is no longer the report's run. */
+/** Other settings: what runs next is no longer the report's run. */
 function forget() {
   state.report = null;
   state.verdict = null;

@@ -81,8 +81,8 @@ export function drawMap(canvas, values, height, width, most, picture = { height,
   paint(canvas, height, width, (i) => SCALE[Math.max(0, Math.min(255, Math.round((255 * (values[i] - least)) / reach)))], picture);
 }
 
-/** Outline each class where it is the most probable; bytes as for drawClasses, of the part of a picture that `box` names. */
-export function drawContours(canvas, bytes, channels, size, picture, box) {
+/** Outline each class where it is the most probable; bytes as for drawClasses. */
+export function drawContours(canvas, bytes, channels, size) {
   const area = size * size;
   for (let c = 1; c < Math.max(2, channels); c++) {
     const field = new Float32Array(area);
@@ -91,7 +91,7 @@ export function drawContours(canvas, bytes, channels, size, picture, box) {
       if (channels > 1) for (let k = 0; k < channels; k++) if (k !== c) other = Math.max(other, bytes[k * area + i]);
       field[i] = bytes[channels === 1 ? i : c * area + i] - other - 0.5;
     }
-    outline(canvas, field, size, size, colour(c), picture, box);
+    outline(canvas, field, size, size, colour(c));
   }
 }
 
@@ -103,11 +103,9 @@ export function drawLabelContours(canvas, labels, height, width, classes) {
 }
 
 /** Marching squares: the zero line of a field, with a dark rim so that it is seen on any image. */
-function outline(canvas, field, height, width, stroke, picture = { height, width }, box = null) {
+function outline(canvas, field, height, width, stroke) {
   const context = canvas.getContext("2d");
-  const { top: y0, left: x0, rows, columns } = box ?? { top: 0, left: 0, rows: picture.height, columns: picture.width };
-  const [across, down] = [canvas.width / picture.width, canvas.height / picture.height]; // canvas pixels of a picture's
-  const [sx, sy] = [(across * columns) / width, (down * rows) / height];
+  const [sx, sy] = [canvas.width / width, canvas.height / height];
   const path = new Path2D();
   const cross = (a, b) => a / (a - b);
   for (let y = 0; y < height - 1; y++) {
@@ -121,8 +119,8 @@ function outline(canvas, field, height, width, stroke, picture = { height, width
       const bottom = () => [x + cross(d, c), y + 1];
       const left = () => [x, y + cross(a, d)];
       for (const [from, to] of SEGMENTS[kind]({ top, right, bottom, left })) {
-        path.moveTo(across * x0 + (from[0] + 0.5) * sx, down * y0 + (from[1] + 0.5) * sy);
-        path.lineTo(across * x0 + (to[0] + 0.5) * sx, down * y0 + (to[1] + 0.5) * sy);
+        path.moveTo((from[0] + 0.5) * sx, (from[1] + 0.5) * sy);
+        path.lineTo((to[0] + 0.5) * sx, (to[1] + 0.5) * sy);
       }
     }
   }

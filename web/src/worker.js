@@ -1,15 +1,15 @@
-// The network's thread: reads files, loads models, runs them step by step. Pictures never leave it but to the page.
+// A thread of the page: reads a file, or loads models and runs them step by step. Pictures never leave it but to the page.
 
 import { read } from "./files/index.js";
 import { Segmenter } from "./core/segmenter.js";
 import { sha256 } from "./core/picture.js";
+import { get, offline } from "./fetch.js";
 
 const BASE = new URL(".", self.location.href);
 let runtime = null; // { ort, backend, threads }
 let segmenter = null;
 let loads = 0; // number of the last model that was asked for
 let opened = null; // what `read` returned
-let picture = null;
 let cancelled = 0; // number of the last run that was told to stop
 
 const pause = () => new Promise((resolve) => setTimeout(resolve)); // lets messages in between two steps
@@ -19,7 +19,7 @@ async function start(wanted) {
   const [file, wasm] = gpu
     ? ["ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm"]
     : ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"];
-  const ort = await import(new URL(`ort/${file}`, BASE).href);
+  const ort = await import(new URL(`ort/${file}`, BASE).href).catch(offline);
   ort.env.wasm.wasmPaths = { wasm: new URL(`ort/${wasm}`, BASE).href };
   const cores = Math.min(navigator.hardwareConcurrency || 1, 4);
   ort.env.wasm.numThreads = self.crossOriginIsolated && wanted !== "wasm-1" ? cores : 1;
@@ -36,12 +36,11 @@ async function hasGpu(imitated) {
 
 /** Fetch with progress, and check the digest. */
 async function fetchFile(url, facts, progress) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error("errors.network");
+  const response = await get(url);
   const bytes = new Uint8Array(facts.bytes);
   let place = 0;
   for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(offline);
     if (done) break;
     if (place + value.length > bytes.length) throw new Error("errors.model");
     bytes.set(value, place);
@@ -60,9 +59,7 @@ async function load({ name, backend }, tell) {
     runtime = await start(backend);
   }
   const base = new URL(`models/${name}/`, BASE);
-  const response = await fetch(new URL("model.json", base));
-  if (!response.ok) throw new Error("errors.network");
-  const model = await response.json();
+  const model = await (await get(new URL("model.json", base))).json();
   const total = Object.values(model.files).reduce((sum, file) => sum + file.bytes, 0);
   let got = 0;
   const progress = (bytes) => tell({ stage: "weights", share: (got += bytes) / total });
@@ -121,7 +118,7 @@ function networks(model, sessions) {
 async function open({ bytes, axis, rule }) {
   const found = await read(bytes);
   const { kind, volume } = found;
-  picture = volume ? volume.slice(volume.sliceAxis(axis), null, null, rule) : found.picture;
+  const picture = volume ? volume.slice(volume.sliceAxis(axis), null, null, rule) : found.picture;
   opened = found; // only now: of a volume whose slices are refused, the page shows none
   if (!volume) return { kind, counts: null, picture };
   const { counts, axes, colour } = volume;
@@ -129,11 +126,10 @@ async function open({ bytes, axis, rule }) {
 }
 
 function slice({ axis, index, window, rule }) {
-  picture = opened.volume.slice(axis, index, window, rule);
-  return { picture };
+  return { picture: opened.volume.slice(axis, index, window, rule) };
 }
 
-async function run({ number, settings, temperature }, tell) {
+async function run({ number, picture, settings, temperature }, tell) {
   if (!segmenter) throw new Error("errors.no_model");
   if (!picture) throw new Error("errors.no_image");
   for await (const event of segmenter.run(picture, settings, temperature)) {

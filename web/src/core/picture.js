@@ -74,16 +74,28 @@ export function seenBox(height, width, field) {
   return { top: Math.floor((height - rows) / 2), left: Math.floor((width - columns) / 2), rows, columns };
 }
 
+/** The pixels of a box, each of `channels` values, row by row. */
+export function crop(values, width, channels, { top, left, rows, columns }) {
+  const part = new values.constructor(rows * columns * channels);
+  for (let y = 0; y < rows; y++) {
+    const from = ((top + y) * width + left) * channels;
+    part.set(values.subarray(from, from + columns * channels), y * columns * channels);
+  }
+  return part;
+}
+
 /** Squeeze the field of an RGB picture to a square in [-1, 1], channel by channel; one channel is its luminance. */
 export function toNetwork(picture, size, channels = 3, field = 1) {
   const { pixels, height, width } = picture;
-  const { top, left, rows, columns } = seenBox(height, width, field);
+  const box = seenBox(height, width, field);
+  const { rows, columns } = box;
+  const seen = crop(pixels, width, 3, box);
   const image = new Float32Array(channels * size * size);
   const plane = new Float32Array(rows * columns);
   for (let c = 0; c < channels; c++) {
     for (let i = 0; i < plane.length; i++) {
-      const from = 3 * ((top + Math.floor(i / columns)) * width + left + (i % columns));
-      plane[i] = channels === 3 ? pixels[from + c] : 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
+      const [red, green, blue] = [seen[3 * i], seen[3 * i + 1], seen[3 * i + 2]];
+      plane[i] = channels === 3 ? seen[3 * i + c] : 0.299 * red + 0.587 * green + 0.114 * blue;
     }
     const resized = resize(plane, rows, columns, size, size);
     for (let i = 0; i < resized.length; i++) {

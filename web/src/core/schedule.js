@@ -79,7 +79,8 @@ export class Diffusion {
       forPixels(shares, this.channels, area, (start, stride) => {
         let sum = 0;
         for (let c = 0; c < this.channels; c++) sum += shares[start + c * stride];
-        for (let c = 0; c < this.channels; c++) shares[start + c * stride] /= Math.max(sum, 1e-12);
+        if (!sum) shares[start] = sum = 1; // no class: background
+        for (let c = 0; c < this.channels; c++) shares[start + c * stride] /= sum;
       });
     }
     return shares;

@@ -24,7 +24,9 @@ export async function readDicom(bytes) {
   const [height, width] = [image.getRows(), image.getCols()];
   const frames = Math.max(1, image.getNumberOfFrames() || 1);
   const samples = number(0x0028, 0x0002, 1);
+  if (photometric === "YBR_FULL_422" && !image.isCompressed()) throw new Error("errors.no_picture"); // two bytes a pixel
   const bits = number(0x0028, 0x0100, 16);
+  const [kept, signed] = [number(0x0028, 0x0101, bits), number(0x0028, 0x0103, 0) === 1];
   const size = [width, height, frames];
   const spacing = image.getTag(0x0028, 0x0030)?.value?.map(Number);
   const measured = spacing?.length === 2 && spacing.every((v) => v > 0);
@@ -45,19 +47,22 @@ export async function readDicom(bytes) {
   }
   if (samples !== 1) throw new Error("errors.voxel_type");
   if (raw.byteLength < (count * bits) / 8) throw new Error("errors.damaged");
-  const stored = grey(raw, count, bits, number(0x0028, 0x0101, bits), number(0x0028, 0x0103, 0) === 1, image.littleEndian);
+  const stored = grey(raw, count, bits, kept, signed, image.littleEndian);
   const [slope, intercept] = [number(0x0028, 0x1053, 1), number(0x0028, 0x1052, 0)];
   const values = stored.map((value) => value * slope + intercept);
   const [centre, span] = [number(0x0028, 0x1050), number(0x0028, 0x1051)];
   const exact = (word(0x0028, 0x1056) || "LINEAR") !== "LINEAR"; // VOI LUT Function
-  let window = [0, 255];
+  let window = null;
   if (Number.isFinite(centre) && exact && span > 0) {
     window = [centre - span / 2, centre + span / 2];
   } else if (Number.isFinite(centre) && span >= 1) {
     const low = centre - 0.5 - (span - 1) / 2;
     window = [low, low + Math.max(span - 1, 1e-3)];
-  } else if (bits !== 8) {
-    window = robustWindow(values);
+  } else {
+    // Stored values of at most 8 bits are shown over their range, as _opening in medsegdiff/dicom.py does.
+    const white = 2 ** kept - 1;
+    const plain = kept <= 8 && !signed && !image.getTag(0x0028, 0x3000) && values.every((value) => value >= 0 && value <= white);
+    window = plain ? [0, white] : robustWindow(values);
   }
   return { ...placed, values, window, inverted: photometric === "MONOCHROME1" };
 }

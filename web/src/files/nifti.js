@@ -32,6 +32,7 @@ export function readNifti(bytes) {
   const type = TYPES[header.datatypeCode];
   if (!type) throw new Error("errors.voxel_type");
   const count = size[0] * size[1] * size[2];
+  header.vox_offset = Math.max(header.vox_offset, header instanceof NIFTI1 ? 352 : 544); // some writers leave it at 0
   const data = new DataView(readImage(header, buffer));
   if (!(count > 0) || data.byteLength < count * type[0]) throw new Error("errors.damaged");
   const scaled = Number.isFinite(header.scl_slope) && header.scl_slope !== 0;
@@ -42,10 +43,12 @@ export function readNifti(bytes) {
 
   const unit = MILLIMETRES[header.xyzt_units & 7] ?? 1;
   let matrix = affine(header, buffer, rank).map((row) => row.map((v) => v * unit));
-  const measured = regular(matrix);
-  if (!measured) matrix = IDENTITY;
+  const known = regular(matrix);
+  if (!known) matrix = IDENTITY;
+  // Without a matrix the distances are the voxel sizes, of which `affine` takes 0 as 1.
+  const measured = known && (header.sform_code !== 0 || header.pixDims.slice(1, Math.min(rank, 3) + 1).every((side) => side !== 0));
   const lps = [matrix[0].map((v) => -v), matrix[1].map((v) => -v), matrix[2]]; // NIfTI counts to the right and to the front
-  const { values, sides, order } = toLPS(stored, size, lps);
+  const { values, sides, order } = toLPS(stored, size, lps, rank);
   const columns = order.map((axis) => lps.map((row) => row[axis]));
   const spacing = columns.map((column) => Math.hypot(...column));
   return { values, size: sides, spacing, columns, measured, window: robustWindow(values) };
@@ -86,17 +89,19 @@ function rotation(header) {
   ];
 }
 
-function toLPS(stored, size, matrix) {
+function toLPS(stored, size, matrix, rank) {
   // Each voxel axis goes to the patient's axis that it follows most closely, the clearest choice first.
   const lengths = [0, 1, 2].map((i) => Math.hypot(matrix[0][i], matrix[1][i], matrix[2][i]) || 1);
   const cells = [0, 1, 2].flatMap((k) => [0, 1, 2].map((i) => ({ k, i, cosine: matrix[k][i] / lengths[i] })));
-  const [order, flips] = [[], []];
+  let [order, flips] = [[], []];
   const taken = new Set();
   for (const { k, i, cosine } of cells.sort((a, b) => Math.abs(b.cosine) - Math.abs(a.cosine))) {
     if (order[k] !== undefined || taken.has(i)) continue;
     [order[k], flips[k]] = [i, cosine < 0];
     taken.add(i);
   }
+  // The plane of a flat file is shown as it is stored, unless it is axial; as medsegdiff/nifti.py does.
+  if (rank === 2 && order[2] !== 2) [order, flips] = [[0, 1, 2], []];
   const strides = [1, size[0], size[0] * size[1]];
   const sides = order.map((i) => size[i]);
   const values = new Float32Array(stored.length);
