@@ -9,6 +9,7 @@ References:
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,7 @@ from medsegdiff.switches import Switches
 
 __all__ = [
     "PRESETS",
+    "TASK_NAME",
     "DiffusionConfig",
     "Domain",
     "ModelConfig",
@@ -248,6 +250,9 @@ class UNetConfig:
 
 ModelConfig = V1Config | V2Config | UNetConfig
 
+TASK_NAME = re.compile(r"(?!\.)[\w .-]{0,100}")
+"""The name of a task. Files are named after it, and a stranger may have chosen it; empty is the default of `checkpoint`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
@@ -287,9 +292,8 @@ class Domain:
         for name in ("labels", "mean", "std", "channels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _require_limits(self)
-        # Files are named after the task, which a stranger may have chosen; empty is the default of `checkpoint`.
         _require(
-            re.fullmatch(r"(?!\.)[\w .-]{0,100}", self.task) is not None,
+            TASK_NAME.fullmatch(self.task) is not None,
             f"task is {self.task!r:.60}; use letters, digits, spaces, '_', '.' and '-', not '.' first, at most 100 characters",
         )
         _require(
@@ -344,7 +348,14 @@ class TrainConfig:
         )
         _require(self.band_rate > 0, f"band_rate is {self.band_rate}; it multiplies the learning rate, above 0")
         _require(0 <= self.balance <= 1, f"balance is {self.balance}; it is an exponent, 0 (pictures weigh alike) to 1")
-        _require(self.anchor_dice >= 0, f"anchor_dice is {self.anchor_dice}; a weight is 0 or more")
+        for name in ("anchor_dice", "beta", "dice", "weight_decay"):
+            weight = getattr(self, name)
+            _require(0 <= weight < math.inf, f"{name} is {weight}; a weight is a number of 0 or more")
+        for name in ("learning_rate", "clip"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"{name} is {value}; choose a number above 0")
+        _require(0 <= self.ema <= 1, f"ema is {self.ema}; it is a decay from 0 (no average) to 1")
+        _require(self.warmup >= 0, f"warmup is {self.warmup}; it is a number of iterations, 0 or more")
         _require(0 <= self.unroll <= 1, f"unroll is {self.unroll}; it is a share of the samples, 0 to 1")
         _require(self.alpha >= 1, f"alpha is {self.alpha}; the anchor is supervised every alpha-th step, from 1 on")
         _require(min(self.iterations, self.batch, self.draws) >= 1, "iterations, batch and draws must be at least 1")

@@ -69,6 +69,7 @@ class Evaluation:
     against: tuple[ReaderScore, ...] = ()  # members against readers, one per image with members
     shares: Reliability | None = None  # of images with several readers, against their share
     several: bool = False  # whether there are several readers instead of one reference mask
+    group: re.Pattern[str] | None = None  # pattern of the case in image names
     patient: str = ""  # pattern of the patient in image names; intervals are then over patients
     settings: Mapping[str, object] = field(default_factory=dict)  # settings of the run, stored with the results
     seed: int = 0  # of the bootstrap
@@ -86,6 +87,7 @@ class Evaluation:
             against=self.against + other.against,
             shares=None if self.shares is None or other.shares is None else self.shares + other.shares,
             several=self.several,
+            group=self.group,
             patient=self.patient,
             settings=self.settings,
             seed=self.seed,
@@ -143,14 +145,15 @@ class Evaluation:
             return {}
         names = ("ged", "hm_iou", "dice_majority", "dice_best_match", "diversity", "reader_diversity", "brier")
         names = names if self.several else ("dice_best_match", "diversity")
-        patients = self._patients([s.name for s in self.against])
+        cases = [case_of(s.name, self.group) for s in self.against]
+        groups = self._patients(cases) or cases  # slices of one volume are not independent
 
         def means(scores: Sequence[ReaderScore]) -> dict[str, float]:
             return {name: mean([getattr(s, name) for s in scores]) for name in names}
 
         found: dict[str, object] = {**means(self.against), "members": max(s.members for s in self.against)}
         found["reader_intervals"] = {
-            name: bootstrap_interval([getattr(s, name) for s in self.against], self.seed, groups=patients)
+            name: bootstrap_interval([getattr(s, name) for s in self.against], self.seed, groups=groups)
             for name in names
         }
         if self.several and self.shares is not None:
@@ -318,6 +321,7 @@ def evaluate(
         against=tuple(against),
         shares=shares,
         several=several,
+        group=group,
         patient=patient,
         settings=settings or {},
         seed=seed,
@@ -377,24 +381,34 @@ def table(evaluation: Evaluation) -> str:
     """Return an evaluation as a markdown table, one row per class and one for their mean, with a line of notes."""
     classes, (what, count) = evaluation.per_class, evaluation.resampled
     few = count < FEW
+
+    def shown(interval: tuple[float, float], digits: int) -> str:
+        low, high = interval
+        return "" if few or math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+
     rows = [
         f"| class | Dice | 95 % interval | IoU | HD95 ({evaluation.hd95_unit}) | ECE | cases |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for c in classes:
-        interval = "" if few or math.isnan(c.interval[0]) else "{:.3f} to {:.3f}".format(*c.interval)
+    rare = False
+    for i, c in enumerate(classes):
+        having = replace(evaluation, scores=tuple(s for s in evaluation.scores if not s.empty_truth[i]))
+        scarce = having.resampled[1] < FEW
+        rare |= scarce
+        interval = "" if scarce else shown(c.interval, 3)
         rows.append(f"| {c.name} | {c.dice:.3f} | {interval} | {c.iou:.3f} | {c.hd95:.1f} | {c.ece:.3f} | {c.n} |")
     if len(classes) > 1:
         dice, iou, hd95, ece = (mean([getattr(c, key) for c in classes]) for key in ("dice", "iou", "hd95", "ece"))
-        low, high = evaluation.interval
-        interval = "" if few or math.isnan(low) else f"{low:.3f} to {high:.3f}"
+        interval = shown(evaluation.interval, 3)
         rows.append(
             f"| mean | {dice:.3f} | {interval} | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |"
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
     notes = [
         f"{mean(evaluation.seconds):.2f} s per image; false positives where the ground truth is empty: {found} of {empty}.",
-        f"No intervals for fewer than {FEW} {what}." if few else f"Intervals are bootstrapped over {count} {what}.",
+        f"No intervals for fewer than {FEW} {what}."
+        if few
+        else f"Intervals are bootstrapped over {count} {what}{f', none for a class in fewer than {FEW}' if rare else ''}.",
     ]
     if evaluation.per_slice:
         notes.append("HD95 is a mean over slices, in 2-D: slices are missing, or their spacing or distance is unknown.")
@@ -418,9 +432,6 @@ def table(evaluation: Evaluation) -> str:
             "brier": "Brier score",
         }
         intervals: Any = found["reader_intervals"]
-        rows += [
-            f"| {word} | {found[name]:.4f} | {'{:.4f} to {:.4f}'.format(*intervals[name])} |"
-            for name, word in words.items()
-        ]
+        rows += [f"| {word} | {found[name]:.4f} | {shown(intervals[name], 4)} |" for name, word in words.items()]
         rows.append(f"| calibration error against the readers' share | {found['ece_share']:.4f} | |")
     return "\n".join(rows)

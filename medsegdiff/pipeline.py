@@ -231,10 +231,11 @@ class Segmenter:
             )
         fuse = self.domain.fuse if settings.fuse == "auto" else settings.fuse
         weight = self.domain.anchor_weight if settings.anchor_weight is None else settings.anchor_weight
+        noise = self.domain.noise if settings.noise == "auto" else settings.noise
         if not settings.switches.anchor:  # where the anchor is switched off, it returns only if that was asked for
             fuse = "staple" if settings.fuse == "auto" and fuse == "anchored" else fuse
             weight = settings.anchor_weight or 0.0
-        noise = self.domain.noise if settings.noise == "auto" else settings.noise
+            noise = "independent" if settings.noise == "auto" else noise
         if isinstance(config, V1Config) or settings.steps == 0:
             weight = 0.0
             fuse = "mean" if fuse == "anchored" else fuse

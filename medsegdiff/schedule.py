@@ -124,7 +124,7 @@ class Diffusion:
         """Return the class probabilities of a mask: (b, K + 1, h, w), background first, in [0, 1], summing to one.
 
         With a temperature T they are p_c^(1/T) / sum_k p_k^(1/T), as if logits had been divided by T: less certain above 1, with
-        the same most probable class.
+        the same most probable class. Where x_0 is -scale for every class, as epsilon and v can have it, the pixel is background.
         """
         share = (x_0 / self.config.scale + 1).div(2).clamp(0, 1)
         if self.classes == 1:
@@ -133,7 +133,8 @@ class Diffusion:
                 return share
         if temperature != 1:
             share = share.pow(1 / temperature)
-        return share / share.sum(1, keepdim=True).clamp_min(1e-12)
+        share[:, 0] += share.sum(1) == 0
+        return share / share.sum(1, keepdim=True)
 
     def probability_of_logits(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b _ h w"]:
         """Return the class probabilities of logits (such as the anchor's), in the layout of `probability`."""

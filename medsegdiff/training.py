@@ -268,7 +268,10 @@ def train(run: Run, *, workers: int = 1) -> Iterator[TrainStep]:
         parts = _gradients(run, image, labels, *noise)
         gradient = nn.utils.clip_grad_norm_(run.wrapped.parameters(), config.clip)
         if not torch.isfinite(gradient):
-            raise FloatingPointError(f"the gradient of iteration {i} is not finite; lower the learning rate and resume")
+            raise FloatingPointError(
+                f"the gradient of iteration {i} is not finite; begin a new run with a lower --learning-rate, from the last "
+                "checkpoint of this one (--init) if there is one"
+            )
         run.optimizer.step()
         _average(run.ema, run.model, min(config.ema, (1 + i) / (10 + i)))
         run.done = i + 1

@@ -167,8 +167,9 @@ def intervene(
     """Repeat a run with one change; `labels` is the mask of the original run at full size."""
     settings = settings_of(before.facts["settings"])
     settings = replace(settings, switches=replace(settings.switches, **fields), trace=True)
-    if not settings.switches.anchor:  # removed, it should not return by an average that the first run took
-        settings = replace(settings, anchor_weight=0.0, fuse="auto" if settings.fuse == "anchored" else settings.fuse)
+    if not settings.switches.anchor:  # removed, it should not return by an average or the noise of the first run
+        fuse = "auto" if settings.fuse == "anchored" else settings.fuse
+        settings = replace(settings, anchor_weight=0.0, fuse=fuse, noise="auto")
     clock = Clock()
     for event in session.run(before.facts["checkpoint"], image, settings):
         match event:

@@ -59,7 +59,7 @@ def judged(
     """Evaluate a trained baseline on the `val` split; `facts` are stored, and contain members, steps, field and fusion."""
     found = [case for case in cases(data, "val") if case.mask]
     volumes = any(case.is_volume for case in found)
-    pattern = pattern or cases_of(task) or (SLICES if volumes else "")
+    pattern = pattern or (SLICES if volumes else cases_of(task))
     group = re.compile(pattern) if pattern else None
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))

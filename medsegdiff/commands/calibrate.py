@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = segmenter.resolve_settings(options.settings(arguments))
     if settings.steps == 0:
         raise ValueError("--steps is 0, which samples no members; give the number of steps that runs will take")
-    held = _held(arguments, segmenter)
+    held = _held(arguments, segmenter, settings.size)
     has_anchor = not isinstance(segmenter.checkpoint.model_config, V1Config)
     rules = (("staple", "anchored") if has_anchor else ("staple",)) if arguments.fuse == "auto" else (settings.fuse,)
     chosen = has_anchor and held.readers is not None and arguments.anchor_weight is None
@@ -128,8 +128,8 @@ def _write(
     write_text(path, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
-def _held(arguments: argparse.Namespace, segmenter: Segmenter) -> Pool:
-    """Return the images that training held out, at the network's size.
+def _held(arguments: argparse.Namespace, segmenter: Segmenter, side: int) -> Pool:
+    """Return the images that training held out, at the size of the runs.
 
     Raises:
         ValueError: training held out none.
@@ -145,7 +145,6 @@ def _held(arguments: argparse.Namespace, segmenter: Segmenter) -> Pool:
     found = cases(arguments.data, "train", arguments.layout)
     if is_flat(arguments.data) and (rule := Split.recorded(checkpoint.training)) is not None:
         found = rule.of(found, "train")
-    side = checkpoint.model_config.image_size
     pool = Pool.of(
         tqdm(found, desc="reading"),
         len(domain.labels),
@@ -153,7 +152,8 @@ def _held(arguments: argparse.Namespace, segmenter: Segmenter) -> Pool:
         task=_task(domain),
         empty=checkpoint.training.get("empty"),
     )
-    return pool.set_aside(count, domain.patient)[1].middle(side)
+    recorded = checkpoint.training.get("held_out", ())
+    return pool.set_aside(count, domain.patient, recorded)[1].middle(side)
 
 
 def _task(domain: Domain) -> Task:

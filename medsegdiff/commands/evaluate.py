@@ -43,8 +43,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--layout", choices=("auto", "plain", *LAYOUTS), default="auto", help="layout of the data folder")
     verb.add_argument(
         "--split",
-        help="split to evaluate (default: val; of a folder without splits the images that training held out, by the rule in "
-        "the checkpoint, or all)",
+        help="split to evaluate (default: val; of a folder without splits that the checkpoint was trained on, the images that "
+        "training held out, else all)",
     )
     verb.add_argument(
         "--cases",
@@ -82,11 +82,11 @@ def main(arguments: argparse.Namespace) -> None:
     settings = segmenter.resolve_settings(options.settings(arguments))
     options.require_new((arguments.json, arguments.plot), arguments.overwrite)
     share = Share.here()
-    rule = Split.recorded(segmenter.checkpoint.training) if is_flat(arguments.data) else None
-    arguments.split = arguments.split or ("all" if is_flat(arguments.data) and rule is None else "val")
-    found = _paired(arguments, share, rule)
+    if arguments.limit < 0:
+        raise ValueError(f"--limit is {arguments.limit}; it is a number of images, 0 for all")
+    found = _paired(arguments, share, Split.recorded(segmenter.checkpoint.training))
     volumes = any(case.is_volume for case in found)
-    group = re.compile(SLICES) if volumes and group is None else group
+    group = re.compile(SLICES) if volumes and not arguments.cases else group
     axis = axis_of(segmenter.domain) if arguments.axis is None else arguments.axis
     if not volumes:
         found.sort(key=lambda case: case_of(case.name, group))
@@ -139,13 +139,15 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _paired(arguments: argparse.Namespace, share: Share, rule: Split | None) -> list[Case]:
-    """List the cases to evaluate; a rule splits a flat folder.
+    """List the cases to evaluate, and set `arguments.split`.
 
     Raises:
         ValueError: there are none, or images without a mask or masks without an image, and --skip-unpaired is not given.
     """
-    found = cases(arguments.data, arguments.split, arguments.layout)
-    left = unpaired(arguments.data, arguments.split, arguments.layout, found)
+    whole = is_flat(arguments.data) and not (arguments.split and (arguments.data / arguments.split).is_dir())
+    split = arguments.split or "val"  # of a flat folder every split is the same
+    found = cases(arguments.data, split, arguments.layout)
+    left = unpaired(arguments.data, split, arguments.layout, found)
     paired = [case for case in found if case.mask and not case.missing]
     if not paired:
         raise ValueError(
@@ -156,9 +158,32 @@ def _paired(arguments: argparse.Namespace, share: Share, rule: Split | None) -> 
         raise ValueError(f"{arguments.data}: {left}; rename or add them, or leave them out with --skip-unpaired")
     if left and share.first:
         print(f"left out: {left}", file=sys.stderr)
+    if whole:
+        return _chosen(paired, arguments, share, rule)
+    arguments.split = split
+    return paired
+
+
+def _chosen(paired: list[Case], arguments: argparse.Namespace, share: Share, rule: Split | None) -> list[Case]:
+    """Return the split of a flat folder that the rule of training makes; all cases of a folder that it was not made for."""
+    if rule is not None and not rule.fits(paired):
+        rule = None
+        if share.first:
+            print(f"{arguments.data}: other images than those of training, so all are evaluated", file=sys.stderr)
     if rule is None:
+        if arguments.split not in (None, "all"):
+            raise ValueError(
+                f"{arguments.data} has no {arguments.split}/; leave out --split to evaluate all of its images"
+            )
+        arguments.split = "all"
         return paired
+    arguments.split = arguments.split or "val"
     chosen = rule.of(paired, arguments.split)
+    if not chosen:
+        raise ValueError(
+            f"{arguments.data}: none of the {len(paired)} images is in the {arguments.split} split of training ({rule}); "
+            "evaluate all of them with --split all"
+        )
     if share.first and len(chosen) < len(paired):
         print(
             f"{arguments.data}: {len(chosen)} of {len(paired)} images, the {arguments.split} split of training ({rule}); "

@@ -8,6 +8,9 @@ OUT/checkpoint/            the moving average of the weights, as a checkpoint
 OUT/best/                  with --held: the state with the best score on the training images held out: the lowest energy
                            distance to several readers, else the highest Dice of ten steps; not while only the condition
                            network is trained (--anchor-first), for which the denoiser of a stage before is no match
+
+A resumed run keeps the data that OUT/checkpoint records: classes, patients, which images are for validation or held out. A run
+that is not resumed replaces what an earlier one left in OUT: the curve at once, checkpoint/ and best/ at its first save.
 """
 
 import argparse
@@ -28,13 +31,13 @@ from accelerate.utils import DistributedDataParallelKwargs
 from PIL import Image
 from tqdm import tqdm
 
-from medsegdiff.atomic import replacing
-from medsegdiff.checkpoint import load, save
+from medsegdiff.atomic import replacing, write_text
+from medsegdiff.checkpoint import CONFIG, load, read_config, save
 from medsegdiff.commands import options, recipe
 from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
 from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.batches import Draws, Pool
-from medsegdiff.data.dataset import Dataset, describe
+from medsegdiff.data.dataset import MIRRORS, Dataset, Split, describe
 from medsegdiff.data.folders import Case, evenly_spaced, is_flat
 from medsegdiff.data.synthetic import TASKS as PAINTED
 from medsegdiff.device import precision
@@ -53,6 +56,7 @@ from medsegdiff.training import Run, TrainStep, train
 __all__ = ["add", "main"]
 
 _STATE = "state.safetensors"  # of a run, in its folder
+_CURVE = "curve.jsonl"
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -86,20 +90,23 @@ def main(arguments: argparse.Namespace) -> None:
     stages = recipe.completed(arguments, arguments.recipe)
     outs = [arguments.out / f"stage-{n}" for n in range(1, len(stages))] + [arguments.out]
     for stage, out in zip(stages, outs, strict=True):
-        stage.out, stage.split = out, None
+        stage.out, stage.split, stage.held_out = out, None, ()
     for stage, before in zip(stages[1:], stages, strict=False):
         stage.init = str(before.out / ("best" if before.held else "checkpoint"))
         stage.resume, before.resume = (arguments.resume and (one.out / _STATE).exists() for one in (stage, before))
+    for stage, before in zip(stages, [None, *outs], strict=False):
+        stage.begun_in = stage.out if stage.resume else before
     # Any error in the file is found here, before the first stage is trained.
-    parts = [_described(stage, _data(stage)) for stage in stages]
-    data = _data(arguments)
+    parts = [(data := _data(stage), *_described(stage, data)) for stage in stages]
     if Share.here().first:
-        domain = parts[0][1]
+        data, _, domain = parts[0]
+        mirror = next(name for name, axes in MIRRORS.items() if axes == data.task.mirror)
         print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")
+        print(f"Flips of training images: {mirror} (--mirror chooses others).")
         if is_flat(arguments.data):
             print(f"{arguments.data} has no train/ and val/, so it is split: {data.split}.")
     begun = max((n for n, stage in enumerate(stages) if stage.resume), default=0)
-    for number, (stage, (preset, domain)) in list(enumerate(zip(stages, parts, strict=True)))[begun:]:
+    for number, (stage, (data, preset, domain)) in list(enumerate(zip(stages, parts, strict=True)))[begun:]:
         if len(stages) > 1 and Share.here().first:
             print(f"Stage {number + 1} of {len(stages)}, in {stage.out}")
         with _claimed(stage.out) if Share.here().first else nullcontext():
@@ -120,6 +127,7 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     )
     torch.manual_seed(arguments.seed)
     started = _cpu_minutes()
+    data, held_out = _kept(data, domain, arguments.begun_in)
     model, earlier = _network(preset, arguments.init)
     diffusion = Diffusion(preset.diffusion, preset.model.classes)
     config, side = preset.training, preset.model.image_size
@@ -147,10 +155,11 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
     mean, std = pool.statistics()
     domain = replace(domain, mean=mean, std=std)
     if config.held:
-        pool, held = pool.set_aside(config.held, data.task.patient)
+        pool, held = pool.set_aside(config.held, data.task.patient, held_out)
+        arguments.held_out = held.patients(data.task.patient)
     else:
         held = evenly_spaced(_paired(arguments, data, "val"), 24)
-        held = Pool.of(held, preset.model.classes, size, task=data.task).few(24)
+        held = Pool.of(held, preset.model.classes, size, task=data.task, split="val").few(24)
     held = held.middle(side)
     draws = Draws(pool, task=data.task, seed=config.seed, augment=config.augment, strong=config.strong, crop=side)
     run = Run(objective, draws, config, accelerator)
@@ -158,8 +167,32 @@ def _train(arguments: argparse.Namespace, preset: Preset, domain: Domain, data: 
         run.resume(arguments.out)
     elif (arguments.out / _STATE).exists():
         raise ValueError(f"{arguments.out} holds a run already; continue it with --resume or choose another --out")
+    if accelerator.is_main_process and run.done:  # without a row that was cut short
+        write_text(arguments.out / _CURVE, "".join(f"{json.dumps(row)}\n" for row in _rows(arguments.out)))
+    elif accelerator.is_main_process:
+        (arguments.out / _CURVE).unlink(missing_ok=True)
     earlier = (_spent(arguments.out) if run.done else earlier) - started
     _loop(run, held, preset, domain, arguments, earlier)
+
+
+def _kept(data: Dataset, domain: Domain, folder: Path | None) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the data set with the split that the run in a folder recorded, and the hashes of the patients that it held out.
+
+    Raises:
+        ValueError: classes, patients, slices or rule are not those it began with.
+    """
+    if folder is None or not (folder / "checkpoint" / CONFIG).exists():
+        return data, ()
+    config = read_config(folder / "checkpoint")
+    begun, training = config["domain"], config["training"]
+    pairs = {name: (getattr(begun, name), getattr(domain, name)) for name in ("labels", "patient", "axis")}
+    pairs["window"] = (begun.intensity and begun.intensity.window, domain.intensity and domain.intensity.window)
+    if (rule := Split.recorded(training)) is not None:
+        pairs |= {"val-share": (rule.share, data.split.share), "split-seed": (rule.seed, data.split.seed)}
+    for name, (before, given) in pairs.items():
+        if before is not None and before != given:
+            raise ValueError(f"{folder} was begun with {name} {before!r}, not {given!r}; go on with what it began with")
+    return replace(data, split=rule or data.split), tuple(training.get("held_out", ()))
 
 
 def _paired(arguments: argparse.Namespace, data: Dataset, split: str) -> list[Case]:
@@ -216,7 +249,12 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
     (out / "previews").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=run.config.iterations, initial=run.done, desc="training", disable=not main_process, mininterval=2)
     recent: list[TrainStep] = []
-    saved = time.monotonic()
+    fresh, saved = run.done == 0, time.monotonic()
+    if main_process and run.done >= run.config.iterations:
+        bar.write(f"{out} has done its {run.done} iterations; to go on, resume with more --iterations")
+        for folder in _outputs(run, out):
+            if not (folder / CONFIG).exists() or read_config(folder)["training"]["iterations_done"] != run.done:
+                _checkpoint(run, preset, domain, folder, arguments, round(earlier + _cpu_minutes(), 2))
     for step in train(run, workers=arguments.workers):
         recent.append(step)
         bar.update()
@@ -232,15 +270,24 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
                 _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
         if main_process and (last or time.monotonic() - saved > 60 * arguments.every):
             minutes = round(earlier + _cpu_minutes(), 2)
+            run.save(out)
+            if fresh:
+                shutil.rmtree(out / "best", ignore_errors=True)
+                fresh = False
             row = _preview(run, held, out / "previews" / f"{step.index:06}.png")
             bar.write(f"iteration {step.index}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()))
             _note(out, {"iteration": step.index, "time": round(time.time(), 1), "cpu_minutes": minutes, **row})
-            run.save(out)
-            _checkpoint(run, preset, domain, out / "checkpoint", arguments, minutes)
-            judged = [row for row in _previews(out) if row["iteration"] > run.config.anchor_first]
-            if judged and run.config.held and _standing(row) >= max(map(_standing, judged)):
-                _checkpoint(run, preset, domain, out / "best", arguments, minutes)
+            for folder in _outputs(run, out):
+                _checkpoint(run, preset, domain, folder, arguments, minutes)
             saved = time.monotonic()
+
+
+def _outputs(run: Run, out: Path) -> list[Path]:
+    """Return the checkpoints to write of the present iteration: with best/ if none was better, by the previews in the curve."""
+    judged = [row for row in _previews(out) if row["iteration"] > run.config.anchor_first]
+    present = [_standing(row) for row in judged if row["iteration"] == run.done]
+    best = run.config.held and present and present[-1] >= max(map(_standing, judged))
+    return [out / "checkpoint", *([out / "best"] if best else [])]
 
 
 def _cpu_minutes() -> float:
@@ -255,7 +302,17 @@ def _spent(out: Path) -> float:
 
 
 def _rows(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    """Return the rows of the curve, without a last line that was cut short."""
+    path = out / _CURVE
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}: line {number} is no JSON ({error}); delete it") from error
+    return rows
 
 
 def _standing(row: dict) -> float:
@@ -324,13 +381,16 @@ def _mixed_precision() -> str:
 
 
 def _note(out: Path, row: dict) -> None:
-    with (out / "curve.jsonl").open("a") as file:
+    with (out / _CURVE).open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
 @torch.no_grad()
 def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
-    """Segment and score the validation images: anchor, one step, ten steps of one member; for a plain U-Net its mask."""
+    """Segment and score the validation images: anchor, one step, ten steps of one member; for a plain U-Net its mask.
+
+    A schedule of fewer than ten timesteps takes them all.
+    """
     device, diffusion = run.accelerator.device, run.objective.diffusion
     image = torch.from_numpy(held.pictures).to(device).movedim(-1, 1).float() / 127.5 - 1
     image = image.contiguous(memory_format=torch.channels_last)
@@ -345,7 +405,7 @@ def _preview(run: Run, held: Pool, path: Path) -> dict[str, float]:
             run.ema,
             condition,
             diffusion,
-            spaced(diffusion.schedule.timesteps, steps),
+            spaced(diffusion.schedule.timesteps, min(steps, diffusion.schedule.timesteps)),
             noise,
             (diffusion.channels, h, w),
         )
@@ -367,7 +427,8 @@ def _against_readers(run: Run, held: Pool, image: torch.Tensor) -> dict[str, flo
     """Compare eight members of ten steps with the readers, image by image."""
     diffusion, readers = run.objective.diffusion, held.readers
     assert readers is not None
-    times, (h, w) = spaced(diffusion.schedule.timesteps, 10), image.shape[-2:]
+    timesteps, (h, w) = diffusion.schedule.timesteps, image.shape[-2:]
+    times = spaced(timesteps, min(10, timesteps))
     ged, spread = [], []
     for one, masks in zip(image.split(1), readers, strict=True):
         noise = MemberNoise(run.config.seed, 8)
@@ -402,6 +463,8 @@ def _checkpoint(
         facts["recipe_file"] = {"name": arguments.recipe.name, "content": arguments.recipe_content}
     if arguments.split:
         facts["split"] = arguments.split
+    if arguments.held_out:
+        facts["held_out"] = list(arguments.held_out)
     save(
         folder,
         run.ema,

@@ -7,7 +7,7 @@ If several readers annotated each image, all their masks are returned, in random
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from monai.transforms import (
     Compose,
     RandAdjustContrastd,
     RandAffined,
+    RandAffineGrid,
     RandFlipd,
+    RandGaussianNoise,
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandRotate90d,
@@ -30,6 +32,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from medsegdiff.data.dataset import hashed
 from medsegdiff.data.folders import SLICES, Case, majority, thinned
 from medsegdiff.data.synthetic import draw
 from medsegdiff.data.tasks import TASKS, Task
@@ -71,11 +74,15 @@ class Pool:
         phantoms: float = 0.0,
         drawn: str = "",
         seed: int = 0,
+        split: str = "train",
     ) -> "Pool":
         """Read cases, resized to size x size, and add synthetic images until they are the given share of the pool.
 
         Volumes are sliced along the task's axis; `empty` is the share of slices without a label among those that are kept, by
         default the task's. Synthetic images are those of the task `drawn`, by default of `task`.
+
+        Raises:
+            ValueError: a file cannot be used, or there are no images; the message names the split.
         """
         known = TASKS.get(task) if isinstance(task, str) else task
         axis = 2 if known is None else known.axis
@@ -91,6 +98,11 @@ class Pool:
                 names.append(sample.name)
                 if sample.readers is not None:
                     readers.append(np.stack([_squeezed(mask, size) for mask in sample.readers]))
+        if not pictures:
+            raise ValueError(
+                f"no volume of the {split} split has a slice with a label, so none is left; check the masks, or move volumes "
+                "whose masks are not empty into it"
+            )
         if readers:
             _check_readers(readers, names)
         for i in range(round(phantoms / (1 - phantoms) * len(pictures))):
@@ -112,30 +124,38 @@ class Pool:
         names = [self.names[i] for i in chosen] if self.names else ()
         return Pool(list(self.pictures[chosen]), list(self.labels[chosen]), readers, names)
 
-    def set_aside(self, count: int, pattern: str) -> tuple["Pool", "Pool"]:
+    def set_aside(self, count: int, pattern: str, recorded: Collection[str] = ()) -> tuple["Pool", "Pool"]:
         """Split off about `count` images, keeping patients (first group of the pattern in the names) together.
 
         Slices of a volume whose names have no patient are kept together too. Synthetic images are never split off. The images are
-        the same for every seed, so that no stage of a training is judged by images an earlier one learned from.
+        the same for every seed, so that no stage of a training is judged by images an earlier one learned from. They depend on
+        all names, so where a training has `recorded` the hashes of its patients (`patients`), these decide.
 
         Raises:
-            ValueError: no training images would be left.
+            ValueError: no training images would be left, or none held out.
         """
         patients = [_patient(name, pattern) for name in self.names]
-        order = np.random.default_rng([0, 2]).permutation(sorted(set(patients) - {""}))
-        rows = {patient: [] for patient in order.tolist()}
+        order = np.random.default_rng([0, 2]).permutation(sorted(set(patients) - {""})).tolist()
+        rows = {patient: [] for patient in order}
         for i, patient in enumerate(patients):
             if patient:
                 rows[patient].append(i)
         held: list[int] = []
-        for patient in order.tolist():
-            if len(held) >= count:
-                break
-            held += rows[patient]
+        for patient in order:
+            if hashed(patient) in recorded if recorded else len(held) < count:
+                held += rows[patient]
+        if recorded and not held:
+            raise ValueError(
+                "none of the images that training held out is here; give the folder that it was trained on"
+            )
         if len(held) >= (real := sum(map(len, rows.values()))):
             raise ValueError(f"{count} of {real} images were to be held out; leave some to train on")
         aside = np.isin(np.arange(len(patients)), held)
         return self.only(np.flatnonzero(~aside)), self.only(np.flatnonzero(aside))
+
+    def patients(self, pattern: str) -> list[str]:
+        """Return the hashes of the patients (as `set_aside` finds them) of images that are not synthetic, sorted."""
+        return sorted({hashed(_patient(name, pattern)) for name in self.names if name})
 
     def middle(self, side: int) -> "Pool":
         """Crop every image to its central square of this side, in pixels."""
@@ -179,8 +199,27 @@ def _check_readers(readers: Sequence[np.ndarray], names: Sequence[str]) -> None:
         )
 
 
+class _AffineGrid(RandAffineGrid):
+    """MONAI's grid, with one zoom for both axes."""
+
+    def randomize(self, data: Any | None = None) -> None:
+        super().randomize(data)
+        assert self.scale_params is not None
+        self.scale_params *= 2  # a list with the zoom of the first axis
+
+
+class _GreyNoise(RandGaussianNoise):
+    """MONAI's noise, the same in every channel."""
+
+    def randomize(self, img: Any, mean: float | None = None) -> None:
+        super().randomize(img[:1], mean)
+
+
 def transforms(task: str | Task, size: int, *, strong: bool = False) -> Compose:
     """Return the augmentation of a task: geometric for image and mask, intensity for the image.
+
+    Coordinates are multiplied by a zoom of 0.8 to 1.2, strong 0.7 to 1.4, which enlarges by the inverse: 0.83 to 1.25, 0.71 to
+    1.43.
 
     Arguments:
         task: which flips keep its anatomy, whether it has colours, and how often it is bent.
@@ -195,12 +234,14 @@ def transforms(task: str | Task, size: int, *, strong: bool = False) -> Compose:
     affine = RandAffined(
         keys=["image", "labels"],
         prob=known.bend,
-        rotate_range=turn,
-        scale_range=(-0.3, 0.4) if strong else 0.2,
-        translate_range=0.08 * size,
-        shear_range=0.1,
         mode=["bilinear", "nearest"],
         padding_mode="reflection",
+    )
+    affine.rand_affine.rand_affine_grid = _AffineGrid(
+        rotate_range=turn,
+        shear_range=(0.1, 0.1),
+        translate_range=(0.08 * size, 0.08 * size),
+        scale_range=[(-0.3, 0.4) if strong else (-0.2, 0.2)],
     )
     flips = [RandFlipd(keys=["image", "labels"], prob=0.5, spatial_axis=axis) for axis in known.mirror]
     intensity = [
@@ -210,12 +251,15 @@ def transforms(task: str | Task, size: int, *, strong: bool = False) -> Compose:
         RandGaussianSmoothd(keys="image", prob=0.1),
     ]
     if strong:
+        noise = RandGaussianNoised(keys="image", prob=0.15, std=0.1)
+        if not known.tint:
+            noise.rand_gaussian_noise = _GreyNoise(prob=1.0, std=0.1)
         intensity = [
             RandAdjustContrastd(keys="image", prob=0.3, gamma=(0.7, 1.5)),
             RandAdjustContrastd(keys="image", prob=0.1, gamma=(0.7, 1.5), invert_image=True),
             RandScaleIntensityd(keys="image", factors=0.3, prob=0.5, channel_wise=known.tint),
             RandShiftIntensityd(keys="image", offsets=0.2, prob=0.5, channel_wise=known.tint),
-            RandGaussianNoised(keys="image", prob=0.15, std=0.1),
+            noise,
             RandGaussianSmoothd(keys="image", prob=0.2, sigma_x=(0.5, 1.5), sigma_y=(0.5, 1.5)),
             RandSimulateLowResolutiond(keys="image", prob=0.25, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
         ]

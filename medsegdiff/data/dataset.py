@@ -4,12 +4,13 @@ Beside images/ and masks/ (or train/ and val/) an optional dataset.toml holds an
 the same names override:
 
     labels = ["polyp"]                  # names of the classes 1..K
-    name = "my_polyps"                  # default: name of the folder
+    name = "my_polyps"                  # of the task: letters, digits, spaces, _ . and -; default: name of the folder
     modality = "colonoscopy, RGB"
     source = "Endoscopy unit, 2024"     # who made the images, how to cite them
     licence = "internal use only"       # of the images, and what follows for the weights
     patient = "^(p\\d+)_"               # pattern of the patient in file names, first group
-    mirror = "horizontal"               # flips that keep the anatomy: none, horizontal, or both
+    mirror = "horizontal"               # flips that keep the anatomy: none, horizontal, or both; default: horizontal,
+                                        # none where a class has a side in its name
     axis = 2                            # volumes: 0 sagittal, 1 coronal, 2 axial slices
     window = [-160, 240]                # grey values (CT: HU) shown as black and white; default: that of a published layout,
                                         # else the file's own window
@@ -18,7 +19,8 @@ the same names override:
 
 A flat folder is split by patient, or by image where no pattern is given: patients in the order of sha256("SEED:PATIENT") are
 held out until they have VAL-SHARE of the images. The result depends on the names, the seed and the share only. A checkpoint
-records the hash of the last patient held out, so that images added to the folder later change no side.
+records the hash of the last patient held out, so that images added to the folder later change no side, and hashes of some
+patients trained on, by which `evaluate` recognises the folder.
 """
 
 import hashlib
@@ -31,12 +33,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.data.adaptors import intensity_of, task_of
+from medsegdiff.config import TASK_NAME
+from medsegdiff.data.adaptors import intensity_of, provenance_of, task_of
 from medsegdiff.data.folders import Case
 from medsegdiff.data.tasks import TASKS, Task
 from medsegdiff.image_ref import Intensity
 
-__all__ = ["FILE", "KEYS", "MIRRORS", "Dataset", "Split", "describe"]
+__all__ = ["FILE", "KEYS", "MIRRORS", "Dataset", "Split", "describe", "hashed"]
 
 FILE = "dataset.toml"
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -56,6 +59,11 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 
 MIRRORS: dict[str, tuple[int, ...]] = {"none": (), "horizontal": (1,), "both": (0, 1)}
 _UNKNOWN = "not stated"
+_SIDED = re.compile(
+    r"(?<![A-Za-z])(?i:left|right)(?![a-z])|(?<=[a-z])(?:Left|Right)(?![a-z])|(?<![^\W_])[LRlr](?![^\W_])|[左右]"
+)
+"""A side in the name of a class: "left kidney", "kidney_left", "LeftLung", "lung_L", "左肾"."""
+_SIGNS = 64  # patients trained on whose hashes are recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Split:
     seed: int = 0
     patient: str = ""  # pattern of the patient in file names, first group; empty: every image is a patient
     last: str = ""  # hash of the last patient held out, which then decides instead of the share
+    trained: tuple[str, ...] = ()  # hashes of some patients trained on
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -78,36 +87,49 @@ class Split:
         found = facts.get("split")
         if not isinstance(found, dict):
             return None
-        return cls(**{field.name: found[field.name] for field in fields(cls) if field.name in found})
+        known: dict[str, Any] = {field.name: found[field.name] for field in fields(cls) if field.name in found}
+        known["trained"] = tuple(known.get("trained", ()))
+        return cls(**known)
 
     def of(self, found: Sequence[Case], split: str) -> list[Case]:
-        """Return the cases of `train` or `val`; those of any other split are all.
+        """Return the cases of `train`, `val` or `all`.
 
         Raises:
-            ValueError: as `fixed`.
+            ValueError: there is no such split, or as `fixed`.
         """
-        if split not in ("train", "val"):
+        if split not in ("train", "val", "all"):
+            raise ValueError(
+                f"there is no split {split!r} of a folder that is split by a rule; choose train, val or all"
+            )
+        if split == "all":
             return list(found)
         last = self.last or self.fixed(found).last
-        return [case for case in found if (self._rank(patient_of(case.name, self.patient)) <= last) == (split == "val")]
+        return [case for case in found if (self._rank(case.name) <= last) == (split == "val")]
 
     def fixed(self, found: Sequence[Case]) -> "Split":
-        """Return the rule with the last patient held out of these cases.
+        """Return the rule with the last patient held out of these cases, unless it has one already.
 
         Raises:
             ValueError: there are fewer than two patients, or a name does not match the pattern.
         """
-        images = Counter(self._rank(patient_of(case.name, self.patient)) for case in found)
+        if self.last:
+            return self
+        images = Counter(self._rank(case.name) for case in found)
         if len(images) < 2:
             what = "patient" if self.patient else "image"
             raise ValueError(f"there is only one {what} to split into training and validation; add others")
         *ranks, _ = sorted(images)  # one patient at least is trained on
         held = accumulate(images[rank] for rank in ranks)
         enough = next((rank for rank, n in zip(ranks, held, strict=True) if n >= self.share * len(found)), ranks[-1])
-        return replace(self, last=enough)
+        return replace(self, last=enough, trained=tuple(one for one in sorted(images) if one > enough)[:_SIGNS])
 
-    def _rank(self, patient: str) -> str:
-        return hashlib.sha256(f"{self.seed}:{patient}".encode()).hexdigest()[:16]
+    def fits(self, found: Sequence[Case]) -> bool:
+        """Whether some of these cases were trained on, as far as is recorded; otherwise they are other data."""
+        named = (case.name for case in found if not self.patient or re.search(self.patient, case.name))
+        return not self.trained or not {self._rank(name) for name in named}.isdisjoint(self.trained)
+
+    def _rank(self, name: str) -> str:
+        return hashed(patient_of(name, self.patient), self.seed)
 
     def __str__(self) -> str:
         """State the rule."""
@@ -123,6 +145,11 @@ class Dataset:
     task: Task
     own: bool  # classes given by the user, not those of a known task
     split: Split
+
+
+def hashed(patient: str, seed: int = 0) -> str:
+    """Return the hash of a patient, which orders patients at random and may be published."""
+    return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()[:16]
 
 
 def pattern(text: str) -> re.Pattern[str] | None:
@@ -162,8 +189,8 @@ def describe(
     """Describe a data folder by its dataset.toml and by options.
 
     A known task (`tasks.TASKS`) is chosen by `task`, a published layout or the name of the folder. It fixes everything, except
-    that its source and licence are recorded only for a published layout or a folder of its name: other data gets those given,
-    else "not stated". With `labels` the data set is the user's own, and `task` only lends its augmentation.
+    that its source and licence are recorded only for a folder of its name: a published layout has its own, and other data gets
+    those given, else "not stated". With `labels` the data set is the user's own, and `task` only lends its augmentation.
 
     Arguments:
         folder: with the images.
@@ -172,8 +199,10 @@ def describe(
         given: keys of dataset.toml, with _ for -; None is not given.
 
     Raises:
-        ValueError: dataset.toml is damaged, a value is invalid, or the classes are not known.
+        ValueError: there is no such folder, dataset.toml is damaged, a value is invalid, or the classes are not known.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder that exists; check the path")
     facts = _read(folder / FILE) | {key.replace("_", "-"): v for key, v in (given or {}).items() if v is not None}
     published, named = task_of(folder, layout), folder.resolve().name
     if task is not None and task not in TASKS and "labels" not in facts:
@@ -190,11 +219,15 @@ def describe(
     if "labels" in facts:
         known = _own(facts, TASKS.get(task or ""))
         known = replace(known, intensity=intensity_of(folder, layout) or known.intensity)
-        name = str(facts.get("name") or named)
+        name = _named(str(facts.get("name") or named), folder)
     else:
         known, name = TASKS[str(base)], str(base)
-        if base not in (published, named) or {"source", "licence"} & provenance.keys():
-            known = replace(known, source=_UNKNOWN, licence=_UNKNOWN)
+    if {"source", "licence"} & provenance.keys():
+        known = replace(known, source=_UNKNOWN, licence=_UNKNOWN)
+    elif (origin := provenance_of(folder, layout)) is not None:
+        known = replace(known, source=origin[0] or _UNKNOWN, licence=origin[1] or _UNKNOWN)
+    elif base != named:
+        known = replace(known, source=_UNKNOWN, licence=_UNKNOWN)
     known = replace(known, **provenance, **{k: facts[k] for k in ("patient", "axis") if k in facts})
     if "mirror" in facts:
         if facts["mirror"] not in MIRRORS:
@@ -208,6 +241,16 @@ def describe(
     return Dataset(name, known, "labels" in facts, split)
 
 
+def _named(name: str, folder: Path) -> str:
+    """Return the name of a task, which is that of its folder unless dataset.toml has another."""
+    if not TASK_NAME.fullmatch(name):
+        raise ValueError(
+            f"the task is named {name!r:.60}, after its folder or by {FILE}, but a name has letters, digits, spaces, '_', '.' "
+            f"and '-' only, not '.' first, at most 100; write another into {folder / FILE}, as in name = \"my_data\""
+        )
+    return name
+
+
 def _own(facts: Mapping[str, Any], lent: Task | None) -> Task:
     """Return the user's own task; flips are horizontal, or none if a class has a side in its name."""
     labels = tuple(facts["labels"])
@@ -217,7 +260,7 @@ def _own(facts: Mapping[str, Any], lent: Task | None) -> Task:
         raise ValueError(f"labels {', '.join(labels)} name a class twice; give every class a name of its own")
     if lent is not None:
         return replace(lent, labels=labels, modality=_UNKNOWN, source=_UNKNOWN, licence=_UNKNOWN, patient="", case="")
-    sided = any(re.search(r"\b(left|right)\b", label, re.IGNORECASE) for label in labels)
+    sided = any(_SIDED.search(label) for label in labels)
     return Task(modality=_UNKNOWN, labels=labels, source=_UNKNOWN, licence=_UNKNOWN, mirror=() if sided else (1,))
 
 
@@ -225,7 +268,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+        facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as TOML ({error}); correct or remove it") from error
     facts = {key.replace("_", "-"): value for key, value in facts.items()}
@@ -234,4 +277,6 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} has the unknown key {key!r}; known are {', '.join(KEYS)}")
         if not isinstance(value, KEYS[key]) or isinstance(value, bool):
             raise ValueError(f"{path}: {key} is {value!r:.60}; see docs/training.md for what it holds")
+    if not all(isinstance(one, int | float) for one in facts.get("window", ())):
+        raise ValueError(f"{path}: window is {facts['window']!r:.60}; give two numbers, as in window = [-160, 240]")
     return facts

@@ -105,8 +105,8 @@ class Case:
         for i, file in enumerate(files):
             labels = masks[i] = self._upright(file, masks[i], picture)
             if labels.shape != (picture.height, picture.width):
-                size = f"{picture.height} x {picture.width}"
-                raise ValueError(f"{file} is {labels.shape[0]} x {labels.shape[1]}, its picture {size}; make them one")
+                size = f"{picture.width} x {picture.height}"
+                raise ValueError(f"{file} is {labels.shape[1]} x {labels.shape[0]}, its picture {size}; make them one")
         yield _sample(self.name, picture, masks, None)
 
     def _upright(self, mask: Path, labels: UInt8[np.ndarray, "h w"], picture: Picture) -> UInt8[np.ndarray, "_ _"]:
@@ -129,13 +129,20 @@ class Case:
 
     def _slices(self, files: Sequence[Path], classes: int, axis: int, intensity: Windowing) -> Iterator[Sample]:
         volume = self._volume()
+        if axis not in volume.slice_axes:
+            size = " x ".join(map(str, volume.array.shape[:3][::-1]))
+            raise ValueError(
+                f"{self.image}: with {size} voxels, its slices along axis {axis} are too small; slice the volumes along another "
+                f"with --axis {volume.slice_axis(axis)}, or leave this one out"
+            )
         truths = [self._truth(file, classes) for file in files]
         for file, truth in zip(files, truths, strict=True):
             _check_same_voxels(volume, truth, file)
         step = volume.spacing[axis] if volume.measured else None
         for index in range(volume.count(axis)):
             masks = [truth.plane(axis, index).astype(np.uint8) for truth in truths]
-            yield _sample(f"{self.name}_slice{index:03}", volume.slice(axis, index, intensity), masks, step)
+            picture = self._named(lambda _, i=index: volume.slice(axis, i, intensity))
+            yield _sample(f"{self.name}_slice{index:03}", picture, masks, step)
 
     # Overridden for other layouts (`adaptors`).
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medsegdiff.config import Domain
 from medsegdiff.image_ref import FILE_WINDOW, Intensity
 
-__all__ = ["TASKS", "Task", "axis_of", "cases_of", "intensity_of", "patients_of"]
+__all__ = ["TASKS", "Task", "axis_of", "cases_of", "intensity_of", "patients_of", "provenance_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +242,11 @@ def intensity_of(domain: Domain | str) -> Intensity:
     if isinstance(domain, Domain):
         return domain.intensity or intensity_of(domain.task)
     return TASKS[domain].intensity if domain in TASKS else FILE_WINDOW
+
+
+def provenance_of(task: str) -> tuple[str, str]:
+    """Return source and licence of a task's data."""
+    return TASKS[task].source, TASKS[task].licence
 
 
 def patients_of(task: str) -> str:

@@ -1,6 +1,7 @@
 """Changes, comparisons, step sweeps, links, and the analysis of ensembles."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,11 +55,12 @@ def test_a_change_is_recorded_in_the_settings_and_keeps_the_noise(session, finis
 
 @pytest.mark.parametrize(("fuse", "then"), [("anchored", "staple"), ("vote", "vote")])
 def test_an_anchor_that_is_removed_does_not_return_by_averaging(session, fuse, then):
-    *_, end = session.run("tiny", phantom(3), settings(steps=3, members=3, fuse=fuse, anchor_weight=0.5))
+    chosen = settings(steps=3, members=3, fuse=fuse, anchor_weight=0.5)
+    *_, end = session.run("tiny", phantom(3), replace(chosen, noise="stratified"))
     pair = changed(session, end, "anchor")
     before, after = (recording.facts["settings"] for recording in (pair.before, pair.after))
-    assert (before["fuse"], before["anchor_weight"]) == (fuse, 0.5)
-    assert (after["fuse"], after["anchor_weight"]) == (then, 0.0)
+    assert (before["fuse"], before["anchor_weight"], before["noise"]) == (fuse, 0.5, "stratified")
+    assert (after["fuse"], after["anchor_weight"], after["noise"]) == (then, 0.0, "independent")
     *_, pair = comparisons.intervene(session, phantom(3), end.recording, end.result.labels, "nbp", {"nbp": False})
     assert (pair.after.facts["settings"]["fuse"], pair.after.facts["settings"]["anchor_weight"]) == (fuse, 0.5)
 

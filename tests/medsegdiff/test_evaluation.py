@@ -121,6 +121,23 @@ def test_members_are_compared_with_several_readers_and_counted_by_how_many_marke
     assert "ged" not in alone
 
 
+def test_intervals_beside_readers_are_over_cases_and_not_printed_for_few():
+    marked = (np.random.default_rng(0).random((3, 4, 8, 8)) < 0.5).astype(np.uint8)  # volumes of four slices
+
+    def cases(copies):
+        for i, labels in enumerate(marked):
+            for k, one in enumerate(labels[[0, 1] * copies]):
+                scored = sample(f"v{i}_slice{k}", one, one, classes=1)
+                yield replace(scored, members=np.stack([one, one]), readers=np.stack([one, labels[2]]))
+
+    group = re.compile(r"^(.+)_slice")
+    once, many = (evaluate(cases(copies), ["nodule"], group=group) for copies in (1, 10))
+    intervals = [one.reader_scores()["reader_intervals"]["ged"] for one in (once, many)]
+    assert intervals[1] == pytest.approx(intervals[0])  # ten copies of a volume's slices say no more than one
+    assert "No intervals for fewer than 5 cases" in table(many)
+    assert not re.search(r"\d to \d", table(many))
+
+
 def test_the_plot_has_a_dot_for_every_filled_bin_and_a_name_for_every_class():
     labels, truth = volume(0)[0], volume(1)[0]
     result = evaluate([sample("a.png", labels, truth)], ("liver", "spleen & more"))
@@ -152,6 +169,24 @@ def test_the_table_has_a_row_per_class_and_one_for_their_mean():
     assert f"{mean([c.dice for c in result.per_class]):.3f}" in rows[-1]
     assert not blank
     assert "0.50 s per image" in foot
+
+
+def test_a_class_of_few_patients_has_no_interval_in_the_table():
+    both = [sample(f"p{i}_{k}.png", volume(0)[i], volume(1)[i]) for i in range(8) for k in range(2)]
+    some = [replace(s, truth=np.where(s.truth == 2, 0, s.truth) if s.name > "p4" else s.truth) for s in both]
+    liver, spleen = table(evaluate(some, NAMES, patient=r"^(p\d+)_")).splitlines()[2:4]
+    assert re.search(r"\d to \d", liver)
+    assert spleen.endswith("| 8 |")  # cases, of four patients
+    assert " to " not in spleen
+    assert "over 8 patients, none for a class in fewer than 5" in table(evaluate(some, NAMES, patient=r"^(p\d+)_"))
+
+
+def test_the_plane_of_a_volume_is_measured_by_rows_and_columns():
+    truth, labels = np.zeros((2, 3, 20, 20), np.uint8)
+    truth[:, 5:9, 5:9], labels[:, 5:9, 8:12] = 1, 1  # three columns to the right
+    group = re.compile(r"(case\d+)_")
+    found = evaluate(slices("case1", labels, truth, (0.5, 2.0)), NAMES, group=group, slice_distance=4.0)
+    assert found.per_class[0].hd95 == pytest.approx(6.0)
 
 
 def test_a_case_is_the_first_group_of_the_pattern():

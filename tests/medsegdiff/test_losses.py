@@ -149,10 +149,14 @@ def test_the_minimiser_for_two_raters_is_the_posterior_mean(generator, parametri
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("scale", [1.0, 0.2])
-def test_the_variance_loss_is_the_variational_bound(generator, schedule, scale):
-    diffusion = Diffusion(DiffusionConfig(parametrization="x_0", schedule=schedule, scale=scale, learned_variance=True))
-    times = [0, 1, 500, 990]
+@pytest.mark.parametrize(("scale", "timesteps"), [(1.0, 1000), (0.2, 250)])
+def test_the_variance_loss_is_the_variational_bound(generator, schedule, scale, timesteps):
+    diffusion = Diffusion(
+        DiffusionConfig(
+            parametrization="x_0", schedule=schedule, scale=scale, learned_variance=True, timesteps=timesteps
+        )
+    )
+    times = [0, 1, timesteps // 2, timesteps - 10]
     labels = torch.randint(2, (4, 4, 4), generator=generator)
     x_0 = diffusion.from_labels(labels).double()
     output, eps = torch.randn(2, 4, 1, 4, 4, generator=generator)
@@ -174,7 +178,8 @@ def test_the_variance_loss_is_the_variational_bound(generator, schedule, scale):
         else:  # density of the mask in {-1, 1}, whatever the scale
             terms.append(-Normal(mean / scale, std / scale).log_prob(wanted / scale).mean())
     bits = torch.stack(terms).mean() / math.log(2)
-    # Improved DDPM adds 0.001 of the bound, a sum over T = 1000 terms of which each sample is one.
+    # Improved DDPM adds 0.001 of the bound, a sum over T terms of which each sample is one.
+    bits *= timesteps / 1000
     assert_close(found.double(), bits, rtol=1e-3, atol=0)  # betas of 1e-4 are differences of float32 numbers near one
 
 
@@ -242,6 +247,21 @@ def test_each_draw_has_one_readers_mask_and_the_anchor_the_share_of_all(tiny_con
         share = nn.functional.binary_cross_entropy_with_logits(condition[0][:, 0], readers.float().mean(1))
         assert_close(found.anchor_ce, share, **ROUNDING)
         assert_close(found.total, found.noise + 2.0 * share, **ROUNDING)
+
+
+def test_a_picture_is_weighed_by_the_mean_area_that_its_readers_marked(generator):
+    diffusion = Diffusion(DiffusionConfig(parametrization="x_0"))
+    output, anchor, eps = torch.randn(3, 2, 1, 4, 4, generator=generator)
+    labels = torch.zeros(2, 2, 4, 4, dtype=torch.long)  # two readers, one of whom marks all of the second picture
+    labels[1, 0] = 1
+    both = judged(Says(output, anchor=anchor), diffusion, labels, [0, 0], eps, balance=1.0)
+    parts = [
+        judged(Says(output[one], anchor=anchor[one]), diffusion, labels[one], [0], eps[one])
+        for one in (slice(0, 1), slice(1, 2))
+    ]
+    for name in ("noise", "anchor_dice", "anchor_ce"):
+        blank, marked = (getattr(part, name) for part in parts)
+        assert_close(getattr(both, name), (64 / 16 * blank + 64 / (8 + 16) * marked) / 2, **ROUNDING)
 
 
 @pytest.mark.parametrize("parametrization", ["epsilon", "v"])

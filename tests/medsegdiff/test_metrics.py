@@ -133,6 +133,12 @@ def test_the_interval_of_several_classes_is_of_their_mean_over_cases_that_have_t
     assert all(math.isnan(bound) for bound in bootstrap_interval([], 0))
 
 
+def test_patients_are_resampled_whole_and_count_by_their_images():
+    patients = ["a"] + ["b"] * 9  # half of the resamples have both, a quarter each only one
+    found = bootstrap_interval([0.0] + [1.0] * 9, 0, level=0.2, groups=patients)
+    assert found == pytest.approx((0.9, 0.9))
+
+
 @settings(max_examples=40, deadline=None)  # the first example imports MONAI
 @given(
     st.integers(0, 2**32 - 1),

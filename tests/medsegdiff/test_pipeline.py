@@ -105,6 +105,9 @@ def test_noise_is_stratified_by_itself_where_the_target_may_be_absent(segmenter:
     nodules = Segmenter.from_pretrained("lung-nodule-v2", device="cpu")
     assert nodules.resolve_settings(SETTINGS).noise == "stratified"
     assert nodules.resolve_settings(replace(SETTINGS, noise="independent")).noise == "independent"
+    off = replace(SETTINGS, switches=replace(SETTINGS.switches, anchor=False))
+    assert nodules.resolve_settings(off).noise == "independent"  # the anchor returns only where a run asks for it
+    assert nodules.resolve_settings(replace(off, noise="stratified")).noise == "stratified"
     assert segmenter.resolve_settings(SETTINGS).noise == "independent"
     v1 = Segmenter.from_pretrained("skin-lesion-v1", device="cpu")
     for one, settings in ((v1, SETTINGS), (nodules, replace(SETTINGS, steps=0))):  # no anchor, no noise

@@ -118,6 +118,14 @@ def test_labels_masks_and_probabilities_are_consistent(classes, scale):
     assert set(probability.unique().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_pixel_of_no_class_is_background(temperature):
+    x_0 = -torch.ones(1, 4, 1, 2)
+    x_0[0, 2, 0, 1] = -0.9
+    probability = Diffusion(DiffusionConfig(parametrization="epsilon"), 3).probability(x_0, temperature)
+    assert probability[0, :, 0].T.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]
+
+
 @pytest.mark.parametrize("classes", [1, 4])
 def test_logits_give_the_same_probabilities_as_mask_and_as_anchor(classes):
     diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.3), classes)

@@ -1,5 +1,6 @@
 """Volumes: slices segmented together or alone, reassembly, early stopping."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ def volume() -> Volume:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, volume, axis):
-    *progress, result = segment_volume(segmenter, volume, SETTINGS, axis=axis)
-    alone = [segmenter(volume.slice(axis, i), SETTINGS) for i in range(volume.count(axis))]
+@pytest.mark.parametrize(("axis", "fuse"), [(0, "mean"), (1, "mean"), (2, "anchored")])
+def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, volume, axis, fuse):
+    settings = replace(SETTINGS, fuse=fuse)
+    *progress, result = segment_volume(segmenter, volume, settings, axis=axis)
+    alone = [segmenter(volume.slice(axis, i), settings) for i in range(volume.count(axis))]
     probability = volume.stack(axis, [1 - one.probability[0] for one in alone])
     # Convolutions over two pictures and over one add up in another order; twelve float32 steps later: 1e-4.
     np.testing.assert_allclose(result.probability, probability, atol=1e-4)

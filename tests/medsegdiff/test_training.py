@@ -35,7 +35,7 @@ from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.pipeline import Segmenter
 from medsegdiff.schedule import Diffusion
-from medsegdiff.training import Run, train
+from medsegdiff.training import Run, noise_of, train
 
 TASK = "skin-lesion"
 RECIPE = TrainConfig(iterations=6, batch=2, learning_rate=1e-3, draws=2, warmup=2, constant=False, weight_decay=1e-2)
@@ -230,7 +230,7 @@ def test_image_and_mask_are_augmented_together():
     shape = ((x - 26) ** 2 + (y - 36) ** 2 < 150) | (
         (x > 30) & (x < 50) & (y > 10) & (y < 20)
     )  # like no mirror image of it
-    pool = Pool([np.repeat(shape[..., None] * np.uint8(255), 3, -1)], [shape.astype(np.uint8)])
+    pool = Pool([np.repeat(shape[..., None] * np.uint8(255), 3, -1)], [shape * np.uint8(13)])
     for task, strong in (("skin-lesion", False), ("breast-ultrasound", False), ("polyp", True)):
         draws = Draws(pool, task=task, seed=0, augment=True, strong=strong)
         for n in range(20):
@@ -238,6 +238,59 @@ def test_image_and_mask_are_augmented_together():
             seen = image[0] > (image[0].min() + image[0].max()) / 2
             both, either = (seen & (labels > 0)).sum(), (seen | (labels > 0)).sum()
             assert both / either > 0.8  # bilinear against nearest at the border, and some blur
+            assert set(labels.unique().tolist()) <= {0, 13}
+
+
+@pytest.mark.parametrize(("strong", "least", "most"), [(False, 0.8, 1.2), (True, 0.7, 1.4)])
+def test_shift_and_shear_are_along_both_axes_and_zoom_is_by_one_factor(strong, least, most):
+    y, x = np.mgrid[-47.5:48, -47.5:48]
+    disc = (x**2 + y**2 < 15**2).astype(np.uint8)
+    pool = Pool([np.zeros((96, 96, 3), np.uint8)], [disc])
+    draws = Draws(pool, task="chest-xray", seed=0, augment=True, strong=strong)
+    places = [np.argwhere(draws[n][1].numpy()) - 47.5 for n in range(200)]
+    shift = np.array([one.mean(0) for one in places])
+    height, width = np.array([one.std(0) / 7.5 for one in places]).T
+    assert np.abs(height / width - 1).max() < 0.04  # shear leaves them alike; 7.5 is the disc's own
+    size = np.sqrt(height * width)
+    assert (size.min(), size.max()) == pytest.approx((1 / most, 1 / least), abs=0.03)
+    assert (np.abs(shift).max(0) > 6).all()  # 8 % of 96 are 7.7
+    tilt = [np.corrcoef(one.T)[0, 1] for one in places]
+    assert np.abs(tilt).max() > 0.12  # shear of at most 0.1 along one axis alone makes 0.1
+
+
+def test_grey_images_stay_grey():
+    random = np.random.default_rng(0)
+    grey = np.repeat(random.integers(0, 256, (32, 32, 1), np.uint8), 3, -1)
+    pool = Pool([grey], [np.zeros((32, 32), np.uint8)])
+    for task, coloured in (("chest-xray", False), ("polyp", True)):
+        draws = Draws(pool, task=task, seed=0, augment=True, strong=True)
+        assert any(image.std(0).max() > 1e-5 for image, _ in (draws[n] for n in range(40))) == coloured
+
+
+def test_every_reader_comes_first_in_turn():
+    masks = np.stack([np.full((8, 8), reader, np.uint8) for reader in range(3)])
+    pool = Pool([np.zeros((8, 8, 3), np.uint8)], [masks[0]], [masks])
+    orders = [tuple(Draws(pool, task=TASK, seed=0, augment=False)[n][1][:, 0, 0].tolist()) for n in range(60)]
+    assert {tuple(sorted(order)) for order in orders} == {(0, 1, 2)}
+    assert np.bincount([order[0] for order in orders], minlength=3).min() > 10
+
+
+def test_a_share_of_samples_is_unrolled_to_any_time_between():
+    labels, diffusion = torch.zeros(400, 4, 4), Diffusion(DiffusionConfig())
+    t, _, trajectory = noise_of(0, labels, diffusion, replace(RECIPE, unroll=0.25, draws=1))
+    own = trajectory[:, 0] >= 0
+    assert own.float().mean().item() == pytest.approx(0.25, abs=0.07)
+    assert (trajectory[~own] == -1).all()
+    assert (trajectory[own, 0] == 999).all()
+    way = (trajectory[own, 1] - t[own]) / (1000 - t[own])
+    assert way.min() >= 0
+    assert (way.mean().item(), way.std().item()) == pytest.approx((0.5, 0.29), abs=0.1)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(begun, v1_config, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.nan))
+    with pytest.raises(FloatingPointError, match="begin a new run with a lower --learning-rate"):
+        next(train(begun(v1_config), workers=0))
 
 
 @pytest.mark.parametrize(
@@ -403,6 +456,16 @@ def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(
         ({"phantoms": "1"}, r"phantoms"),
         ({"batch": "0"}, r"batch"),
         ({"iterations": "0"}, r"iterations"),
+        ({"accumulate": "0"}, r"--accumulate is 0; a batch is split into 1 part or more"),
+        ({"empty": "1"}, r"--empty is 1; it is a share of the training slices, 0 to below 1"),
+        ({"empty": "-1"}, r"--empty is -1; it is a share"),
+        ({"size": "0"}, r"image_size is 0; choose 8 to 4096"),
+        ({"clip": "-1"}, r"clip is -1\.0; choose a number above 0"),
+        ({"learning-rate": "0"}, r"learning_rate is 0\.0; choose a number above 0"),
+        ({"dice": "-2"}, r"dice is -2\.0; a weight is a number of 0 or more"),
+        ({"beta": "nan"}, r"beta is nan; a weight is a number of 0 or more"),
+        ({"ema": "2"}, r"ema is 2\.0; it is a decay from 0"),
+        ({"warmup": "-1"}, r"warmup is -1; it is a number of iterations"),
         ({"anchor-first": "1"}, r"anchor_first is 1 of 1 iterations; leave some to the denoiser"),
         (
             {"anchor-first": "1", "iterations": "2", "preset": "v1-tiny"},
@@ -425,7 +488,7 @@ def test_a_folder_that_cannot_be_read_is_one_sentence_and_status_2(tmp_path, cap
     assert main(command(tmp_path / "nowhere", tmp_path / "run")) == 2
     told = capsys.readouterr().err
     assert "1 picture without a mask: images/1.png" in told
-    assert "nowhere holds no pictures" in told
+    assert "nowhere is not a folder that exists; check the path" in told
     assert not (tmp_path / "run").exists()
 
 
@@ -492,6 +555,21 @@ def recipe_arguments(*words: str, recipe: Path | None = None) -> argparse.Namesp
     return recipe_stages(*words, recipe=recipe)[-1]
 
 
+def test_a_command_with_a_recipe_file_repeats_what_was_given_beside_it():
+    path = Path(__file__).parents[2] / "recipes" / "skin-lesion-v2.toml"
+    arguments = recipe_arguments("--labels", "my polyp", "--iterations", "5", "--no-strong", recipe=path)
+    arguments.init = "runs/mine/stage-3/best"  # as training sets it for a later stage
+    content = arguments.recipe_content
+    whole = options.command(arguments, "polyps")
+    told = options.command_with_file(whole, content, "recipes/skin-lesion-v2.toml", "polyps")
+    assert told == (
+        "python -m medsegdiff train --recipe recipes/skin-lesion-v2.toml --data DATA/polyps --out RUN "
+        "--labels 'my polyp' --iterations 5 --no-strong"
+    )
+    assert options.is_shipped(path.name, content)
+    assert not options.is_shipped(path.name, content | {"size": 64})
+
+
 def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and_preset(tmp_path):
     kinds = (V1Config, V2Config, UNetConfig, DiffusionConfig, TrainConfig)
     given = {"image_channels", "classes", "switches", "image_size", "seed"}  # by the data, --without, --size and --seed
@@ -530,6 +608,15 @@ def test_every_field_of_the_configuration_is_an_option_that_overrides_recipe_and
         options.preset_of(recipe_arguments("--preset", "v1-tiny", "--anchors", "2"), 1)
 
 
+def test_a_schedule_of_few_timesteps_is_previewed_and_the_state_saved_before(tmp_path, monkeypatch):
+    data, out = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "run"
+    assert main(command(data, out, iterations="1", schedule="cosine", timesteps="8")) == 0
+    assert 0 <= curve(out)[-1]["dice_steps_10"] <= 1
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: path.read_bytes())  # fails: it is not there
+    assert main(command(data, tmp_path / "again", iterations="1")) == 2
+    assert (tmp_path / "again" / "state.safetensors").exists()
+
+
 def test_the_best_state_is_none_of_those_that_trained_the_condition_network_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(train_command, "_preview", lambda run, held, path: {"dice_steps_10": 1 / run.done})
     data, out = folder_of_phantoms(tmp_path / TASK, {"": 6}), tmp_path / "run"
@@ -546,6 +633,122 @@ def test_the_best_state_is_kept_even_where_no_image_held_out_has_a_target(tmp_pa
     assert load(out / "best").training["iterations_done"] == 2
     assert main(command(data, tmp_path / "blank", iterations="1", held="2")) == 0
     assert load(tmp_path / "blank" / "best").training["iterations_done"] == 1  # the next stage starts from it
+
+
+def more_phantoms(data: Path, count: int) -> None:
+    for i in range(count):
+        for kind in ("images", "masks"):
+            shutil.copy(next((data / kind).iterdir()), data / kind / f"more{i}.png")
+
+
+def test_a_resumed_run_keeps_its_split_its_classes_and_the_images_held_out(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(
+        train_command,
+        "_preview",
+        lambda run, held, path: seen.append((set(run.draws.pool.names), set(held.names))) or {"dice_steps_10": 0.5},
+    )
+    data, out = folder_of_phantoms(tmp_path / "moles", {"": 12}), tmp_path / "run"
+    options = {"held": "3", "labels": "mole", "every": "9"}
+    assert main(command(data, out, iterations="1", **options)) == 0
+    assert "Flips of training images: both" in capsys.readouterr().out  # those of the task that lends its augmentation
+    more_phantoms(data, 9)
+    assert main(command(data, out, iterations="2", resume="", **options)) == 0
+    (trained, held), (trained_later, held_later) = seen
+    assert held_later == held
+    assert trained < trained_later
+    found = _held(argparse.Namespace(data=data, layout="auto"), Segmenter.from_pretrained(out / "checkpoint"), 64)
+    assert set(found.names) == held
+    capsys.readouterr()
+    for changed, words in (
+        ({"labels": "polyp"}, r"run was begun with labels ('mole',), not ('polyp',)"),
+        ({"split-seed": "5"}, "begun with split-seed 0, not 5"),
+        ({"val-share": "0.4"}, "begun with val-share 0.2, not 0.4"),
+        ({"patient": r"^(\w)"}, "begun with patient '', not"),
+    ):
+        assert main(command(data, out, iterations="3", resume="", **options | changed)) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_what_a_full_disk_left_out_is_written_on_resuming_and_what_an_earlier_run_left_is_replaced(
+    tmp_path, monkeypatch, capsys
+):
+    scores = iter([0.5, 0.9, 0.1, 0.2])
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: {"dice_steps_10": next(scores)})
+    data, out = folder_of_phantoms(tmp_path / TASK, {"": 6}), tmp_path / "run"
+    words = command(data, out, iterations="2", held="2", every="0")
+    assert main(words) == 0
+    rows, before = curve(out), load(out / "checkpoint").digest
+    for name in ("checkpoint", "best"):
+        shutil.rmtree(out / name)
+    with (out / "curve.jsonl").open("a") as file:
+        file.write('{"iteration": 2, "lo')
+    assert main([*words, "--resume"]) == 0
+    assert "done its 2 iterations; to go on, resume with more --iterations" in capsys.readouterr().out
+    assert {load(out / name).digest for name in ("checkpoint", "best")} == {before}
+    assert curve(out) == rows
+    (out / "curve.jsonl").write_text('{"iter\n{"iteration": 1}\n')
+    assert main([*words, "--resume"]) == 2
+    assert re.search(r"curve\.jsonl: line 1 is no JSON .*; delete it", capsys.readouterr().err)
+
+    (out / "state.safetensors").unlink()
+    assert main(command(data, out, iterations="1", held="2", seed="1")) == 0
+    assert [row["iteration"] for row in curve(out)] == [1, 1]
+    assert load(out / "best").digest == load(out / "checkpoint").digest != before
+
+
+def test_a_recipe_describes_the_data_also_where_an_editor_wrote_a_byte_order_mark(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_command, "_preview", lambda run, held, path: {"dice_steps_10": 0.5})
+    data = folder_of_phantoms(tmp_path / "moles", {"": 6})
+    (recipe := tmp_path / "mine.toml").write_text('labels = ["left kidney"]\nmirror = "none"', encoding="utf-8-sig")
+    (data / "dataset.toml").write_text('modality = "drawn"', encoding="utf-8-sig")
+    words = command(data, tmp_path / "run", iterations="1", recipe=str(recipe))
+    assert main([word for word in words if word not in ("--task", TASK)]) == 0
+    assert "Flips of training images: none" in capsys.readouterr().out
+    domain = load(tmp_path / "run" / "checkpoint").domain
+    assert (domain.labels, domain.modality) == (("left kidney",), "drawn")
+
+
+def test_volumes_without_a_label_name_their_split(tmp_path, capsys):
+    data = tmp_path / "organs"
+    for split, label in (("train", 1), ("val", 0)):
+        for kind, value in (("images", 7), ("masks", label)):
+            (data / split / kind).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(
+                sitk.GetImageFromArray(np.full((8, 16, 16), value, np.uint8)), str(data / split / kind / "a.nii.gz")
+            )
+    words = command(data, tmp_path / "run", iterations="1", labels="organ")
+    assert main(words) == 2
+    assert "no volume of the val split has a slice with a label" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no volume of the train split has a slice with a label"):
+        Pool.of(cases(data, "val"), 1, 16)
+
+
+@pytest.mark.parametrize(
+    "label", ["left kidney", "kidney_left", "LeftLung", "lungRight", "RIGHT_LUNG", "lung-R", "l.lung", "左肾", "右肾"]
+)
+def test_classes_with_a_side_are_not_mirrored(tmp_path, label):
+    assert describe(tmp_path, given={"labels": ["bowel", label]}).task.mirror == ()
+
+
+def test_classes_without_a_side_are_mirrored(tmp_path):
+    labels = ["bright spot", "BrightSpot", "copyright", "cleft", "liver", "L1", "vertebra_r12"]
+    assert describe(tmp_path, given={"labels": labels}).task.mirror == (1,)
+
+
+def test_names_that_no_task_can_have_and_windows_without_numbers_name_the_file(tmp_path):
+    (folder := tmp_path / "data (v2)").mkdir()
+    with pytest.raises(
+        ValueError, match=r"the task is named 'data \(v2\)', after its folder .*dataset.toml, as in name ="
+    ):
+        describe(folder, given={"labels": ["polyp"]})
+    (folder / "dataset.toml").write_text('name = "mine"\nlabels = ["polyp"]', encoding="utf-8-sig")
+    assert describe(folder).name == "mine"
+    (folder / "dataset.toml").write_text('labels = ["polyp"]\nwindow = ["a"]')
+    with pytest.raises(ValueError, match=r"dataset.toml: window is \['a'\]; give two numbers"):
+        describe(folder)
+    with pytest.raises(ValueError, match=r"C:\\data is not a folder that exists; check the path"):
+        describe(Path("C:\\data"), given={"labels": ["polyp"]})
 
 
 def test_slices_of_a_volume_are_held_out_together():
@@ -574,7 +777,9 @@ def test_calibrate_reads_the_images_that_training_held_out(tmp_path, monkeypatch
     options = {"task": "hippocampus", "axis": "2", "empty": "0.6", "held": "2", "phantoms": "0", "iterations": "1"}
     words = command(data, out, **options)
     assert main([*words, "--window", "-100", "400"]) == 0
-    found = _held(argparse.Namespace(data=data, layout="auto"), Segmenter.from_pretrained(out / "best"))
+    asked = argparse.Namespace(data=data, layout="auto"), Segmenter.from_pretrained(out / "best")
+    found = _held(*asked, 64)
+    assert _held(*asked, 32).pictures.shape == (5, 32, 32, 3)
     assert len(found.names) == 5  # two slices of one volume with labels, three without
     assert found.names == seen[-1].names
     np.testing.assert_array_equal(found.pictures, seen[-1].pictures)
@@ -654,6 +859,8 @@ def test_ones_own_folder_is_split_by_patient_and_the_checkpoint_says_whose_it_is
     assert "Clinic X" in card
     assert "ISIC" not in card
 
+    for name in ("elsewhere", "skin-lesion"):
+        data.with_name(name).mkdir()
     borrowed = describe(data.with_name("elsewhere"), "plain", "skin-lesion")  # lends labels and flips, not its licence
     assert (borrowed.task.labels, borrowed.task.source, borrowed.task.licence) == (
         ("lesion",),

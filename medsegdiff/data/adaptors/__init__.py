@@ -33,7 +33,7 @@ from medsegdiff.data.adaptors.volumes import AMOS2022, BRATS, BTCV, DECATHLON
 from medsegdiff.data.folders import Case, Unpaired
 from medsegdiff.image_ref import Intensity
 
-__all__ = ["LAYOUTS", "cases", "detected", "intensity_of", "task_of", "unpaired"]
+__all__ = ["LAYOUTS", "cases", "detected", "intensity_of", "provenance_of", "task_of", "unpaired"]
 
 LAYOUTS: dict[str, Layout] = {
     "isic2016": ISIC2016,
@@ -87,6 +87,12 @@ def intensity_of(folder: Path | str, layout: str = "auto") -> Intensity | None:
     """Return how the grey values of a published data set are windowed by default; None for the file's own window."""
     name = detected(Path(folder)) if layout == "auto" else layout
     return LAYOUTS[name].intensity(Path(folder)) if name in LAYOUTS else None
+
+
+def provenance_of(folder: Path | str, layout: str = "auto") -> tuple[str, str] | None:
+    """Return source and licence of a published data set, "" for one that is not known; None for a plain folder."""
+    name = detected(Path(folder)) if layout == "auto" else layout
+    return LAYOUTS[name].provenance(Path(folder)) if name in LAYOUTS else None
 
 
 def task_of(folder: Path | str, layout: str = "auto") -> str | None:

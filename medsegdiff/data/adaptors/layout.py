@@ -24,6 +24,10 @@ class Layout(Protocol):
         """Return the task, a key of `tasks.TASKS`."""
         ...
 
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        """Return source and licence of the data, which may differ from those of the task; "" for one that is not known."""
+        ...
+
     def intensity(self, folder: Path) -> Intensity | None:
         """Return how grey values are windowed unless the task or the user states it; None is the file's own window."""
         ...

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from medsegdiff.data.adaptors.layout import fifths, inside
 from medsegdiff.data.folders import Case, read_by
+from medsegdiff.data.tasks import provenance_of
 from medsegdiff.image_ref import MAX_PIXELS, Picture, Windowing
 from medsegdiff.imaging import read
 
@@ -77,12 +78,16 @@ class Folders:
     suffix: str  # appended to the photograph's name to get the mask's
     ending: str
     values: tuple[tuple[int, int], ...]
+    origin: tuple[str, str]  # source and licence
 
     def recognized(self, folder: Path) -> bool:
         return any(inside(folder, *images) for images, _ in self.splits.values())
 
     def task(self, folder: Path) -> str:
         return self.about
+
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return self.origin
 
     def intensity(self, folder: Path) -> None:
         return None
@@ -105,22 +110,27 @@ class Folders:
             yield Photograph(image.stem, image, truth.get(name.lower()), wanted=wanted, values=self.values)
 
 
-def _isic(**splits: tuple[str, str]) -> Folders:
+def _isic(source: str, licence: str = "", **splits: tuple[str, str]) -> Folders:
     folders = {split: ((images,), (masks,)) for split, (images, masks) in splits.items()}
-    return Folders("skin-lesion", folders, "_segmentation", ".png", _LESION)
+    return Folders("skin-lesion", folders, "_segmentation", ".png", _LESION, (source, licence))
 
 
 _2016, _2017, _2018 = "ISBI2016_ISIC_Part1", "ISIC-2017", "ISIC2018_Task1"
 ISIC2016 = _isic(
+    "ISIC 2016 Part 1 (Gutman et al., 2016, arXiv 1605.01397)",
     train=(f"{_2016}_Training_Data", f"{_2016}_Training_GroundTruth"),
     val=(f"{_2016}_Test_Data", f"{_2016}_Test_GroundTruth"),
 )
 ISIC2017 = _isic(
+    "ISIC 2017 Part 1 (Codella et al., 2018, arXiv 1710.05006)",
+    "CC0; weights free",
     train=(f"{_2017}_Training_Data", f"{_2017}_Training_Part1_GroundTruth"),
     val=(f"{_2017}_Validation_Data", f"{_2017}_Validation_Part1_GroundTruth"),
     test=(f"{_2017}_Test_v2_Data", f"{_2017}_Test_v2_Part1_GroundTruth"),
 )
 ISIC2018 = _isic(
+    "ISIC 2018 Task 1 (Codella et al., 2019, arXiv 1902.03368; Tschandl et al., 2018)",
+    "CC BY-NC 4.0: weights non-commercial, attribute",
     train=(f"{_2018}-2_Training_Input", f"{_2018}_Training_GroundTruth"),
     val=(f"{_2018}-2_Validation_Input", f"{_2018}_Validation_GroundTruth"),
     test=(f"{_2018}-2_Test_Input", f"{_2018}_Test_GroundTruth"),
@@ -135,6 +145,7 @@ REFUGE2 = Folders(
     "",
     ".bmp",
     _DISC_CUP,
+    ("REFUGE-2 (Orlando et al., 2020; Fang et al., 2022)", ""),
 )
 
 
@@ -163,6 +174,9 @@ class _Contours:
     def task(self, folder: Path) -> str:
         return "thyroid-nodule"
 
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return provenance_of(self.task(folder))
+
     def intensity(self, folder: Path) -> None:
         return None
 
@@ -175,7 +189,7 @@ class _Contours:
                 image = path.with_name(f"{path.stem}_{number}.jpg")
                 if not image.exists():
                     raise ValueError(f"{path} has a contour of {image.name}, which is not beside it; fetch it again")
-                yield Outlined(image.stem, image, path, contours=contours)
+                yield Outlined(f"case{image.stem}", image, path, contours=contours)
 
     def _files(self, folder: Path) -> Iterator[Path]:
         """Return every N.xml beside a N_1.jpg, in the folder or one level below."""
@@ -213,6 +227,9 @@ class _Crops:
 
     def task(self, folder: Path) -> str:
         return "lung-nodule"
+
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return provenance_of(self.task(folder))
 
     def intensity(self, folder: Path) -> None:
         return None

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 
 from medsegdiff.data.adaptors.layout import fifths, inside
 from medsegdiff.data.folders import Case
-from medsegdiff.data.tasks import intensity_of
+from medsegdiff.data.tasks import intensity_of, provenance_of
 from medsegdiff.image_ref import Intensity, Volume, windowed
 from medsegdiff.imaging import read_volume, stem
 
@@ -117,6 +117,9 @@ class _BraTS:
     def task(self, folder: Path) -> str:
         return "brain-flair"
 
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return provenance_of("brain-tumour")
+
     def intensity(self, folder: Path) -> None:
         return None
 
@@ -164,6 +167,9 @@ class _Pairs:
 
     def task(self, folder: Path) -> str:
         return self.about
+
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return provenance_of(self.about)
 
     def intensity(self, folder: Path) -> Intensity:
         return intensity_of(self.about)
@@ -223,6 +229,9 @@ class _Decathlon:
     def task(self, folder: Path) -> str | None:
         file = self._file(folder)
         return _TASKS.get(file.resolve().parent.name) if file else None
+
+    def provenance(self, folder: Path) -> tuple[str, str]:
+        return provenance_of(self.task(folder) or "spleen")  # all of one source
 
     def intensity(self, folder: Path) -> Intensity | None:
         file = self._file(folder)

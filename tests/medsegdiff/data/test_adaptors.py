@@ -1,6 +1,7 @@
 """Published data sets, written here in miniature in their original layout."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from medsegdiff.data.adaptors import LAYOUTS, cases, detected, task_of
 from medsegdiff.data.adaptors import pictures as adaptor_of_pictures
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.dataset import describe
+from medsegdiff.data.tasks import TASKS
 from medsegdiff.image_ref import FILE_WINDOW
 
 SHAPE = (4, 24, 20)  # slices, rows, columns
@@ -75,6 +77,11 @@ def test_isic_pairs_photographs_with_masks_in_the_folder_beside(tmp_path, layout
         mask(tmp_path / images / f"ISIC_000000{i}_superpixels.png", 3, 7)  # 2017 puts them among the photographs
         mask(tmp_path / masks / f"ISIC_000000{i}{suffix}.png", 0, 255)
     assert (detected(tmp_path), task_of(tmp_path)) == (layout, "skin-lesion")
+    facts, own = describe(tmp_path).task, describe(tmp_path, given={"source": "Clinic X"}).task
+    assert f"ISIC {layout[-4:]}" in facts.source
+    licence = {"isic2016": "not stated", "isic2017": "CC0; weights free", "isic2018": "CC BY-NC 4.0"}[layout]
+    assert facts.licence.startswith(licence)
+    assert (own.source, own.licence) == ("Clinic X", "not stated")
     for i, split in enumerate(("train", "val")):
         (case,) = cases(tmp_path, split)
         (sample,) = case.samples(1)
@@ -101,6 +108,8 @@ def test_refuge_reads_cup_disc_and_background_from_0_128_and_255(tmp_path):
     photo(tmp_path / "REFUGE-Validation400" / "V0001.jpg")
     mask(tmp_path / "REFUGE-Validation400-GT" / "Disc_Cup_Masks" / "V0001.bmp", 255, 128, 0)
     assert (detected(tmp_path), task_of(tmp_path)) == ("refuge2", "optic-disc-cup")
+    assert describe(tmp_path).task.source.startswith("REFUGE-2")
+    assert describe(tmp_path).task.licence == "not stated"
     first, second = cases(tmp_path, "train")
     assert (first.name, second.name) == ("g0001", "n0001")
     (sample,) = first.samples(2)
@@ -125,9 +134,10 @@ def test_ddti_fills_the_contours_of_its_xml(tmp_path):
         ddti(tmp_path, number)
     ddti(tmp_path, 11, svg="[]")  # never annotated
     assert (detected(tmp_path), task_of(tmp_path)) == ("ddti", "thyroid-nodule")
-    assert [case.name for case in cases(tmp_path, "train")] == ["1_1", "2_1", "3_1", "4_1"]
+    assert [case.name for case in cases(tmp_path, "train")] == ["case1_1", "case2_1", "case3_1", "case4_1"]
     (held,) = cases(tmp_path, "val")
-    assert held.name == "10_1"  # the fifth by number, not by letter
+    assert held.name == "case10_1"  # the fifth by number, not by letter
+    assert re.findall(TASKS["thyroid-nodule"].patient, held.name) == ["case10"]
     (sample,) = held.samples(1)
     expected = Image.new("L", (40, 30))
     ImageDraw.Draw(expected).rectangle((5, 5, 20, 15), fill=1)
@@ -158,6 +168,7 @@ def test_brats_shows_three_of_four_modalities_and_one_class_or_three(tmp_path, f
         labels.CopyInformation(truth)
         sitk.WriteImage(labels, str(folder / f"{folder.name}_seg{ending}"))
     assert (detected(tmp_path), task_of(tmp_path)) == ("brats", "brain-flair")
+    assert describe(tmp_path).task.source.startswith("BraTS")
     assert len(cases(tmp_path, "train")) == 4
     (held,) = cases(tmp_path, "val")
     assert held.name == name
@@ -287,7 +298,7 @@ def test_what_does_not_fit_is_one_sentence_that_names_the_file(tmp_path):
     for case, words in zip(
         found,
         (
-            r"a_segmentation.png is 16 x 10, its picture 16 x 20; make them one",
+            r"a_segmentation.png is 10 x 16, its picture 20 x 16; make them one",
             r"b_segmentation.png has the grey value 37; the masks of this set have 0, 255",
             r"c_segmentation.png cannot be read as PNG, JPEG, BMP or TIFF",
             r"d.jpg has no mask .*d_segmentation.png; add it",

@@ -150,6 +150,16 @@ def test_slices_without_a_label_are_thinned_to_their_share(pair, empty, kept):
     assert sum(bool(s.labels.any()) for s in slices) == 3
 
 
+def test_a_volume_too_thin_for_its_axis_is_named_with_another_axis(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(np.ones((5, 32, 32), np.uint8)), str(tmp_path / kind / "thin.nii.gz"))
+    (case,) = cases(tmp_path)
+    with pytest.raises(ValueError, match=r"thin.nii.gz: with 32 x 32 x 5 voxels, .* along axis 0 .* with --axis 2, or"):
+        next(case.samples(1, 0))
+    assert len(list(case.samples(1, 2))) == 5
+
+
 def test_a_choice_of_some_is_evenly_spaced_over_all():
     assert evenly_spaced(range(10), 4) == [0, 2, 5, 7]
     assert evenly_spaced(range(3), 5) == evenly_spaced(range(3), 3) == [0, 1, 2]
