@@ -124,6 +124,12 @@ def _tasks(data: Path) -> list[str]:
     return found
 
 
+def _require_val(data: Path, tasks: Iterable[str]) -> None:
+    """Raise ValueError if a task has no images to measure on."""
+    if missing := [task for task in tasks if not _cases(data, task, "val")]:
+        raise ValueError(f"{data} has no val images of {', '.join(missing)}; give the folder that holds every task's")
+
+
 def _images(data: Path, task: str, split: str, limit: int) -> Iterator[_Shown]:
     """Read the images of a split, evenly chosen, and of each volume three slices (train) or six."""
     found = _cases(data, task, split)
@@ -305,6 +311,7 @@ def _configs() -> dict[str, dict[str, Any]]:
 def _measure(arguments: argparse.Namespace) -> None:
     check, configs = DomainCheck.load(), _configs()
     tasks = list(check.kinds)
+    _require_val(arguments.data, tasks)
 
     def scored(pictures: Iterable[Picture]) -> tuple[list[Picture], Float[np.ndarray, "b k"]]:
         kept = list(pictures)
@@ -401,6 +408,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     check = DomainCheck.load()
     names = {read_config(resolve(name))["domain"].task: name for name in shipped()}
     tasks = [task for task in check.kinds if task in names]
+    _require_val(arguments.data, tasks)
     few: dict[str, list[Picture]] = {}
     for task in tasks:
         few[task] = [one.picture for one in _images(arguments.data, task, "val", arguments.limit)][: arguments.limit]
@@ -480,7 +488,9 @@ def _quality(arguments: argparse.Namespace) -> None:
         "|---|--:|--:|--:|--:|--:|",
     ]
     facts: dict[str, Any] = {}
-    for task, name in sorted({read_config(resolve(name))["domain"].task: name for name in shipped()}.items()):
+    names = {read_config(resolve(name))["domain"].task: name for name in shipped()}
+    _require_val(arguments.data, names)
+    for task, name in sorted(names.items()):
         segmenter = Segmenter(load(resolve(name)))
         domain, classes = segmenter.domain, segmenter.checkpoint.model_config.classes
         found = _cases(arguments.data, task, "val")

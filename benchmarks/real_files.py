@@ -15,6 +15,7 @@ SimpleITK's values of DICOM are counted apart, as a reader that shares no code w
 
 import argparse
 import json
+import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -64,17 +65,22 @@ class Counts:
     differ: list[str] = field(default_factory=list)  # file and what differs
 
 
-def main() -> None:
-    """Print the table."""
+def main(words: list[str] | None = None) -> int:
+    """Print the table; a bad input is one sentence on standard error and exit status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--json", type=Path, help="write all counts, and the files that differ, to this file")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     found: defaultdict[str, Counts] = defaultdict(Counts)
-    for folder in arguments.folders:
-        for path in _files(folder):
-            package = path.relative_to(folder).parts[0] if path.parent != folder else folder.name
-            compare(path, found[package])
+    files = [(folder, path) for folder in arguments.folders for path in _files(folder)]
+    if not files:
+        print(f"no image is in {', '.join(map(str, arguments.folders))}; give folders that hold some", file=sys.stderr)
+        return 2
+    if arguments.json:  # before the files are read
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    for folder, path in files:
+        package = path.relative_to(folder).parts[0] if path.parent != folder else folder.name
+        compare(path, found[package])
     print("| package | files | read | refused | values agree | geometry agrees | ITK values agree |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, counts in sorted(found.items()):
@@ -88,6 +94,7 @@ def main() -> None:
     if arguments.json:
         rows = {name: {key: getattr(counts, key) for key in Counts.__slots__} for name, counts in found.items()}
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -222,4 +229,4 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
 import tomllib
@@ -17,12 +18,22 @@ _EXTRAS = {"monai": "train", "accelerate": "train", "scipy": "train", "onnx": "e
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status; bad input gives one sentence on standard error and status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: an encoding may lack a character
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(words)
+    except KeyboardInterrupt:  # also while packages are imported
+        print(f"{' '.join(['medsegdiff', *words[:1]])}: interrupted; what was saved before is kept", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads sleep, not spin
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # likewise: what MPS lacks runs on the CPU
     parser = argparse.ArgumentParser(prog="python -m medsegdiff", description="MedSegDiff V1 and V2.")
     parser.add_argument("--version", action="version", version=f"medsegdiff {_version()}")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    words = sys.argv[1:] if argv is None else argv
     for name in [words[0]] if words and words[0] in _VERBS else _VERBS:  # import only the command that runs
         try:
             import_module(f"medsegdiff.commands.{name}").add(verbs)
@@ -43,9 +54,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(surplus)}")
     try:
         arguments.main(arguments)
-    except KeyboardInterrupt:
-        print(f"medsegdiff {arguments.verb}: interrupted; what was saved before is kept", file=sys.stderr)
-        return 130
     except OSError as error:
         print(f"medsegdiff {arguments.verb}: {_sentence(error)}", file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ References:
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -85,6 +86,12 @@ class Checkpoint:
     training: dict[str, Any]  # facts for people: preset, command, seed, data, metrics ...
     digest: str  # sha256 of the weights
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the folder; for RUN/checkpoint and RUN/best, which every training writes, that of RUN."""
+        folder = self.folder.absolute()
+        return folder.parent.name if folder.name in ("checkpoint", "best") else folder.name
 
 
 def save(
@@ -174,7 +181,7 @@ def read_config(folder: Path | str) -> dict[str, Any]:
         raise
 
 
-def _read(folder: Path, device: torch.device | str) -> Checkpoint:
+def _read(folder: Path, device: torch.device | str, *, again: bool = True) -> Checkpoint:
     _require_files(folder)
     config = _read_config((folder / CONFIG).read_bytes())
     _require_header(folder / WEIGHTS, config["model"])
@@ -185,6 +192,9 @@ def _read(folder: Path, device: torch.device | str) -> Checkpoint:
         raise _damaged(f"{WEIGHTS} is cut short ({error})") from error
     digest, promised = hashlib.sha256(data).hexdigest(), config["weights"].sha256
     if digest != promised:
+        if again:  # a training may have replaced both files between the two reads
+            time.sleep(0.1)
+            return _read(folder, device, again=False)
         raise _damaged(f"{WEIGHTS} has the sha256 {digest[:12]}... but {CONFIG} promises {promised[:12]}...")
     with torch.random.fork_rng(devices=[]):  # initial weights are all replaced; leave the global generator as it was
         model = build(config["model"])
@@ -282,7 +292,7 @@ def _require_names(wanted: AbstractSet[str], found: AbstractSet[str]) -> None:
     if missing := wanted - found:
         raise _damaged(f"{WEIGHTS} lacks {_listed(missing)}, which this network needs")
     if surplus := found - wanted:
-        raise _damaged(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not know")
+        raise _damaged(f"{WEIGHTS} holds {_listed(surplus)}, which this network does not have")
 
 
 def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights) -> None:
@@ -295,7 +305,8 @@ def _require_fit(tensors: dict[str, Tensor], model: nn.Module, weights: Weights)
         if not tensor.isfinite().all():
             raise CheckpointError(
                 "checkpoint.not_finite",
-                "{tensor} holds a number that is not finite; use weights from before, or float32 if float16 is too small",
+                "{tensor} holds a number that is not finite; use earlier weights, or float32 if values exceed the range of "
+                "float16",
                 tensor=name,
             )
     if _count(model) != weights.parameters:

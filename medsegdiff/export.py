@@ -109,7 +109,7 @@ def export(checkpoint: Checkpoint, folder: Path | str, *, float16: bool = False)
         }
     facts = {
         "format": _FORMAT,
-        "name": checkpoint.folder.name,
+        "name": checkpoint.name,
         "kind": "unet" if isinstance(network, PlainUNet) else "v1" if isinstance(network, MedSegDiffV1) else "v2",
         "checkpoint": {"task": checkpoint.domain.task, "sha256": checkpoint.digest},
         "weights": "float16" if float16 else "float32",

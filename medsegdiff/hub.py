@@ -26,7 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import CommitInfo, HfApi, ModelInfo, scan_cache_dir, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    HfApi,
+    ModelCard,
+    ModelInfo,
+    scan_cache_dir,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -41,7 +49,20 @@ from huggingface_hub.errors import (
 from medsegdiff import shipped as here
 from medsegdiff.checkpoint import CARD, CONFIG, CONFIG_BYTES, PICKLES, WEIGHTS, CheckpointError, load
 
-__all__ = ["Held", "HubError", "begun", "cached", "copy", "digest", "find", "push", "resolve", "shipped", "weights_of"]
+__all__ = [
+    "Held",
+    "HubError",
+    "addressed",
+    "begun",
+    "cached",
+    "copy",
+    "digest",
+    "find",
+    "push",
+    "resolve",
+    "shipped",
+    "weights_of",
+]
 
 _T = TypeVar("_T")
 
@@ -369,6 +390,23 @@ def copy(folder: Path, target: Path) -> None:
             shutil.copyfile(folder / name, target / name)
 
 
+def addressed(card: str, repository: str) -> str:
+    """Return a model card whose code and commands load the checkpoint from a repository instead of by its name here.
+
+    Raises:
+        CheckpointError: the YAML at its beginning cannot be read.
+    """
+    try:
+        name = ModelCard(card, ignore_metadata_errors=True).data.get("model_name")
+    except Exception as error:  # of the YAML parser, whose errors are no ValueErrors
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"the YAML at the beginning of {CARD} cannot be read ({reason}); correct it") from error
+    if not name:
+        return card
+    card = card.replace(f'from_pretrained("{name}")', f'from_pretrained("{repository}")')
+    return card.replace(f"--checkpoint {name} ", f"--checkpoint {repository} ")
+
+
 def push(
     folder: Path | str,
     repository: str,
@@ -381,6 +419,8 @@ def push(
     message: str | None = None,
 ) -> CommitInfo:
     """Upload weights, config.json, model card and thumbnail of a checkpoint to the Hub, and return the commit.
+
+    In the card's code and commands the checkpoint has the name of the repository (`addressed`).
 
     The commit is a string, its address, with the hash as `oid`.
 
@@ -402,15 +442,18 @@ def push(
     if match is None or match["revision"]:
         raise CheckpointError(f"{repository!r} is not the name of a repository; give owner/name, as in me/my-model")
     load(folder)  # never upload a checkpoint that does not load
-    if not (Path(folder) / CARD).is_file():
+    files = {name: path for name in _PUBLISHED if (path := Path(folder) / name).is_file()}
+    if CARD not in files:
         raise CheckpointError(f"{folder} has no {CARD}; write the model card first: python -m medsegdiff card {folder}")
+    card = addressed(files[CARD].read_text(encoding="utf-8"), repository)
     hub = HfApi(endpoint=endpoint, token=token)
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        return hub.upload_folder(
+        return hub.create_commit(
             repo_id=repository,
-            folder_path=folder,
-            allow_patterns=_PUBLISHED,
+            operations=[
+                CommitOperationAdd(name, card.encode() if name == CARD else path) for name, path in files.items()
+            ],
             commit_message=message or f"Upload {Path(folder).name}",
             revision=branch,
             create_pr=create_pr,

@@ -10,6 +10,7 @@ In the notebooks, every solution is replaced by an exception. Within a cell tagg
     ### MISTAKE right => wrong                   a wrong answer, for the tests: the check below must fail on it
 """
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,7 @@ def _changed(source: Path, language: str, change: Callable[[str], str]) -> Noteb
 
 def main() -> None:
     """Write all notebooks."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for language in LANGUAGES:
         for source in sorted(SOURCES.glob("*.py")):
             path = path_of(source, language)

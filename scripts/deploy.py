@@ -311,8 +311,8 @@ def stage_model(folder: Path, name: str, repository: str) -> None:
     card.data["thumbnail"] = f"https://huggingface.co/{repository}/resolve/main/{THUMBNAIL}"
     title, _, rest = card.text.strip().partition("\n")
     picture = f"![A synthetic example, and the mask of this model on it]({THUMBNAIL})"
-    body = f"{title}\n\n{picture}\n{rest}".replace(f'from_pretrained("{name}")', f'from_pretrained("{repository}")')
-    (folder / CARD).write_text(f"---\n{card.data.to_yaml()}\n---\n\n{body}\n", encoding="utf-8")
+    text = f"---\n{card.data.to_yaml()}\n---\n\n{title}\n\n{picture}\n{rest}\n"
+    (folder / CARD).write_text(hub.addressed(text, repository), encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------------- common

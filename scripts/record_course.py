@@ -3,7 +3,7 @@
 python -m scripts.record_course [samples] [training] [thumbnails]
 """
 
-import sys
+import argparse
 from dataclasses import fields
 
 import numpy as np
@@ -24,11 +24,16 @@ from app.views import films, paint
 __all__ = ["main"]
 
 _SIZE = (SIDE, SIDE)
+_PARTS = ("samples", "training", "thumbnails")
 
 
 def main() -> None:
     """Record what is named on the command line; without names, everything."""
-    names = sys.argv[1:] or ["samples", "training", "thumbnails"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(_PARTS)} (default: all)")
+    names = parser.parse_args().parts or _PARTS
+    if unknown := [name for name in names if name not in _PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}; choose from {', '.join(_PARTS)}")
     raters.RECORDED.parent.mkdir(exist_ok=True)
     if "samples" in names:
         found = raters.Recorded.computed()

@@ -12,9 +12,18 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from app.course.chapters import CHAPTERS
+from scripts import build_notebooks, record_course
 from scripts.build_notebooks import LANGUAGES, SOURCES, mistakes, path_of, solved, unsolved
 
 NAMES = [f"{i:02d}-{chapter.key}" for i, chapter in enumerate(CHAPTERS, 1)]
+
+
+@pytest.mark.parametrize("script", [build_notebooks, record_course])
+def test_help_writes_nothing(script, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["script", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        script.main()
+    assert "usage:" in capsys.readouterr().out
 
 
 def tagged(cell, tag: str) -> bool:

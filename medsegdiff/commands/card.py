@@ -6,7 +6,10 @@ The facts come from the checkpoint's config.json. One folder per checkpoint hold
 
 import argparse
 import json
+import sys
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,10 +19,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsegdiff.atomic import write_text
 from medsegdiff.checkpoint import CARD, Checkpoint, load
-from medsegdiff.commands import options
-from medsegdiff.config import Domain, ModelConfig, UNetConfig, V1Config, V2Config
+from medsegdiff.commands import options, recipe
+from medsegdiff.config import Domain, ModelConfig, RunSettings, UNetConfig, V1Config, V2Config
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.evaluation import FEW
+from medsegdiff.shipped import FOLDER
 
 __all__ = ["add", "distance", "fill", "main"]
 
@@ -52,6 +56,8 @@ _TITLES: dict[type[ModelConfig], tuple[str, str]] = {
 }
 _CHOSEN = " Settings and stopping times were also chosen on `val`, so these figures are somewhat optimistic."
 _HELD = " The stopping time was chosen on training images held out; the recipe was found on `val` too."
+_OWN_HELD = " The stopping time was chosen on training images held out."
+_DEFAULT_SPLITS = ("val", "all")  # of `evaluate` without --split
 _DIFFUSION_ONLY = ("draws", "alpha", "dice", "unroll")  # entries of a recipe that a plain U-Net's training does not use
 _RULES = {"staple": "STAPLE", "anchored": "the mean of members and anchor", "mean": "the mean", "vote": "a vote"}
 _FUSED = {
@@ -102,7 +108,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.readme:
         fill(
             arguments.readme,
-            f"results {checkpoint.folder.name}",
+            f"results {checkpoint.name}",
             "\n\n".join([_table(results), *_reader_tables(results)]),
         )
     if arguments.summary:
@@ -115,19 +121,24 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
     Raises:
         ValueError: there is no evaluation, or one was measured on other weights.
     """
-    results = {path: _read(path) for path in folder.glob("*.json")}
+    results = []
+    for path in folder.glob("*.json"):
+        match _read(path):
+            case {"settings": {"sha256": str(measured)}} as result:
+                if measured != checkpoint.digest:
+                    raise ValueError(
+                        f"{path} was measured on weights {measured[:8]}, those of {checkpoint.folder} are "
+                        f"{checkpoint.digest[:8]}; measure again or delete it"
+                    )
+                results.append(result)
+            case _:
+                print(f"left out: {path}, which `evaluate --json` did not write", file=sys.stderr)
     if not results:
         raise ValueError(f"{folder} holds no JSON file of `evaluate --json`; measure the checkpoint first")
-    for path, result in results.items():
-        if (measured := result["settings"]["sha256"]) != checkpoint.digest:
-            raise ValueError(
-                f"{path} was measured on weights {measured[:8]}, those of {checkpoint.folder} are {checkpoint.digest[:8]}; "
-                "measure again or delete it"
-            )
     curve = folder / "curve.jsonl"
     rows = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
     weight = checkpoint.domain.anchor_weight
-    ordered = sorted(results.values(), key=lambda found: _place(found, weight), reverse=True)
+    ordered = sorted(results, key=lambda found: _place(found, weight), reverse=True)
     return ordered, [json.loads(row) for row in rows]
 
 
@@ -145,22 +156,26 @@ def _summary(checkpoints: Path, measured: Path) -> str:
             continue
         result = _read(found)
         anchor, staple = folder / "anchor.json", found.with_name(f"{found.stem}-staple.json")
-        alone = f"{_read(anchor)['mean_dice']:.3f}" if anchor.exists() else ""
-        fused = f"{_read(staple)['mean_dice']:.3f}, {_read(staple)['ece']:.4f}" if staple.exists() else ""
-        each = [f"{name} {scores['dice']:.3f}" for name, scores in result["per_class"].items()]
+        alone = _number(_read(anchor)["mean_dice"], 3) if anchor.exists() else ""
+        fused = _dice_and_ece(_read(staple)) if staple.exists() else ""
+        each = [f"{name} {_number(scores['dice'], 3)}" for name, scores in result["per_class"].items()]
         name = f"`{config.parent.name}`" + (f", {', '.join(each)}" if 1 < len(each) <= 4 else "")
         n = next(iter(result["per_class"].values()))["n"]
         elsewhere = ""
         if (other := folder / "other-5x10.json").exists():
             far = _read(other)
-            elsewhere = f"{far['mean_dice']:.3f}, {far['ece']:.4f}, {next(iter(far['per_class'].values()))['n']}"
+            elsewhere = f"{_dice_and_ece(far)}, {next(iter(far['per_class'].values()))['n']}"
         facts = _read(config)
         took = f"{minutes:.0f}" if (minutes := facts["training"].get("cpu_minutes")) else ""
         rows.append(
-            f"| {name} | {took} | {result['mean_dice']:.3f} | {_interval(result, 3)} | {result['ece']:.4f} | {alone} | {fused} "
-            f"| {n} | {elsewhere} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
+            f"| {name} | {took} | {_number(result['mean_dice'], 3)} | {_interval(result, 3)} | {_number(result['ece'], 4)} "
+            f"| {alone} | {fused} | {n} | {elsewhere} | {_plain(measured / 'compare' / facts['domain']['task'])} |"
         )
     return "\n".join(rows)
+
+
+def _dice_and_ece(result: dict[str, Any]) -> str:
+    return f"{_number(result['mean_dice'], 3)}, {_number(result['ece'], 4)}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -182,11 +197,19 @@ def _plain(compared: Path) -> str:
 
 def _interval(result: dict[str, Any], digits: int) -> str:
     """Format the interval of the mean Dice; older files with one class have only the interval of the class."""
-    scores = next(iter(result["per_class"].values()))
-    if result.get("intervals_over", scores)["n"] < FEW:
-        return ""
-    low, high = result.get("interval") or scores["interval"]
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+    return _range(result, result.get("interval") or next(iter(result["per_class"].values()))["interval"], digits)
+
+
+def _range(result: dict[str, Any], ends: Sequence[float | None] | None, digits: int) -> str:
+    """Format an interval of a result; "" if it is unknown, or over fewer than FEW cases."""
+    over = result.get("intervals_over") or next(iter(result["per_class"].values()))
+    known = [f"{end:.{digits}f}" for end in ends or () if end is not None]
+    return " to ".join(known) if over["n"] >= FEW else ""
+
+
+def _number(value: float | None, digits: int) -> str:
+    """Format a score; a dash where it is unknown, as of a class that no ground truth has."""
+    return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -197,17 +220,18 @@ def _table(results: list[dict[str, Any]]) -> str:
     for result in results:
         settings, classes = result["settings"], result["per_class"]
         scores = next(iter(classes.values()))
-        each = "".join(f" {classes[name]['dice']:.3f} |" for name in several)
+        each = "".join(f" {_number(classes[name]['dice'], 3)} |" for name in several)
         rows.append(
-            f"| {_setting(settings)} | {result['mean_dice']:.4f} | {_interval(result, 4)} |{each} {result['mean_iou']:.4f} "
-            f"| {distance(result['mean_hd95'], result['hd95_unit'])} | {result['ece']:.4f} | {scores['n']} |"
+            f"| {_setting(settings)} | {_number(result['mean_dice'], 4)} | {_interval(result, 4)} |{each} "
+            f"{_number(result['mean_iou'], 4)} | {distance(result['mean_hd95'], result['hd95_unit'])} "
+            f"| {_number(result['ece'], 4)} | {scores['n']} |"
         )
     return "\n".join(rows)
 
 
 def distance(value: float | None, unit: str) -> str:
     """Write an HD95 with its unit; a dash where it is not known."""
-    return "-" if value is None or value != value else f"{value:.1f} {unit}"
+    return text if (text := _number(value, 1)) == "-" else f"{text} {unit}"
 
 
 def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
@@ -228,11 +252,10 @@ def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
     ]
     rows = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
     for result in several:
-        interval = [end for end in result["reader_intervals"]["ged"] or () if end is not None]  # none for few patients
         names = ("hm_iou", "dice_majority", "dice_best_match", "diversity")
-        scores = " | ".join("-" if result[name] is None else f"{result[name]:.3f}" for name in names)
+        scores = " | ".join(_number(result[name], 3) for name in names)
         rows.append(
-            f"| {_setting(result['settings'])} | {result['ged']:.3f} | {' to '.join(f'{end:.3f}' for end in interval)} "
+            f"| {_setting(result['settings'])} | {result['ged']:.3f} | {_range(result, result['reader_intervals']['ged'], 3)} "
             f"| {scores} | {result['ece_share']:.4f} | {result['brier']:.4f} |"
         )
     main = _main(several)
@@ -245,8 +268,8 @@ def _reader_tables(results: list[dict[str, Any]]) -> list[str]:
         for count, g in main["by_readers_who_marked"].items()
     ]
     return [
-        "Members beside the readers (formulas: `medsegdiff/multi_reader.py`; intervals over patients; the readers' own diversity "
-        f"is {main['reader_diversity']:.3f}):",
+        f"Members beside the readers (formulas: `medsegdiff/multi_reader.py`; intervals over {_over(main)}; the readers' own "
+        f"diversity is {main['reader_diversity']:.3f}):",
         "\n".join(rows),
         f"{_setting(main['settings'])}, by how many readers marked anything:",
         "\n".join(parts),
@@ -268,7 +291,7 @@ def fill(file: Path, block: str, table: str) -> None:
 
 
 def _setting(settings: dict[str, Any]) -> str:
-    where = " **on `other`**" if settings["split"] == "other" else ""
+    where = "" if settings["split"] in _DEFAULT_SPLITS else f" **on `{settings['split']}`**"
     if settings["anchor"]:
         return f"anchor only, no diffusion{where}"
     if settings["steps"] == 0:
@@ -289,50 +312,58 @@ def _bypassed(settings: dict[str, Any]) -> list[str]:
 
 
 def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
-    words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.folder.name} --data DATA/{settings['data']}"
-    if settings["split"] == "other":
-        words += " --split other"
+    words = f"python -m medsegdiff evaluate --checkpoint {checkpoint.name} --data DATA/{settings['data']}"
+    if settings["split"] != "val":
+        words += f" --split {settings['split']}"
     if settings.get("limit"):
         words += f" --limit {settings['limit']}"
     if settings.get("cases"):
         words += f" --cases '{settings['cases']}'"
+    if (size := settings.get("size")) not in (None, checkpoint.model_config.image_size):
+        words += f" --size {size}"
     if settings["anchor"]:
         return f"{words} --anchor"
     if settings["steps"] == 0:
         return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
-    how = f" --sampler {sampler}" if (sampler := settings["sampler"]) != "ddim" else ""
-    how += f" --eta {eta:g}" if (eta := settings.get("eta")) else ""
-    weight = settings.get("anchor_weight", 0.0)
-    how += f" --anchor-weight {weight:g}" if weight != checkpoint.domain.anchor_weight else ""
-    fuse = f" --fuse {settings['fuse']}" if settings["fuse"] != checkpoint.domain.fuse else ""
-    noise = f" --noise {drawn}" if (drawn := settings.get("noise", "independent")) != checkpoint.domain.noise else ""
+    domain = checkpoint.domain
+    default = asdict(RunSettings()) | {name: getattr(domain, name) for name in ("anchor_weight", "fuse", "noise")}
+    used = default | {"anchor_weight": 0.0, "noise": "independent"} | settings  # those two of files without them
+    names = ("sampler", "spacing", "tolerance", "eta", "anchor_weight", "fuse", "noise", "seed")
+    changed = {name.replace("_", "-"): used[name] for name in names if used[name] != default[name]}
+    how = "".join(f" --{name} {v:g}" if isinstance(v, float) else f" --{name} {v}" for name, v in changed.items())
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
     off += " --flatten-nbp" if settings.get("switches", {}).get("flatten_nbp") else ""
-    return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{fuse}{noise}{off}"
+    return f"{words} --members {settings['members']} --steps {settings['steps']}{how}{off}"
 
 
 def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dict[str, Any]]) -> str:
     domain, facts, (title, _) = checkpoint.domain, checkpoint.training, _TITLES[type(checkpoint.model_config)]
-    parts = [f"# {title}: {domain.task}", _use(checkpoint), _EXAMPLE.format(name=checkpoint.folder.name)]
+    parts = [f"# {title}: {domain.task}", _use(checkpoint), _EXAMPLE.format(name=checkpoint.name)]
     parts += ["## Data", _data(checkpoint), "## Training"]
-    command, state = facts["command"], ""
+    command, state, tuned = facts["command"], "", checkpoint.folder.resolve().parent == FOLDER
     if found := facts.get("recipe_file"):
-        command = f"python -m medsegdiff train --recipe recipes/{found['name']} --data DATA/{domain.task} --out RUN"
-        stages = len(found["content"].get("stage", [{}]))
+        name, content = found["name"], found["content"]
+        stages, here = len(content.get("stage", [{}])), recipe.is_shipped(name, content)
+        if here or stages > 1:
+            file = f"recipes/{name}" if here else name
+            command = recipe.command_with_file(command, content, file, domain.task)
         state = f" of the last of {stages} stages" if stages > 1 else ""
+        state += "" if here or stages == 1 else f" (`config.json` has the content of {name})"
+        tuned |= here and _is_published(domain)
     parts.append(f"```\n{command}\n```")
     plain = isinstance(checkpoint.model_config, UNetConfig)
-    recipe = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _DIFFUSION_ONLY)]
-    recipe += ["loss soft Dice + beta x cross-entropy"] if plain else []
+    values = [f"{name} {value}" for name, value in facts["recipe"].items() if not (plain and name in _DIFFUSION_ONLY)]
+    values += ["loss soft Dice + beta x cross-entropy"] if plain else []
     took = f", {facts['cpu_minutes']:.0f} minutes of one CPU core" if facts.get("cpu_minutes") else ""
     parts.append(
-        f"{facts['iterations_done']} iterations{state} on {facts['pictures']} images{took}. Recipe: {', '.join(recipe)}."
+        f"{facts['iterations_done']} iterations{state} on {facts['pictures']} images{took}. Recipe: {', '.join(values)}."
     )
     parts.append(_curve(curve, facts["iterations_done"], facts["recipe"].get("held", 0)))
     parts.append(_calibration(facts.get("calibration"), domain))
     if results:
         main = _main(results)
-        chosen = _HELD if facts["recipe"].get("held") else _CHOSEN
+        held = facts["recipe"].get("held")
+        chosen = (_HELD if held else _CHOSEN) if tuned else (_OWN_HELD if held else "")
         parts += [
             "## Results on all images"
             if (split := main["settings"]["split"]) == "all"
@@ -342,9 +373,8 @@ def _card(checkpoint: Checkpoint, results: list[dict[str, Any]], curve: list[dic
             f"Measured on the weights with sha256 {main['settings']['sha256'][:12]}, in {main['settings']['dtype']}."
             f"{chosen if main['settings']['split'] == 'val' else ''} Each row is one command:",
             "```\n" + "\n".join(_command(checkpoint, r["settings"]) for r in results) + "\n```",
-            _other(domain.task) if any(r["settings"]["split"] == "other" for r in results) else "",
-            f"Intervals are bootstrapped over {main.get('intervals_over', {}).get('what', 'cases')}."
-            f"{_MEMBERS if main['settings']['steps'] else ''}",
+            _other(domain) if any(r["settings"]["split"] == "other" for r in results) else "",
+            f"Intervals are bootstrapped over {_over(main)}.{_MEMBERS if main['settings']['steps'] else ''}",
             f"Lowest Dice (a tenth of the cases){_row(main['settings'])}: {', '.join(main['worst'])}.",
         ]
     text = "\n\n".join(part for part in parts if part)
@@ -370,9 +400,19 @@ def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
     )
 
 
-def _other(task: str) -> str:
-    named = f": {source}" if task in TASKS and (source := TASKS[task].other) else ""
+def _other(domain: Domain) -> str:
+    named = f": {source}" if _is_published(domain) and (source := TASKS[domain.task].other) else ""
     return f"`other` is another source of the same task{named}. Recipe and state were chosen without it."
+
+
+def _is_published(domain: Domain) -> bool:
+    """Return whether a checkpoint was trained on the published data of its task, not on one's own."""
+    return domain.task in TASKS and domain.licence == TASKS[domain.task].licence
+
+
+def _over(result: dict[str, Any]) -> str:
+    """Return what the intervals of a result are over; older files do not record it."""
+    return result.get("intervals_over", {}).get("what", "cases")
 
 
 def _row(settings: dict[str, Any]) -> str:
@@ -385,14 +425,14 @@ def _main(ordered: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _place(result: dict[str, Any], weight: float) -> tuple[float, ...]:
-    """Return a sort key for the rows of a table: `val` before `other`, the anchor first in both, then the main setting.
+    """Return a sort key for the rows of a table: `val` before others, the anchor first in both, then the main setting.
 
     The main setting has most members, ten steps, the checkpoint's anchor weight, its noise and its fusion rule.
     """
     settings = result["settings"]
     changed = len(_bypassed(settings)) + bool(settings.get("switches", {}).get("flatten_nbp"))
     return (
-        settings["split"] != "other",
+        settings["split"] in _DEFAULT_SPLITS,
         settings["anchor"],
         -changed,
         settings["members"],
@@ -466,9 +506,9 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
             metric_value=round(r["mean_dice"], 4),
         )
         for r in results
-        if r["settings"]["split"] != "other"
+        if r["settings"]["split"] != "other" and r["mean_dice"] is not None
     ]
-    name, link = _TERMS.get(domain.task, _OTHER_TERMS)
+    name, link = _TERMS.get(domain.task, _OTHER_TERMS) if _is_published(domain) else _OTHER_TERMS
     terms: dict[str, Any] = {"license_name": name, "license_link": link} if licence == "other" else {}
     return ModelCardData(
         license=licence,
@@ -476,6 +516,6 @@ def _metadata(checkpoint: Checkpoint, results: list[dict[str, Any]]) -> ModelCar
         library_name="medsegdiff",
         pipeline_tag="image-segmentation",
         tags=["medical", *([] if plain else ["diffusion"]), "segmentation", domain.task],
-        model_name=checkpoint.folder.name,
+        model_name=checkpoint.name,
         eval_results=evaluations or None,
     )

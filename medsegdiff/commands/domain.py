@@ -50,6 +50,8 @@ def shipped_configs() -> dict[str, dict[str, Any]]:
 def main(arguments: argparse.Namespace) -> None:
     """Score every image, and write what was found."""
     options.require_new((arguments.json,), arguments.overwrite)
+    if arguments.json:  # before the images are scored
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
     check, configs = DomainCheck.load(), shipped_configs()
     if arguments.checkpoint and arguments.checkpoint not in configs:
         configs[arguments.checkpoint] = read_config(resolve(arguments.checkpoint))
@@ -92,7 +94,7 @@ def choose(path: Path, window: Windowing = None) -> tuple[str, Examined]:
 
     Raises:
         PictureError: the file is no image that can be read here.
-        ValueError: no shipped checkpoint was trained on such images.
+        ValueError: no shipped checkpoint fits it.
     """
     configs = shipped_configs()
     examined = examine(DomainCheck.load(), path, window)
@@ -105,5 +107,5 @@ def choose(path: Path, window: Windowing = None) -> tuple[str, Examined]:
     assert judged is not None
     if judged.level == "other":
         nearest = f"the nearest is {name} ({TASKS[domain.task].image}, score {score:.2f}{_because(judged)})"
-        raise ValueError(f"no shipped checkpoint was trained on such images: {nearest}; name one with --checkpoint")
+        raise ValueError(f"no shipped checkpoint fits the image closely enough: {nearest}; name one with --checkpoint")
     return name, examined

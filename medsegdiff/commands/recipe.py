@@ -24,7 +24,7 @@ import argparse
 import copy
 import shlex
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +33,10 @@ from medsegdiff.config import PRESETS, DiffusionConfig, ModelConfig, Preset, Tra
 from medsegdiff.data.dataset import MIRRORS
 from medsegdiff.switches import Switches
 
-__all__ = ["DATA", "add_options", "command", "completed", "preset_of"]
+__all__ = ["DATA", "add_options", "command", "command_with_file", "completed", "is_shipped", "preset_of"]
+
+_FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+_DEFAULTS: dict[str, Any] = {"preset": "v2-tiny", "seed": 0, "accumulate": 1}
 
 _FLAG = argparse.BooleanOptionalAction
 _NOT_OPTIONS = (
@@ -110,7 +113,7 @@ DATA: dict[str, tuple[Any, str]] = {
     ),
     "mirror": (
         tuple(MIRRORS),
-        "flips that keep the anatomy; both: also rotations (default: horizontal, none for left or right)",
+        "flips that keep the anatomy; both: also rotations (default: horizontal; none where a class is left or right)",
     ),
     "axis": (int, "slice volumes along this axis: 0 sagittal, 1 coronal, 2 axial"),
     "window": (
@@ -188,7 +191,7 @@ def completed(arguments: argparse.Namespace, path: Path | None) -> list[argparse
     found: dict[str, Any] = {}
     if path is not None:
         try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
+            found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"{path} cannot be read as TOML ({error}); correct it") from error
     common, stages = {k: v for k, v in found.items() if k != "stage"}, found.get("stage", [{}])
@@ -213,7 +216,7 @@ def _completed(
     for name, value in (vars(given) | {"recipe_content": recipe_content}).items():
         if getattr(whole, name, None) is None:
             setattr(whole, name, value)
-    for name, default in (("preset", "v2-tiny"), ("seed", 0), ("accumulate", 1)):
+    for name, default in _DEFAULTS.items():
         if getattr(whole, name) is None:
             setattr(whole, name, default)
     return whole
@@ -248,6 +251,10 @@ def preset_of(arguments: argparse.Namespace, classes: int) -> Preset:
             raise ValueError(
                 f"--{name.replace('_', '-')} is an option of {' and '.join(owners)}; {arguments.preset} has none"
             )
+    if arguments.empty is not None and not 0 <= arguments.empty < 1:
+        raise ValueError(f"--empty is {arguments.empty:g}; it is a share of the training slices, 0 to below 1")
+    if arguments.accumulate < 1:
+        raise ValueError(f"--accumulate is {arguments.accumulate}; a batch is split into 1 part or more")
     if arguments.without and "switches" not in mine:
         raise ValueError(f"{arguments.preset} is a plain U-Net without such components; leave out --without")
     model = {name: _shaped(preset.model, name, value) for name, value in given.items() if name in mine}
@@ -260,7 +267,7 @@ def preset_of(arguments: argparse.Namespace, classes: int) -> Preset:
         raise ValueError(
             f"--dice is of logits, which --parametrization {parametrization} has none of; use x_0 or leave it out"
         )
-    size = arguments.size or preset.model.image_size
+    size = preset.model.image_size if arguments.size is None else arguments.size
     return Preset(
         model=replace(preset.model, classes=classes, image_size=size, **model),
         diffusion=replace(preset.diffusion, **{k: v for k, v in given.items() if k in of_diffusion}),
@@ -281,11 +288,46 @@ def _shaped(model: ModelConfig, name: str, value: Any) -> Any:
 
 def command(arguments: argparse.Namespace, task: str) -> str:
     """Return the command that reproduces a checkpoint without the recipe file, with placeholders for folders."""
-    words = [f"python -m medsegdiff train --preset {arguments.preset} --data DATA/{task} --out RUN"]
+    return _command(f"--preset {arguments.preset}", task, vars(arguments))
+
+
+def command_with_file(whole: str, found: dict[str, Any], file: str, task: str) -> str:
+    """Return the command that reproduces a checkpoint with its recipe file, and the options given beside it.
+
+    Arguments:
+        whole: command of the last stage without the file, as `command` returns it.
+        found: content of the file.
+        file: its path.
+        task: of the data.
+    """
+    parser = _Strict(prog=file, add_help=False, allow_abbrev=False)
+    for option in ("--data", "--out"):
+        parser.add_argument(option)
+    add_options(parser)
+    *before, last = found.get("stage", [{}])
+    held = {key: value for key, value in found.items() if key != "stage"} | last
+    in_file = vars(parser.parse_args([word for key, value in held.items() for word in _words(key, value)]))
+    known = {name: _DEFAULTS.get(name) if value is None else value for name, value in in_file.items()}
+    options = vars(parser.parse_args(shlex.split(whole)[4:]))
+    given = {name: value for name, value in options.items() if value != known[name]}
+    if before:
+        given.pop("init", None)  # the weights of the stage before
+    preset = f" --preset {given['preset']}" if "preset" in given else ""
+    return _command(f"--recipe {shlex.quote(file)}{preset}", task, given)
+
+
+def is_shipped(name: str, found: dict[str, Any]) -> bool:
+    """Return whether recipes/NAME is here and has this content."""
+    path = _FOLDER / name
+    return path.is_file() and tomllib.loads(path.read_text(encoding="utf-8")) == found
+
+
+def _command(start: str, task: str, given: Mapping[str, Any]) -> str:
+    words = [f"python -m medsegdiff train {start} --data DATA/{task} --out RUN"]
     first = ("task", *DATA, "size", "without", "empty")
     last = ("accumulate", "seed", "init", "frozen")
     for name in (*first, *(name for name in _OPTIONS if name != "frozen"), *last):
-        value = getattr(arguments, name)
+        value = given.get(name)
         if value is not None and (name, value) != ("accumulate", 1):
             words += _written(name, Path(value).name if name == "init" else value)
     return " ".join(words)

@@ -19,7 +19,8 @@ import argparse
 import errno
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from medsegdiff.data.tasks import axis_of, intensity_of
 from medsegdiff.dicom_seg import read_source
 from medsegdiff.domain import Verdict, check_picture, check_volume
 from medsegdiff.hub import find, resolve
-from medsegdiff.image_ref import Intensity, Picture, Volume, Windowing
+from medsegdiff.image_ref import Intensity, Picture, PictureError, Volume, Windowing
 from medsegdiff.imaging import Limits, Series, open, read, read_series, read_volume, series_in, stem
 from medsegdiff.pipeline import Segmentation, Segmenter
 from medsegdiff.processes import Share
@@ -88,7 +89,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     if arguments.checkpoint is None:
         raise ValueError("no checkpoint is named; add --checkpoint NAME or auto, or --replay with the report of a run")
-    images = [one for path in arguments.images for one in (series_in(path) if path.is_dir() else [path])]
+    images = [one for path in arguments.images for one in _inputs(path)]
     twice = [name for name, n in Counter(map(_name, images)).items() if n > 1]
     if twice:
         raise ValueError(f"two inputs are called {twice[0]!r} and would overwrite each other's results; rename one")
@@ -116,6 +117,13 @@ def main(arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {len(mine)} files could not be segmented ({', '.join(map(str, failed))}); "
             f"the results of the others are in {arguments.out}"
         )
+
+
+def _inputs(path: Path) -> Sequence[Path | Series]:
+    """List the series of a folder; a folder without any stays in the list and fails in its turn."""
+    with suppress(PictureError):
+        return series_in(path) if path.is_dir() else [path]
+    return [path]
 
 
 def _lines(name: str, result: Segmentation | VolumeSegmentation) -> Iterator[str]:
@@ -177,6 +185,7 @@ def _segment(
         volume = read_series(path, limits=_limits(arguments))
     else:
         volume = open(path, page=arguments.index, window=window, stack=False, limits=_limits(arguments))
+    source = _source(path, volume) if arguments.seg else []
     size = segmenter.checkpoint.model_config.image_size
     if isinstance(volume, Picture):
         facts = _warn(check_picture(volume, segmenter.domain, size), segmenter, out)
@@ -194,13 +203,16 @@ def _segment(
         result = _picture(segmenter, settings, picture)
     facts |= {"remarks": list(volume.remarks)}
     outputs.write(result, f"{out}_", f"{out}.json", volume=volume, facts=facts)
-    if arguments.seg:
-        if volume.source_kind not in ("dicom", "series"):
-            raise ValueError("a DICOM SEG lies beside a DICOM picture; leave out --seg for other files")
-        files = path.files if isinstance(path, Series) else (path,)
-        source = [read_source(file, names=True) for file in files]
+    if source:
         outputs.write_dicom_seg(result, volume, source, f"{out}_mask.dcm")
     return result
+
+
+def _source(path: Path | Series, volume: Picture | Volume) -> list[Any]:
+    """Read the headers that a DICOM SEG of a file or series refers to."""
+    if isinstance(volume, Picture) or volume.source_kind not in ("dicom", "series"):
+        raise ValueError("this is no DICOM image, to which a DICOM SEG could refer; leave out --seg")
+    return [read_source(file, names=True) for file in (path.files if isinstance(path, Series) else (path,))]
 
 
 def _remark(volume: Volume, window: Windowing, out: Path) -> None:

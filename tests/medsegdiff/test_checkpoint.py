@@ -68,6 +68,27 @@ def test_in_float16_every_weight_is_rounded_once(tmp_path, tiny_config):
     assert all(torch.equal(back[name], tensor.half().float()) for name, tensor in model.state_dict().items())
 
 
+def test_files_that_a_training_replaces_while_they_are_read_are_read_again(tmp_path, v1_config, monkeypatch):
+    from medsegdiff import checkpoint
+
+    store(tmp_path, v1_config, tiny(v1_config))
+    check, digests = checkpoint._require_header, []
+
+    def replaced(path, config):  # after config.json was read, before the weights are
+        monkeypatch.undo()
+        digests.append(store(tmp_path, v1_config, tiny(v1_config, seed=1)))
+        check(path, config)
+
+    monkeypatch.setattr(checkpoint, "_require_header", replaced)
+    assert load(tmp_path).digest == digests[0]
+
+
+@pytest.mark.parametrize("folder", ["runs/mine", "runs/mine/checkpoint", "runs/mine/best"])
+def test_a_checkpoint_of_a_training_has_the_name_of_the_run(tmp_path, v1_config, folder):
+    store(tmp_path / folder, v1_config)
+    assert load(tmp_path / folder).name == "mine"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_configs_of_every_preset_come_back_equal(folder, name):
     from medsegdiff.checkpoint import _typed

@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from PIL import Image
 from medsegdiff.__main__ import main
 from medsegdiff.checkpoint import load, save
 from medsegdiff.config import DiffusionConfig, Domain, V1Config, V2Config
+from medsegdiff.data.dataset import Split
+from medsegdiff.data.folders import cases
 from medsegdiff.data.synthetic import draw
 from medsegdiff.imaging import read
 from medsegdiff.nn.build import build
@@ -328,6 +332,55 @@ def test_the_card_compares_members_with_several_readers(checkpoint: str, tmp_pat
     assert f"| 2 | 1 | {found['ged']:.3f} |" in card  # one picture, which two of three readers marked
 
 
+def test_the_card_of_an_own_training_holds_what_is_recorded_and_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run, measured = tmp_path / "runs" / "mine" / "checkpoint", tmp_path / "results"
+    config = V2Config(
+        image_size=32, stem=2, widths=(8, 16), condition_widths=(8, 16), token_width=16, blocks=1, classes=2
+    )
+    command = "python -m medsegdiff train --preset v2-tiny --data DATA/mine --out RUN --labels cyst --size 32 --seed 0"
+    facts = {"command": command, "recipe": {"phantoms": 0, "held": 8}, "iterations_done": 5, "pictures": 2}
+    facts["recipe_file"] = {"name": "small.toml", "content": {"size": 32}}
+    domain = Domain(
+        task="breast-ultrasound", modality="", labels=("cyst", "lesion"), source="own", licence="not stated"
+    )
+    digest = save(run, build(config), model_config=config, diffusion=DiffusionConfig(), domain=domain, training=facts)
+    measured.mkdir()
+    unknown = {"dice": None, "interval": [None, None], "n": 0}
+    settings = {"sha256": digest, "data": "mine", "anchor": False, "steps": 2, "members": 2, "sampler": "ddim"}
+    settings |= {"fuse": "staple", "dtype": "float32", "spacing": "leading", "seed": 3}
+    result = {"mean_dice": None, "interval": [None, None], "mean_iou": None, "mean_hd95": None, "hd95_unit": "mm"}
+    result |= {"ece": None, "worst": [], "per_class": {"cyst": unknown, "lesion": unknown | {"dice": 0.5}}}
+    result["intervals_over"] = {"what": "cases", "n": 9}
+    for split in ("val", "test"):
+        (measured / f"{split}.json").write_text(json.dumps(result | {"settings": settings | {"split": split}}))
+    (measured / "report.json").write_text(json.dumps({"settings": {"steps": 2}}))
+    assert main(["card", str(run), "--results", str(measured)]) == 0
+    assert f"left out: {measured / 'report.json'}" in capsys.readouterr().err
+    card = (run / "README.md").read_text()
+    assert command in card.splitlines()  # recipes/small.toml is not here
+    assert 'from_pretrained("mine")' in card
+    assert "license_name: terms-of-the-data" in card
+    assert "chosen on training images held out. Each row" in card  # nothing was found on `val`
+    assert "| - |  | - | 0.500 | - | - | - | 0 |" in card
+    row = "evaluate --checkpoint mine --data DATA/mine{} --members 2 --steps 2 --spacing leading --seed 3"
+    assert {f"python -m medsegdiff {row.format(split)}" for split in ("", " --split test")} <= {*card.splitlines()}
+
+
+@pytest.mark.parametrize("ending", [".png", ".nii.gz"])
+def test_a_dicom_seg_of_another_file_is_refused_before_the_run(
+    ending: str, checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = folder / "val" / "images" / "case0_slice0.png"
+    if ending == ".nii.gz":
+        brain(path := tmp_path / "brain.nii.gz")
+    out = tmp_path / "out"
+    assert main(["segment", str(path), "--seg", "--checkpoint", checkpoint, "--out", str(out), *RUN]) == 2
+    assert "leave out --seg" in capsys.readouterr().err
+    assert not any(out.iterdir())
+
+
 def test_evaluate_scores_the_anchor_alone_and_refuses_to_for_v1(
     checkpoint: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -347,11 +400,14 @@ def test_results_are_not_overwritten_and_a_bad_file_does_not_stop_the_others(
     for path in uids:
         shutil.copy(source, path)
     (bad := tmp_path / "bad.png").write_bytes(b"no picture")
-    words = ["segment", str(uids[0]), str(bad), str(uids[1]), "--checkpoint", checkpoint, "--out", str(out), *RUN]
-    assert main(words) == 2
+    (none := tmp_path / "none").mkdir()
+    given = [str(path) for path in (none, uids[0], bad, uids[1])]
+    assert main(["segment", *given, "--checkpoint", checkpoint, "--out", str(out), *RUN]) == 2
     said = capsys.readouterr().err
     assert "bad.png: by its content" in said
-    assert said.strip().endswith(f"1 of 3 files could not be segmented ({bad}); the results of the others are in {out}")
+    assert f"{none}: this folder holds no DICOM series" in said
+    failed = f"2 of 4 files could not be segmented ({none}, {bad}); the results of the others are in {out}"
+    assert said.strip().endswith(failed)
     for path in uids:
         assert {(out / f"{path.name}{end}").exists() for end in (".json", "_mask.png")} == {True}
 
@@ -362,6 +418,18 @@ def test_results_are_not_overwritten_and_a_bad_file_does_not_stop_the_others(
     assert (out / f"{uids[1].name}.json").read_bytes() == before
     assert main([*again, "--seed", "7", "--overwrite"]) == 0
     assert (out / f"{uids[1].name}.json").read_bytes() != before
+
+
+def test_an_encoding_without_a_sign_fails_no_file(
+    checkpoint: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = TextIOWrapper(BytesIO(), encoding="gbk")
+    monkeypatch.setattr(sys, "stdout", stored)
+    monkeypatch.setattr("medsegdiff.commands.segment._lines", lambda name, result: ["1 mm²"])
+    source = folder / "val" / "images" / "case0_slice0.png"
+    assert main(["segment", str(source), "--checkpoint", checkpoint, "--out", str(tmp_path), *RUN]) == 0
+    stored.flush()
+    assert b"1 mm\\xb2" in stored.buffer.getvalue()
 
 
 @pytest.mark.slow
@@ -386,6 +454,70 @@ def test_evaluate_names_pictures_and_masks_that_are_left_over(
     assert (len(found["cases"]), found["settings"]["failed"]) == (1, ["case0_slice1.png"])
 
 
+def flat(root: Path, prefix: str, count: int) -> Path:
+    """A folder without splits."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for seed in range(count):
+        phantom = draw("skin-lesion", seed, 64)
+        Image.fromarray(phantom.image).save(root / "images" / f"{prefix}{seed}.png")
+        Image.fromarray(phantom.labels).save(root / "masks" / f"{prefix}{seed}.png")
+    return root
+
+
+def test_the_rule_of_training_splits_the_folder_it_was_made_for_and_no_other(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    grown, other = flat(tmp_path / "grown", "a", 6), flat(tmp_path / "other", "b", 3)
+    own = shutil.copytree(checkpoint, tmp_path / "own")
+    config = json.loads((own / "config.json").read_text())
+    config["training"]["split"] = asdict(Split().fixed(cases(grown)))
+    (own / "config.json").write_text(json.dumps(config))
+    shutil.copytree(other, grown / "elsewhere")
+
+    def scored(data: Path, *words: str, by: Path | str = own) -> tuple[int, str, str]:
+        report = ["--json", str(tmp_path / "r.json"), "--overwrite", "--anchor", *RUN]
+        status = main(["evaluate", "--data", str(data), "--checkpoint", str(by), *report, *words])
+        if status:
+            return 0, "", capsys.readouterr().err
+        found = json.loads((tmp_path / "r.json").read_text())
+        return len(found["cases"]), found["settings"]["split"], capsys.readouterr().err
+
+    held, split, said = scored(grown)
+    assert (held, split) == (2, "val")
+    assert "2 of 6 images, the val split of training" in said
+    assert scored(grown, "--split", "train")[:2] == (4, "train")
+    assert scored(grown, "--split", "all")[:2] == (6, "all")
+    assert scored(grown, "--split", "elsewhere")[:2] == (3, "elsewhere")
+    assert (
+        "no split 'validation' of a folder that is split by a rule; choose train"
+        in scored(grown, "--split", "validation")[2]
+    )
+    found, split, said = scored(other)
+    assert (found, split) == (3, "all")
+    assert "other images than those of training, so all are evaluated" in said
+    assert "other has no test/; leave out --split" in scored(other, "--split", "test", by=checkpoint)[2]
+    for path in [case.image for case in Split().of(cases(grown), "val")]:
+        path.unlink()
+        (grown / "masks" / path.name).unlink()
+    assert "none of the 4 images is in the val split of training" in scored(grown)[2]
+
+
+def test_volumes_of_any_name_are_cases_of_a_task_whose_slices_have_a_pattern(organs: Path, tmp_path: Path) -> None:
+    ct = shutil.copytree(organs, tmp_path / "ct")
+    config = json.loads((ct / "config.json").read_text())
+    config["domain"]["task"] = "abdomen-ct"
+    (ct / "config.json").write_text(json.dumps(config))
+    for kind in ("images", "masks"):
+        (tmp_path / "val" / kind).mkdir(parents=True)
+        brain(tmp_path / "val" / kind / "img0001.nii.gz")
+    truth = sitk.GetImageFromArray(np.ones((9, 12, 10), np.uint8))
+    sitk.WriteImage(truth, tmp_path / "val" / "masks" / "img0001.nii.gz")
+    report = ["--json", str(tmp_path / "r.json"), "--anchor", *RUN]
+    assert main(["evaluate", "--data", str(tmp_path), "--checkpoint", str(ct), *report]) == 0
+    assert [case["name"] for case in json.loads((tmp_path / "r.json").read_text())["cases"]] == ["img0001"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -394,6 +526,7 @@ def test_evaluate_names_pictures_and_masks_that_are_left_over(
         (["evaluate", "--data", "nowhere"], "holds no pictures"),
         (["evaluate", "--data", ".", "--cases", "("], "no regular expression"),
         (["evaluate", "--data", ".", "--members", "0"], "members is 0; choose 1 to 100"),
+        (["evaluate", "--data", ".", "--limit", "-1"], "--limit is -1; it is a number of images, 0 for all"),
         (["segment", "n" * 300 + ".png", "--out", "."], "shorter name"),
     ],
 )
@@ -404,6 +537,17 @@ def test_a_bad_input_is_one_sentence_and_status_2(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"medsegdiff {words[0]}: ")
     assert sentence in said
+
+
+def test_an_interruption_is_one_sentence_also_while_packages_are_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medsegdiff.__main__.import_module", interrupted)
+    assert main(["segment"]) == 130
+    assert capsys.readouterr().err.startswith("medsegdiff segment: interrupted")
 
 
 def test_two_trainings_do_not_share_a_folder_and_what_a_killed_one_left_is_cleared(tmp_path):

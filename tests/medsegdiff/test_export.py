@@ -140,6 +140,22 @@ def command(*arguments):
     return run.stdout
 
 
+def test_an_export_replaces_no_other(tmp_path, capsys):
+    from medsegdiff.__main__ import main
+
+    for run in ("a", "b"):
+        domain = Domain(task="skin-lesion", modality="drawn", labels=("lesion",))
+        facts = {"diffusion": DiffusionConfig(), "domain": domain, "training": {}}
+        save(tmp_path / run / "lesions", build(V2), model_config=V2, **facts)
+    sources = [str(tmp_path / run / "lesions") for run in ("a", "b")]
+    assert main(["export", *sources, "--onnx", str(tmp_path / "onnx")]) == 2
+    assert "two checkpoints are called 'lesions'" in capsys.readouterr().err
+    assert not (tmp_path / "onnx").exists()
+    (tmp_path / MODEL).write_text("{}")
+    assert main(["export", sources[0], "--onnx", str(tmp_path)]) == 2
+    assert f"{MODEL} exists already; add --overwrite" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")

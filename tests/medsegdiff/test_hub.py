@@ -184,6 +184,18 @@ def test_an_uploaded_checkpoint_can_be_loaded(hub, cache, folder):
     assert all(torch.equal(fetched.model.state_dict()[name], t) for name, t in own.model.state_dict().items())
 
 
+def test_an_uploaded_card_loads_the_checkpoint_from_its_repository(hub, folder):
+    own = 'Segmenter.from_pretrained("{0}")\npython -m medsegdiff evaluate --checkpoint {0} --data DATA\n'
+    head = "---\nmodel_name: tiny\n---\n# tiny\n"
+    (folder / CARD).write_text(head + own.format("tiny"))
+    commit = push(folder, "me/mine")
+    assert hub.commits["me/mine"][commit.oid][CARD].decode() == head + own.format("me/mine")
+    assert (folder / CARD).read_text() == head + own.format("tiny")
+    (folder / CARD).write_text("---\nname: [\n---\n")
+    with pytest.raises(CheckpointError, match=r"YAML at the beginning of README\.md cannot be read"):
+        push(folder, "me/mine")
+
+
 @pytest.mark.slow
 def test_a_segmenter_behaves_as_models_of_the_hub_do(hub, cache, folder, tmp_path):
     hub.token = "hf_right"
