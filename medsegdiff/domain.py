@@ -166,8 +166,8 @@ _SENTENCES = {
     "grey": "it is grey and training was in colour",
     "colour": "it is in colour and training was in grey",
     "plane": "it is a {plane} slice and training was on {trained} slices",
-    "small": "it has {height} x {width} pixels, few for a network that sees {size} x {size}",
-    "long": "its {height} x {width} pixels would be squeezed to a square",
+    "small": "it has {width} x {height} pixels, few for a network that sees {size} x {size}",
+    "long": "its {width} x {height} pixels would be squeezed to a square",
     "burned": "its DICOM header says that text is burnt into the image",
 }
 _DECISIVE = ("kind", "uniform", "modality")  # findings that mean another kind of image

@@ -3,7 +3,7 @@
 Each has an English sentence (what came, what was expected, what to do) and a code, under which a front end finds the
 same sentence in another language:
 
-    raise PictureError("image.too_small", "the picture is {height} x {width} pixels; ...", height=4, width=9)
+    raise PictureError("image.too_small", "the picture is {width} x {height} pixels; ...", height=4, width=9)
 """
 
 from typing import Any, TypeVar

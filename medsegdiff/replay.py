@@ -44,7 +44,7 @@ def decode_runs(runs: str, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     """
     labels, lengths = np.array([run.split(":") for run in runs.split()], np.int64).reshape(-1, 2).T
     if (lengths < 1).any() or lengths.sum() != shape[0] * shape[1] or not ((labels >= 0) & (labels <= 255)).all():
-        raise ValueError(f"the mask in the report does not have {shape[0]} x {shape[1]} pixels")
+        raise ValueError(f"the mask in the report does not have {shape[1]} x {shape[0]} pixels")
     return np.repeat(labels.astype(np.uint8), lengths).reshape(shape)
 
 

@@ -66,7 +66,7 @@ def read_mask(path: Path | str, classes: int, size: tuple[int, int], shown: Inpu
     if values.shape != size:
         raise InputError(
             "mask.size",
-            "the mask is {height} x {width} pixels, its picture {rows} x {columns}; make them one size",
+            "the mask is {width} x {height} pixels, its picture {columns} x {rows}; make them one size",
             height=values.shape[0],
             width=values.shape[1],
             rows=size[0],

@@ -23,6 +23,7 @@ class ImageCheck:
 
     verdict: "Verdict | None"  # None: a phantom, or a task without statistics
     suggested: str | None = None  # another checkpoint, trained on such images
+    nearest: str | None = None  # where no checkpoint fits, the one with the best score
 
 
 UNKNOWN = ImageCheck(None)
@@ -38,7 +39,7 @@ def check(image: InputImage, card: Card | None, cards: Mapping[str, Card]) -> Im
     """
     if image.seed is not None or card is None:
         return UNKNOWN
-    from medsegdiff.domain import DomainCheck, verdict
+    from medsegdiff.domain import DomainCheck, rank, verdict
 
     try:
         scores = DomainCheck.load().scores(image.picture)
@@ -46,9 +47,12 @@ def check(image: InputImage, card: Card | None, cards: Mapping[str, Card]) -> Im
         return UNKNOWN
     domain = Domain(task=card.task, modality=card.modality, labels=card.labels, mean=card.mean, std=card.std)
     judged = verdict(scores, image.picture, domain, card.size)
-    if judged is None or judged.kind in (None, card.task):
+    if judged is None or judged.kind == card.task:
         return ImageCheck(judged)
-    return ImageCheck(judged, next((name for name, one in cards.items() if one.task == judged.kind), None))
+    if suggested := next((name for name, one in cards.items() if one.task == judged.kind), None):
+        return ImageCheck(judged, suggested)
+    ranking = rank(scores, {name: one.task for name, one in cards.items()})
+    return ImageCheck(judged, nearest=ranking[0][0] if ranking else None)
 
 
 def best(path: str, tasks: Mapping[str, str]) -> str:
@@ -59,7 +63,7 @@ def best(path: str, tasks: Mapping[str, str]) -> str:
         tasks: task of each checkpoint, by name.
 
     Raises:
-        ValueError: the file cannot be read, or none of the checkpoints was trained on such images.
+        ValueError: the file cannot be read, or none of the checkpoints fits it.
     """
     from medsegdiff.domain import LIMIT, DomainCheck, examine, rank
 
@@ -67,6 +71,6 @@ def best(path: str, tasks: Mapping[str, str]) -> str:
     if not ranking or ranking[0][1] > LIMIT:
         raise InputError(
             "checkpoint.none_fits",
-            "none of the checkpoints was trained on such images; choose one by its name to run it anyway",
+            "none of the checkpoints fits the image closely enough; choose one by its name to run it anyway",
         )
     return ranking[0][0]

@@ -192,7 +192,7 @@ class Session:
         """Return the name of the checkpoint that fits a file best.
 
         Raises:
-            ValueError: the file cannot be read, or no checkpoint here was trained on such images.
+            ValueError: the file cannot be read, or no checkpoint here fits it.
         """
         return domain_check.best(path, {name: self.task(name) for name in self.sources})
 

@@ -146,7 +146,7 @@ def build(session: Session, calls: ConnectedCalls) -> gr.Blocks:
             with gr.Column(elem_classes="area-stage"):
                 _stage(page, sidebar)
             with gr.Column(elem_classes="area-share"):
-                share.build(page)
+                share.build(page, sidebar)
         connect_sidebar(page, sidebar)
         _wire_language(page, sidebar)
         api.build(session, calls)
@@ -178,7 +178,8 @@ def _stage(page: PageState, sidebar: Sidebar) -> None:
         with gr.Column(elem_classes=["page-tab", f"page-tab-{key}"]):
             page.tabs[key] = builders[key]()
     page.controls.tab.change(None, [page.controls.tab], None, js=_SHOW_TAB, **QUICK)
-    seen = [page.states.latest, page.controls.tab, page.states.drawn, page.states.tab_cache, *page.seen]
+    states = page.states
+    seen = [states.latest, page.controls.tab, states.drawn, states.tab_cache, states.named, *page.seen]
     page.controls.tab.change(page.enter, seen, [*page.tab_widgets, page.states.drawn, page.states.tab_cache], **QUICK)
 
 
@@ -193,13 +194,14 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
 
     def switch(latest: LatestRequest, language: str, image: object, name: str | None) -> Update:
         latest.language = language
-        return relabel(language, image, name)
+        return relabel(language, image, name) | latest.texts.get(language, {})
 
-    def initialise(image: object, name: str | None, request: gr.Request) -> Update:
+    def initialise(latest: LatestRequest, image: object, name: str | None, request: gr.Request) -> Update:
         """Apply the query parameters of the page: the language and the choices of a link."""
         query = dict(request.query_params)
         language = choose_language(query.get("lang"), request.headers.get("accept-language"))
         link = links.parse(query, page.session.sources, TABS)
+        latest.tab = link.tab or latest.tab
         image, name = image if link.example is None else link.example, link.checkpoint or name
         w, update = words(language), relabel(language, image, name)
         unknown = query.get("checkpoint", "") if link.checkpoint is None else ""
@@ -218,18 +220,23 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
         return update | given | {state: value for state, value in states.items() if value is not None}
 
     def redraw(
-        key: str, tab_cache: TabCache, language: str, image: object, finished_run: FinishedRun | None, name: str | None
+        latest: LatestRequest,
+        tab_cache: TabCache,
+        language: str,
+        image: object,
+        finished_run: FinishedRun | None,
+        name: str | None,
     ) -> Update:
-        w = words(language)
-        # Keep a painted reference mask; the results of comparisons contain text and are cleared.
-        painted = {tab: of for tab, of in tab_cache.items() if tab == "reference_mask"}
-        drawn = {page.states.tab_cache: painted} | page.draw(key, page.selection(image, finished_run, name, painted), w)
-        return drawn | described(page, sidebar, image, name, w)
+        w = latest.words(language)
+        # Keep a reference mask; the results of comparisons contain text and are cleared.
+        kept = {key: of for key, of in tab_cache.items() if key != "comparison"}
+        drawn = page.draw(latest.tab, page.selection(image, finished_run, name, kept), w)
+        return {page.states.tab_cache: kept} | drawn | described(page, sidebar, image, name, w)
 
     localized = [*page.localized.texts, *descriptions_of(sidebar)]
     loaded = page.demo.load(
         initialise,
-        [page.states.image, page.controls.checkpoint],
+        [page.states.latest, page.states.image, page.controls.checkpoint],
         [*localized, sidebar.unknown, page.states.image, page.states.named],
         js=_OPEN,
         **QUICK,
@@ -237,11 +244,11 @@ def _wire_language(page: PageState, sidebar: Sidebar) -> None:
     switched = page.controls.language.input(
         switch,
         [page.states.latest, page.controls.language, page.states.image, page.controls.checkpoint],
-        localized,
+        [*localized, sidebar.shown, *sidebar.slices.views],
         **QUICK,
     )
     seen, shown = (
-        [page.controls.tab, page.states.tab_cache, *page.seen],
+        [page.states.latest, page.states.tab_cache, *page.seen],
         [*page.tab_widgets, page.states.drawn, page.states.tab_cache, *descriptions_of(sidebar)],
     )
     loaded.then(redraw, seen, shown, **QUICK).then(None, js=_READY, **QUICK)

@@ -17,14 +17,21 @@ from app.core.frames import Recording
 from app.core.session import FinishedRun, Session
 from app.gradio_ui.controls import LocalizedWidgets, SharedControls
 from app.gradio_ui.events import Update, Updates
-from app.i18n import Words, words
+from app.i18n import LANGUAGES, Words, words
 from app.inputs.images import InputImage, phantom
 from app.inputs.volumes import VolumeCache
 
-__all__ = ["LatestRequest", "PageState", "Selection", "SessionStates", "Tab", "TabCache"]
+__all__ = ["LatestRequest", "PageState", "Selection", "SessionStates", "Tab", "TabCache", "in_every_language"]
+
+
+def in_every_language(shown: Callable[[Words], Update]) -> dict[str, Update]:
+    """Return what is shown, by language."""
+    return {language: shown(words(language)) for language in LANGUAGES}
+
 
 TabCache = dict[str, object]
-"""For each tab, the image and checkpoint (or classes) of its current content, which is kept while they are unchanged."""
+"""For each tab, the image and checkpoint (or classes) of its current content, which is kept while they are unchanged;
+under `given_mask`, the reference mask that the visitor gave for the image, and its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +76,17 @@ class LatestRequest:
     pictures: int = 0  # number of images shown so far
     slices: int = 0  # number of slices shown so far
     language: str | None = None  # None: the initial one
+    tab: str = "run"
     chosen: bool = False  # whether the visitor has chosen an image or a checkpoint
     image: object = None  # the chosen one
     finished_run: FinishedRun | None = None  # of the chosen image
     under_way: list[None] = field(default_factory=list)  # one for each choice that is being shown
+    texts: dict[str, Update] = field(default_factory=dict)  # by language, what `keep` has been given
+
+    def keep(self, shown: dict[str, Update]) -> None:
+        """Keep what is shown, in every language, for when another language is chosen."""
+        for language, update in shown.items():
+            self.texts.setdefault(language, {}).update(update)
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
@@ -216,6 +230,7 @@ class PageState:
         key: str,
         drawn: tuple[str, ...],
         tab_cache: TabCache,
+        named: str | None,
         language: str,
         image: object,
         finished_run: FinishedRun | None,
@@ -223,14 +238,19 @@ class PageState:
     ) -> Update:
         """Show the selection in a tab that was opened, unless it is up to date."""
         unchanged: Update = {self.states.drawn: gr.skip()}
+        if key not in self.tabs:
+            return unchanged
+        latest.tab = key
         latest.wait()
         if latest.chosen and image != latest.image:  # of a choice that has been shown meanwhile
             drawn, tab_cache, image, finished_run = (), {}, latest.image, latest.finished_run
-        if key in drawn or key not in self.tabs:
+        elif name != named:  # the states are those of the checkpoint before
+            drawn, tab_cache, finished_run = (), {}, None
+        if key in drawn:
             return unchanged
 
         def show() -> Update:
             selection = self.selection(image, finished_run, name, tab_cache)
-            return self.tabs[key].show(selection, words(language)) | {self.states.drawn: (*drawn, key)}
+            return self.tabs[key].show(selection, latest.words(language)) | {self.states.drawn: (*drawn, key)}
 
         return latest.unless_another(name, show, unchanged)

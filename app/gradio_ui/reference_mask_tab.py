@@ -11,7 +11,7 @@ from app.analysis import reference_mask
 from app.components import scrubber
 from app.core.frames import target
 from app.gradio_ui.events import QUICK, Update, refusal, refusing
-from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab
+from app.gradio_ui.page_state import LatestRequest, PageState, Selection, Tab, TabCache
 from app.i18n import Words, words
 from app.views import paint, reference_mask_views
 
@@ -109,20 +109,30 @@ def build(page: PageState) -> Tab:
             names = _names(page, selection)
             canvas = {"background": _canvas(selection), "layers": [], "composite": None}
             update: Update = {classes: reference_mask_views.class_legend(names, w)}
+            given = selection.tab_cache.get("given_mask")
             if selection.tab_cache.get("reference_mask") != (selection.target, names):  # otherwise keep what is painted
                 update[editor] = gr.update(value=canvas, visible=True, brush=_brush(names))
-                update[page.states.tab_cache] = selection.tab_cache | {"reference_mask": (selection.target, names)}
+                kept = selection.tab_cache | {"reference_mask": (selection.target, names), "given_mask": None}
+                update[page.states.tab_cache], given = kept, None
             if selection.recording is None:
                 return update | {scores: f"<p>{w('reference.not_run')}</p>", film: None, row: gr.update(visible=False)}
+            if isinstance(given, tuple):
+                known, source = given
+                return update | scored(selection, known, source, w)
             for known in target(selection.target.reference):
                 source = "readers" if selection.target.opening.readers else "known"
                 return update | scored(selection, known, source, w)
             return update | {scores: f"<p>{w('reference.unknown')}</p>", film: None, row: gr.update(visible=False)}
 
     def score_given(
-        read: Callable[[Selection], Any], source: str, latest: LatestRequest, language: str, *visible: Any
+        read: Callable[[Selection], Any],
+        source: str,
+        latest: LatestRequest,
+        tab_cache: TabCache,
+        language: str,
+        *visible: Any,
     ) -> Update:
-        """Score the latest result against what a visitor has given."""
+        """Score the latest result against what a visitor has given, and keep it while the image is unchanged."""
         image, finished_run, name = page.current(latest, page.seen[1:], visible)
         w, selection = words(language), page.selection(image, finished_run, name)
         if selection.recording is None:
@@ -130,7 +140,9 @@ def build(page: PageState) -> Tab:
 
         def score() -> Update:
             with refusing(w, "errors.reference"):
-                return scored(selection, read(selection), source, w)
+                known = read(selection)
+                kept = tab_cache | {"given_mask": (known, source)}
+                return scored(selection, known, source, w) | {page.states.tab_cache: kept}
 
         return latest.unless_another(name, score, {scores: gr.skip()})
 
@@ -155,9 +167,10 @@ def build(page: PageState) -> Tab:
         return score_given(read, "uploaded", *seen)
 
     shown = [scores, film, row, *files]
+    inputs, outputs = [page.states.latest, page.states.tab_cache, *page.seen], [*shown, page.states.tab_cache]
     reading: dict[str, Any] = {**QUICK, "queue": True, "concurrency_id": "read", "concurrency_limit": 16}
-    score.click(score_painted, [editor, page.states.latest, *page.seen], shown, **reading)
-    upload.upload(score_upload, [upload, page.states.latest, *page.seen], shown, **reading)
+    score.click(score_painted, [editor, *inputs], outputs, **reading)
+    upload.upload(score_upload, [upload, *inputs], outputs, **reading)
     return Tab("reference_mask", [editor, classes, *shown], show)
 
 

@@ -1,8 +1,9 @@
 """Build the sidebar: examples, upload, checkpoint and settings."""
 
 import html
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from app.core import catalogue
 from app.core.settings import read
 from app.gradio_ui import batch, hub, volume_controls
 from app.gradio_ui.events import QUICK, SILENT, Update, refusing
-from app.gradio_ui.page_state import LatestRequest, PageState
+from app.gradio_ui.page_state import LatestRequest, PageState, in_every_language
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage
@@ -21,6 +22,8 @@ from app.views import batch_views, descriptions
 
 __all__ = ["Sidebar", "build_sidebar", "connect_sidebar", "described", "descriptions_of", "unknown_checkpoint"]
 
+FileText = Callable[[Words], str]
+"""What names an upload, as HTML."""
 
 # Run several files, or an upload that fits its checkpoint, as soon as the run of another image has ended.
 _RUN_NEW = """(shown) => {
@@ -166,56 +169,63 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
     """Connect the events of the sidebar; call it after the tabs have been built."""
 
     def present(tab: str, image: object, name: str | None, w: Words) -> Update:
-        """Show the recorded run of an image in the current tab; without one, switch to the Run tab."""
-        selection = page.selection(image, None, name)
-        tab = tab if selection.recording or tab == "comparison" else "run"
-        return (
-            {page.states.tab_cache: {}}
-            | sidebar.batch.hidden()
-            | page.draw(tab, selection, w)
-            | {
-                page.states.image: image,
-                page.states.finished_run: None,
-                page.states.named: name,
-                page.controls.tab: tab,
-            }
-        )
+        """Show the recorded run of an image, or the image without one, in a tab."""
+        chosen = {page.states.image: image, page.states.finished_run: None, page.states.named: name}
+        shown = page.draw(tab, page.selection(image, None, name), w)
+        return {page.states.tab_cache: {}} | sidebar.batch.hidden() | shown | chosen
 
-    def show_new(tab: str, image: object, name: str | None, w: Words, latest: LatestRequest) -> Update:
-        """Show a new image with the latest selected checkpoint."""
+    def present_here(image: object, name: str | None, w: Words, latest: LatestRequest) -> Update:
+        """Show the recorded run of an image in the current tab; without one, switch to the Run tab."""
+        tab = latest.tab
+        if tab == "comparison" or page.selection(image, None, name).recording:
+            return present(tab, image, name, w)
+        shown = present("run", image, name, w)
+        return shown | {page.controls.tab: "run"} if tab == latest.tab != "run" else shown
+
+    def show_new(
+        image: object, name: str | None, w: Words, latest: LatestRequest, shown: FileText = lambda _: ""
+    ) -> Update:
+        """Show a new image with the latest selected checkpoint; `shown` names the file."""
         name, latest.pictures = latest.checkpoint or name, latest.pictures + 1
         with latest.choosing():
-            shown = present(tab, image, name, w) | sidebar.slices.shown(image)
-            shown |= {sidebar.file: gr.update(visible=isinstance(image, InputImage)), sidebar.shown: ""}
-            shown |= described(page, sidebar, image, name, w)
+            update = present_here(image, name, w, latest) | sidebar.slices.shown(image, latest)
+            update[sidebar.file] = gr.update(visible=isinstance(image, InputImage))
+            update |= name_file(shown, w, latest) | described(page, sidebar, image, name, w)
             latest.choose(image)
-        return shown
+        return update
 
-    def choose_example(tab: str, name: str, language: str, latest: LatestRequest, event: gr.EventData) -> Update:
+    def name_file(shown: FileText, w: Words, latest: LatestRequest) -> Update:
+        """Name an upload, or several."""
+        update = in_every_language(lambda w: {sidebar.shown: shown(w)})
+        latest.keep(update)
+        return update[w.language]
+
+    def choose_example(name: str, language: str, latest: LatestRequest, event: gr.EventData) -> Update:
         w, seed = words(language), event.seed  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 10**6:
             return {sidebar.examples: gr.skip()}
-        return show_new(tab, seed, name, w, latest)
+        return show_new(seed, name, w, latest)
 
-    def choose_checkpoint(
-        tab: str, image: object, name: str, language: str, shown: str | None, latest: LatestRequest
-    ) -> Update:
+    def choose_checkpoint(image: object, name: str, language: str, shown: str | None, latest: LatestRequest) -> Update:
         latest.checkpoint, before = name, latest.pictures
         if name == shown:  # selected by a link, which has shown it already
             return {sidebar.domain: gr.skip()}
         w, cards = words(language), (page.session.card_of(shown), page.session.card_of(name))
         with latest.choosing():
             turned = volumes.turn(page.volume_cache, image, *cards)
-            update = present(tab, turned, name, w) | described(page, sidebar, turned, name, w)
+            update = present_here(turned, name, w, latest) | described(page, sidebar, turned, name, w)
             if (latest.checkpoint, latest.pictures) != (name, before):  # a later choice has been shown already
                 return {sidebar.domain: gr.skip()}
             latest.choose(turned)
         update[sidebar.unknown] = gr.update(visible=False)
-        return update | (sidebar.slices.cleared() if turned is image else sidebar.slices.shown(turned))
+        if turned is image or not isinstance(turned, InputImage):
+            return update | sidebar.slices.cleared(latest)
+        file = name_file(partial(descriptions.uploaded, turned), w, latest)
+        return update | sidebar.slices.shown(turned, latest) | file
 
-    def show_slice(image: InputImage, name: str | None, w: Words) -> Update:
-        named = {sidebar.shown: descriptions.uploaded(image, w)}
-        return present("run", image, name, w) | checked(page, sidebar, image, name, w) | named
+    def show_slice(image: InputImage, name: str | None, w: Words, latest: LatestRequest) -> Update:
+        file = name_file(partial(descriptions.uploaded, image), w, latest)
+        return present("run", image, name, w) | checked(page, sidebar, image, name, w) | file
 
     def read_upload(
         paths: list[str] | None, name: str, language: str, latest: LatestRequest
@@ -230,9 +240,9 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
             return
         if len(paths) > 1:
             latest.pictures += 1  # ends a run under way
-            text = batch_views.uploaded(len(paths), w)
-            shown = {page.controls.tab: "run", sidebar.file: gr.update(visible=True), sidebar.shown: text}
-            yield shown | sidebar.batch.filled(paths) | {sidebar.upload: None}
+            shown = name_file(partial(batch_views.uploaded, len(paths)), w, latest)
+            shown |= {page.controls.tab: "run", sidebar.file: gr.update(visible=True), sidebar.upload: None}
+            yield shown | sidebar.batch.filled(paths)
             return
         yield {sidebar.file: gr.update(visible=True), sidebar.shown: f'<p role="status">{w("picture.reading")}</p>'}
         try:
@@ -241,36 +251,32 @@ def connect_sidebar(page: PageState, sidebar: Sidebar) -> None:
         except gr.Error:
             yield {sidebar.file: gr.update(visible=False), sidebar.shown: "", sidebar.upload: None}
             raise
-        notes = []
         suggested = page.session.check(name, image).suggested
         if suggested:
             image = volumes.turn(page.volume_cache, image, page.session.card_of(name), page.session.card(suggested))
             assert isinstance(image, InputImage)
             name = latest.checkpoint = suggested
-            notes.append(w("picture.switched", name=name))
         judged = page.session.check(name, image).verdict
-        text = descriptions.uploaded(image, w, notes=notes, run=judged is None or judged.level != "other")
-        yield show_new("run", image, name, w, latest) | {
+        fits = judged is None or judged.level != "other"
+        yield show_new(image, name, w, latest, partial(descriptions.uploaded, image, switched=suggested, run=fits)) | {
             page.controls.checkpoint: name,
-            sidebar.file: gr.update(visible=True),
-            sidebar.shown: text,
             sidebar.upload: None,  # which would keep a link to a file that is about to be deleted
         }
 
     def remove(name: str, language: str, latest: LatestRequest) -> Update:
         """Show the first example instead of the upload."""
-        return show_new("run", None, name, words(language), latest)
+        return show_new(None, name, words(language), latest)
 
     file = [sidebar.file, sidebar.shown]
     everything = [*page.shown, *sidebar.slices.widgets, *sidebar.batch.widgets, *descriptions_of(sidebar), *file]
     sidebar.examples.click(
         choose_example,
-        [page.controls.tab, page.controls.checkpoint, page.controls.language, page.states.latest],
+        [page.controls.checkpoint, page.controls.language, page.states.latest],
         everything,
         trigger_mode="once",
         **QUICK,
     )
-    chosen = [page.controls.tab, page.states.image, page.controls.checkpoint, page.controls.language]
+    chosen = [page.states.image, page.controls.checkpoint, page.controls.language]
     page.controls.checkpoint.change(
         choose_checkpoint, [*chosen, page.states.named, page.states.latest], [*everything, sidebar.unknown], **QUICK
     )

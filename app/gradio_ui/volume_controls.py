@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.core.settings import read
 from app.export import files
 from app.gradio_ui import run_button
 from app.gradio_ui.events import QUICK, Update, Updates, refusal, refusing
-from app.gradio_ui.page_state import LatestRequest, PageState
+from app.gradio_ui.page_state import LatestRequest, PageState, in_every_language
 from app.i18n import Words, words
 from app.inputs import volumes
 from app.inputs.images import InputImage, SliceView
@@ -46,7 +47,7 @@ if (!film.dataset.wheel) film.addEventListener('wheel', (event) => {
 film.dataset.wheel = 'slices';
 """
 
-Show = Callable[[InputImage, str | None, Words], Update]
+Show = Callable[[InputImage, str | None, Words, LatestRequest], Update]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +73,29 @@ class VolumeControls:
         return [self.group, self.axis, self.index, self.preset, self.low, self.high, self.whole, *self.results]
 
     @property
+    def views(self) -> list[Any]:
+        """The widgets that show the segmentation of all slices, with text."""
+        return [self.film, self.planes, self.sizes]
+
+    @property
     def results(self) -> list[Any]:
-        """The widgets that show the segmentation of all slices."""
-        return [self.film, self.planes, self.sizes, *self.buttons.values()]
+        """The widgets for the segmentation of all slices."""
+        return [*self.views, *self.buttons.values()]
 
-    def cleared(self) -> Update:
+    def cleared(self, latest: LatestRequest) -> Update:
         """Clear the results of another volume or checkpoint."""
-        hidden = {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
-        return {self.film: None, self.planes: None, self.sizes: ""} | hidden
+        empty: Update = {self.film: None, self.planes: None, self.sizes: ""}
+        latest.keep(in_every_language(lambda _: empty))
+        return empty | {button: gr.update(value=None, visible=False) for button in self.buttons.values()}
 
-    def shown(self, image: object) -> Update:
+    def shown(self, image: object, latest: LatestRequest) -> Update:
         """Show the controls that apply to an image; hide all of them if it is not a volume."""
         slice_view = image.slice_view if isinstance(image, InputImage) else None
         if slice_view is None or not (slice_view.slices > 1 or slice_view.shown):
-            return self.cleared() | {self.group: gr.update(visible=False)}
+            return self.cleared(latest) | {self.group: gr.update(visible=False)}
         low, high = _ends(slice_view)
         trained, grey = slice_view.trained != FILE_WINDOW, slice_view.shown is not None
-        return self.cleared() | {
+        return self.cleared(latest) | {
             self.group: gr.update(visible=True),
             self.axis: gr.update(value=slice_view.axis, visible=len(slice_view.axes) > 1),
             self.index: gr.update(
@@ -172,7 +179,7 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                 with refusing(w, "errors.picture"):
                     fresh = volumes.look(page.volume_cache, wanted, image.name if isinstance(image, InputImage) else "")
                 latest.slices += 1
-                update = show(fresh, name, w) | _changed(controls, slice_view, fresh.slice_view or wanted)
+                update = show(fresh, name, w, latest) | _changed(controls, slice_view, fresh.slice_view or wanted)
                 latest.choose(fresh)
             return update
 
@@ -205,7 +212,9 @@ def connect(page: PageState, controls: VolumeControls, show: Show, outputs: list
                 for event in events:
                     now, w = time.perf_counter(), latest.words(language)
                     if isinstance(event, VolumeSegmentation):
-                        yield _results(page, controls, held, slice_view, event, w)
+                        shown = in_every_language(partial(_views, controls, held, slice_view, event))
+                        yield shown[latest.words(language).language] | _offered(controls, held, event)
+                        latest.keep(shown)  # not reached once another image or checkpoint has been chosen
                     elif now - painted > 0.1:
                         painted, left = now, (now - began) * (event.total / event.done - 1)
                         at = Progress(round(event.done), event.total, left)
@@ -259,10 +268,8 @@ def _changed(controls: VolumeControls, before: SliceView | None, after: SliceVie
     return update
 
 
-def _results(
-    page: PageState, controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words
-) -> Update:
-    """Show the slices as a film, list the size of each class, and offer the files."""
+def _views(controls: VolumeControls, held: Any, slice_view: SliceView, result: Any, w: Words) -> Update:
+    """Show the slices as a film and in three planes, and list the size of each class."""
     lines, confidence = [], result.confidence()
     for label, size in result.volumes().items():
         named = {"label": w.known(f"class.{label}", label), "voxels": f"{size['voxels']:,}"}
@@ -277,11 +284,16 @@ def _results(
                 line += w("result.members_dice", dice=f"{members['pairwise_dice']:.3f}")
         lines.append(line)
     lines.append(w("volume.done", slices=slice_view.slices, seconds=f"{result.seconds:.1f}"))
-    update: Update = {
+    return {
         controls.film: volumes.watch(held, slice_view, result, w),
         controls.planes: volume_planes(held, slice_view, result, w),
         controls.sizes: "".join(f"<p>{html.escape(line)}</p>" for line in lines),
     }
+
+
+def _offered(controls: VolumeControls, held: Any, result: Any) -> Update:
+    """Offer the files."""
+    update: Update = {}
     with TemporaryDirectory() as folder:
         paths = files.write_volume(folder, result, held)
         for name, button in controls.buttons.items():

@@ -7,7 +7,7 @@ import html
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -143,13 +143,21 @@ def _links() -> dict[str, str]:
     return {key: address for key, address in addresses.items() if address.startswith(("https://", "http://", "?"))}
 
 
-def uploaded(image: InputImage, w: Words, *, notes: Sequence[str] = (), run: bool = False) -> str:
-    """Name an uploaded image and its size, as HTML; `run` marks one that fits its checkpoint and can be run at once."""
+def uploaded(image: InputImage, w: Words, *, switched: str | None = None, run: bool = False) -> str:
+    """Name an uploaded image and its size, as HTML.
+
+    Arguments:
+        image: the upload.
+        w: the visitor's language.
+        switched: name of the checkpoint that was selected because it fits.
+        run: mark the image as one that fits its checkpoint and can be run at once.
+    """
     picture = image.picture
     text = w("picture.size", height=picture.height, width=picture.width)
     if picture.slice_count > 1:
         text += w("picture.slice", slice=picture.slice_index + 1, slices=picture.slice_count)
-    mark, below = " data-run" if run else "", "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    mark = " data-run" if run else ""
+    below = f"<p>{html.escape(w('picture.switched', name=switched))}</p>" if switched else ""
     return f"<p{mark}><b>{html.escape(image.name or w('picture.yours_heading'))}</b> · {html.escape(text)}</p>{below}"
 
 
@@ -180,8 +188,8 @@ def domain(known: Card | None, image: InputImage, check: ImageCheck, w: Words) -
         return ""
     text = w(f"domain.{judged.level}", reasons=reasons(judged.facts()["reasons"], w), image=kind(known.task, w))
     offer = w("domain.suggested", name=check.suggested) if check.suggested else ""
-    if judged.level == "other" and judged.kind != known.task and not check.suggested:
-        offer = w("domain.none")
+    if judged.level == "other" and check.nearest:
+        offer = w("domain.none", name=check.nearest)
     text = w("domain.then", one=text, other=offer) if offer else text
     return f'<p class="{"fine" if judged.level == "fits" else "doubt"}">{html.escape(text)}</p>'
 
@@ -326,11 +334,11 @@ def facts(recording: Recording, w: Words, *, live: bool) -> str:
         named, share = w.known(f"class.{label}", label), w("result.area_value", share=f"{100 * area['share']:.1f}")
         cells.append((named, share, note))
         dices = ["–" if math.isnan(dice[index]) else f"{dice[index]:.3f}" for dice in known["dice"]]
-        rows.append([named, share, f"{area['pixels']:,}", between, alike, *dices])
+        rows.append([named, *dices, share, f"{area['pixels']:,}", between, alike])
     listed = ""
     if many:
-        heads = ["", *(w(f"result.head_{key}") for key in ("area", "pixels", "members", "pairwise"))]
-        heads += [w("result.dice")] * len(known["dice"])
+        heads = ["", *[w("result.dice")] * len(known["dice"])]
+        heads += [w(f"result.head_{key}") for key in ("area", "pixels", "members", "pairwise")]
         filled = [i for i in range(len(heads)) if i == 0 or any(row[i] != "–" for row in rows)]
         listed = table([heads[i] for i in filled], [[row[i] for i in filled] for row in rows])
         cells = []

@@ -73,7 +73,8 @@ def test_a_verdict_names_the_reasons_and_a_checkpoint_that_fits_in_each_language
     )
     assert "optic-disc-v2 was trained on such images" in shown["en", "fundus", "skin-lesion-v2"]
     assert "optic-disc-v2 是用这类图像训练的" in shown["zh", "fundus", "skin-lesion-v2"]
-    assert "it is nearly uniform. No checkpoint here" in shown["en", "blank", "skin-lesion-v2"]
+    assert "it is nearly uniform. No checkpoint here fits it closely" in shown["en", "blank", "skin-lesion-v2"]
+    assert "最接近的是 " in shown["zh", "blank", "skin-lesion-v2"]
     assert "它与训练图像不像；它是灰度图，而训练图像是彩色" in shown["zh", "noise", "optic-disc-v2"]
     card = replace(CARDS["skin-lesion-v2"], task="hippocampus")
     front = InputImage(Picture(noise, slice_count=9, source_kind="nifti", axis=1))  # a coronal slice

@@ -9,6 +9,10 @@ from browser_input import settled, turn, wait_until
 from PIL import Image
 from playwright.sync_api import expect
 
+from app.core import catalogue
+from app.i18n import words
+from app.views import descriptions
+
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
 
 
@@ -129,7 +133,7 @@ def test_uploads_are_segmented_and_bad_files_give_errors(page, lesion, tmp_path)
         settled(page)
         assert pills(page) == 0
     upload.set_input_files(lesion)
-    expect(page.locator("#file-name")).to_contain_text("picture.png · 192 × 256 pixels")
+    expect(page.locator("#file-name")).to_contain_text("picture.png · 256 × 192 pixels")
     page.locator("#run").click()
     page.wait_for_selector("#get-zip", state="visible")
     expect(page.locator("#film-steps .now")).to_contain_text("Result: 5 members")
@@ -204,3 +208,15 @@ def test_no_horizontal_scrolling_on_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = page.locator("#run").bounding_box()
     assert box["y"] + box["height"] < 844
+
+
+def test_a_table_of_many_classes_shows_their_names_and_dice_on_a_phone(page):
+    page.wait_for_selector("body[data-ready]")
+    page.set_viewport_size({"width": 390, "height": 844})
+    organs = catalogue.recording(catalogue.ROOT / "recordings" / "abdomen-ct-v2-7.npz")
+    shown = descriptions.facts(organs, words("zh"), live=True)
+    page.locator("#facts .prose").evaluate("(facts, html) => { facts.innerHTML = html; }", shown)
+    assert max(th.bounding_box()["height"] for th in page.locator("#facts tbody th").all()) < 40  # one line each
+    dice = page.locator("#facts tbody tr:nth-child(2) td:nth-child(2)")
+    assert dice.inner_text() == f"{organs.facts['dice'][0][1]:.3f}"
+    assert dice.bounding_box()["x"] + dice.bounding_box()["width"] < 390

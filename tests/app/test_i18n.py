@@ -61,9 +61,9 @@ def test_an_error_of_the_reading_process_arrives_with_its_code_and_is_translated
         imaging.read(tmp_path / "small.png")
     error = pickle.loads(pickle.dumps(refused.value))
     assert (error.code, error.params) == ("image.too_small", {"height": 4, "width": 9, "least": 8})
-    assert str(error) == "the picture is 4 x 9 pixels; give one of at least 8 on each side"
+    assert str(error) == "the picture is 9 x 4 pixels; give one of at least 8 on each side"
     assert words("en").reason(error) == str(error)
-    assert words("zh").reason(error) == "图像为 4 x 9 像素；每边至少需要 8 像素"
+    assert words("zh").reason(error) == "图像为 9 x 4 像素；每边至少需要 8 像素"
 
 
 def test_every_error_with_a_code_is_translated():

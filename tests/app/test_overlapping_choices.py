@@ -10,7 +10,7 @@ import pytest
 from browser_input import choose, settled, turn, wait_until
 from playwright.sync_api import expect
 
-from app.core import links
+from app.core import catalogue, links
 from app.core.session import Session
 from app.gradio_ui.page_state import LatestRequest, PageState
 from app.inputs import volumes
@@ -43,14 +43,41 @@ def test_an_image_uploaded_while_a_checkpoint_is_selected_stays(page, lesion, br
     choose(page, "other")
     assert begun.wait(60)
     page.set_input_files("#upload input[type=file]", lesion)
-    page.wait_for_selector("text=192 × 256 pixels")
+    page.wait_for_selector("text=256 × 192 pixels")
     with page.expect_response(lambda answer: "/run/predict" in answer.url or "/queue/join" in answer.url):
         release.set()
     settled(page)
-    expect(page.locator("#file-name")).to_contain_text("192 × 256 pixels")
+    expect(page.locator("#file-name")).to_contain_text("256 × 192 pixels")
     page.locator("#run").click()
     page.wait_for_selector("#get-zip", state="visible")
     assert "Dice" not in page.locator("#facts").inner_text()  # only phantoms have a ground truth
+
+
+def test_a_tab_opened_while_a_checkpoint_is_selected_stays(page, recorded, brake, monkeypatch):
+    monkeypatch.setattr(catalogue, "recordings", lambda: {("other", 7): recorded})
+    begun, release = brake
+    page.locator("#tabs input[value=ensemble]").check(force=True)
+    settled(page)
+    choose(page, "other")
+    assert begun.wait(60)
+    page.locator("#tabs input[value=inside]").check(force=True)
+    release.set()
+    expect(page.locator("#diagram .block[data-panel=anchor]").first).to_be_visible()
+    settled(page)
+    expect(page.locator(".area-stage")).to_have_attribute("data-tab", "inside")
+
+
+def test_a_tab_shows_the_latest_checkpoint_even_if_it_was_shown_for_the_one_before():
+    latest, seen = LatestRequest(), []
+    tab = SimpleNamespace(show=lambda selection, w: seen.append(selection) or {})
+    states = SimpleNamespace(drawn="drawn")
+    page = cast(Any, SimpleNamespace(tabs={"inside": tab}, states=states, selection=lambda *given: given))
+    run = cast(Any, "run of the checkpoint before")
+    PageState.enter(page, latest, "inside", ("inside",), {}, "tiny", "en", 7, run, "other")
+    assert seen == [(7, None, "other", {})]
+    PageState.enter(page, latest, "inside", ("inside",), {}, "other", "en", 7, None, "other")
+    assert len(seen) == 1
+    assert latest.tab == "inside"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +165,7 @@ def begin(page, steps):
 def test_an_upload_ends_the_run_of_another_image(page, lesion, ended, slow_steps):
     begin(page, 12)
     page.set_input_files("#upload input[type=file]", lesion)
-    expect(page.locator("#file-name")).to_contain_text("192 × 256 pixels")
+    expect(page.locator("#file-name")).to_contain_text("256 × 192 pixels")
     expect(page.locator("#get-zip")).to_be_visible()  # of the upload, which is run next
     assert "Dice" not in page.locator("#facts").inner_text()
     wait_until(page, lambda: len(ended) == 2)  # the page shows the last event before the run is asked for another

@@ -52,7 +52,7 @@ def test_a_mask_in_the_colours_of_the_page_keeps_its_labels(tmp_path):
     ("pixels", "match"),
     [
         (np.full((32, 32), 7, np.uint8), "value 7"),
-        (np.zeros((32, 40), np.uint8), "32 x 40"),
+        (np.zeros((32, 40), np.uint8), "40 x 32 pixels, its picture 32 x 32"),
         (np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3), "in colour"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_label_volume_of_another_number_of_slices_is_refused(volume, tmp_path)
         read_mask(path, 2, (12, 10), shown)
     assert words("zh").reason(refused.value).startswith("掩膜在此方向有 13 层，图像有 14 层；请")
     coronal = look(cache, image.slice_view.along(1))  # across which there are as many
-    with pytest.raises(ValueError, match="13 x 10 pixels, its picture 14 x 10"):
+    with pytest.raises(ValueError, match="10 x 13 pixels, its picture 10 x 14"):
         read_mask(path, 2, (14, 10), coronal)
     flat = InputImage(Picture(np.zeros((12, 10, 3), np.uint8)))
     with pytest.raises(ValueError, match="the mask has 13 slices along this axis, the image 1;"):
@@ -263,6 +263,6 @@ def test_a_label_volume_is_scored_on_the_slice_that_is_shown(tab, recorded, volu
     labels = np.zeros((12, 10), np.uint8)
     finished = FinishedRun(Recording.load(recorded), labels, labels[None])
     path = write(tmp_path / "labels.nii.gz", np.minimum(LABELS, 1))
-    update = events["score_upload"](path, LatestRequest(), "en", shown, finished, "tiny")
+    update = events["score_upload"](path, LatestRequest(), {}, "en", shown, finished, "tiny")
     with Image.open(update[widget(tab, "get-reference-reference")]["value"]) as reference:
         np.testing.assert_array_equal(np.asarray(reference), np.minimum(LABELS[3], 1))

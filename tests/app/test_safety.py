@@ -95,7 +95,7 @@ def test_user_input_is_escaped(page, tmp_path):
     path = tmp_path / f"{attack}.png"
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
     page.set_input_files("#upload input[type=file]", path)
-    page.wait_for_selector("text=40 × 60 pixels")
+    page.wait_for_selector("text=60 × 40 pixels")
     unfold(page, "#about", "#hub-load")
     page.locator("#hub-repository textarea, #hub-repository input").first.fill(f"{attack}/x")
     page.locator("#hub-load").click()

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from browser_input import choose, turn, unfold
+from browser_input import choose, settled, turn, unfold
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -114,6 +114,13 @@ def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow
     mask = sitk.ReadImage(str(save(page, "#get-volume-nifti", tmp_path)))
     assert mask.GetSize() == (10, 12, 14)
     check_planes(page, sitk.GetArrayFromImage(mask) > 0)
+    page.locator(".language label", has_text="中文").click()
+    expect(page.locator("#file-name")).to_contain_text("10 × 12 像素，第 8 层，共 14 层")
+    expect(page.locator("#film-volume .now")).to_contain_text("第 8 层，共 14 层")
+    expect(page.locator("#volume-sizes")).to_contain_text("已分割 14 层")
+    expect(page.locator("#planes figcaption").first).to_contain_text("矢状面")
+    page.locator(".language label", has_text="English").click()
+    page.wait_for_selector("text=14 slices segmented in")
     page.locator("#set-steps input[type=number]").fill("50")
     page.locator("#set-steps input[type=number]").press("Enter")
     page.locator("#all-slices").click()
@@ -125,6 +132,10 @@ def test_all_slices_are_segmented_and_can_be_stopped(page, nifti, tmp_path, slow
     upload(page, shutil.copy(nifti, tmp_path / "another.nii.gz"))
     expect(page.locator("#film-volume canvas")).to_have_count(0)  # cleared for another volume
     expect(page.locator("#get-volume-nifti")).to_be_hidden()
+    page.locator(".language label", has_text="中文").click()
+    expect(page.locator("#file-name")).to_contain_text("another.nii.gz · 10 × 12 像素")
+    settled(page)
+    expect(page.locator("#film-volume canvas")).to_have_count(0)
 
 
 def test_changing_slice_or_checkpoint_repeats_the_check(page, tmp_path):
@@ -165,5 +176,5 @@ def test_an_8_bit_image_shows_no_volume_controls(page, nifti, tmp_path):
     page.wait_for_selector("#slices")
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "flat.png")
     upload(page, tmp_path / "flat.png")
-    page.wait_for_selector("text=40 × 60 pixels")
+    page.wait_for_selector("text=60 × 40 pixels")
     expect(page.locator("#slices")).to_be_hidden()

@@ -116,6 +116,10 @@ def test_an_uploaded_mask_is_scored(page, tmp_path):
     with page.expect_download() as download:
         page.locator("#get-reference-reference").click()
     np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), half // 255)
+    cells = page.locator("#scores tbody td").all_inner_texts()
+    page.locator(".language label", has_text="中文").click()
+    expect(page.locator("#scores")).to_contain_text("您上传的")
+    assert page.locator("#scores tbody td").all_inner_texts() == cells
 
 
 def test_a_member_is_selected_and_downloaded(page):
@@ -156,13 +160,24 @@ def test_a_link_restores_settings_and_hides_parts(page, address):
     expect(page.locator("#share")).to_be_hidden()
 
 
+def test_a_link_is_shown_only_while_it_restores_what_is_shown(page):
+    page.wait_for_selector("body[data-ready]")
+    unfold(page, "#share", "#make-link")
+    for change in ("#examples button:nth-child(2)", "#tabs input[value=inside]"):
+        page.locator("#make-link").click()
+        expect(page.locator("#link textarea")).to_have_value(re.compile("^http"))
+        page.locator(change).click(force=True)
+        expect(page.locator("#link")).to_be_hidden()
+        settled(page)
+
+
 def test_an_unlike_image_gives_a_warning_before_the_run(page, tmp_path):
     Image.fromarray(np.full((40, 200), 90, np.uint8)).save(tmp_path / "grey.png")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "grey.png")
     page.wait_for_selector("#domain .doubt")
     text = page.locator("#domain").inner_text()
     assert "it is nearly uniform" in text
-    assert "40 × 200 pixels would be distorted" in text
+    assert "200 × 40 pixels would be distorted" in text
 
 
 def test_closing_the_browser_tab_frees_its_place_in_the_queue(page, browser, address):

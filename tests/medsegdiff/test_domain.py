@@ -130,6 +130,8 @@ def test_photographs_fit_nothing_and_a_fundus_photograph_fits_its_task() -> None
 def test_the_command_writes_a_list_of_scores_and_rankings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, file = [str(PHOTOS / "retina.jpg"), str(PHOTOS / "chelsea.png")], tmp_path / "scores.json"
     assert main(["domain", *images, "--json", str(file)]) == 0
+    assert main(["domain", "missing.png", "--json", str(tmp_path / "new" / "r.json")]) == 2
+    assert (tmp_path / "new").is_dir()  # made before anything is scored
     rows = json.loads(file.read_text())
     assert [sorted(row) for row in rows] == [["image", "level", "ranking", "score"]] * 2
     assert [row["image"] for row in rows] == images
@@ -186,5 +188,5 @@ def test_segment_auto_takes_what_fits_and_refuses_where_nothing_does(
     assert facts["checkpoint"]["task"] == "optic-disc"
     assert facts["domain"] | {"score": 0} == {"level": "fits", "score": 0, "kind": "optic-disc", "reasons": []}
     assert main(["segment", str(PHOTOS / "chelsea.png"), *run]) == 2
-    assert "no shipped checkpoint was trained on such images" in capsys.readouterr().err
+    assert "no shipped checkpoint fits the image closely enough" in capsys.readouterr().err
     assert not (tmp_path / "chelsea.json").exists()
