@@ -81,7 +81,7 @@ def test_paint_stays_until_the_image_changes(page):
     page.locator("#run").click()
     page.wait_for_selector("#get-zip", state="visible")
     page.locator("#tabs input[value=reference_mask]").check(force=True)
-    page.wait_for_function("!document.querySelector('#scores').textContent.includes('you painted')")
+    page.wait_for_function("document.querySelector('#scores').textContent.includes('you painted')")  # of the new run
     _, again = on_screen(page, "you painted")
     np.testing.assert_array_equal(again, painted)
     page.evaluate("""() => {

@@ -106,7 +106,7 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
     picture(tmp_path / "images" / "a.png")
     picture(tmp_path / "masks" / "a.png", np.zeros((8, 9), np.uint8))
     (case,) = cases(tmp_path)
-    with pytest.raises(ValueError, match=r"masks/a\.png is 8 x 9, its picture 8 x 8"):
+    with pytest.raises(ValueError, match=r"masks/a\.png is 9 x 8, its picture 8 x 8"):
         next(case.samples(1))
 
 
