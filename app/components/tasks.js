@@ -1,5 +1,5 @@
 const root = element.querySelector('.tasks') || element;
-let shape = '';
+let shape = '', applied = '';
 const show = () => {
   const v = props.value;
   const next = JSON.stringify([v.legend, v.tiles]);
@@ -27,7 +27,10 @@ const show = () => {
       });
     });
   }
-  root.querySelectorAll('input').forEach((input) => { input.checked = input.value === v.chosen; });
+  if (applied !== next + v.chosen) {  // drawn again with the same value, a choice that is under way stays
+    applied = next + v.chosen;
+    root.querySelectorAll('input').forEach((input) => { input.checked = input.value === v.chosen; });
+  }
   root.querySelectorAll('.tile').forEach((tile) => { tile.classList.toggle('chosen', !!tile.querySelector('input:checked')); });
   const grid = root.querySelector('.grid'), chosen = root.querySelector('.tile.chosen');
   const more = () => root.classList.toggle('more', grid.scrollLeft + grid.clientWidth < grid.scrollWidth - 4);

@@ -16,6 +16,7 @@ const state = {
   model: null, // what the worker loaded
   loading: null, // name of the model being loaded
   loads: 0, // models asked for; only the last one's answer counts
+  choice: 0, // images chosen so far; a later one counts
   opening: 0, // images and slices asked for and not yet answered
   file: null, // { name, label }, of the image
   opened: null, // { counts, axes, picture } as the worker answered
@@ -183,16 +184,21 @@ async function openBytes(bytes, label, example = null) {
 }
 
 async function openFile(file) {
-  if (file) await openBytes(new Uint8Array(await file.arrayBuffer()), () => file.name);
+  if (!file) return;
+  state.choice++;
+  await openBytes(new Uint8Array(await file.arrayBuffer()), () => file.name);
 }
 
 async function openExample(example) {
+  const choice = ++state.choice;
   try {
     const [response, mask] = await Promise.all([example.image, example.mask].map(get));
     const { decode } = await import("fast-png");
     example.labels = Uint8Array.from(decode(new Uint8Array(await mask.arrayBuffer())).data);
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    if (choice !== state.choice) return; // another image was chosen while this one was fetched
     const label = () => say("web.image.example", { number: example.seed, task: known(`task.${example.task}`, example.task) });
-    await openBytes(new Uint8Array(await response.arrayBuffer()), label, example);
+    await openBytes(bytes, label, example);
   } catch (error) {
     fail(error);
   }
