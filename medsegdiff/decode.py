@@ -152,7 +152,7 @@ def _decode_raster(path: Path, kind: str, index: int | None) -> Raster:
 def _pages(image: TiffImageFile) -> list[int]:
     """List the pages of a TIFF, without reduced copies and masks of other pages."""
     partial: list[bool] = []
-    for page in range(_PAGES + 1):  # one by one: to whoever seeks beyond the last, Pillow miscounts them
+    for page in range(_PAGES + 1):  # in order, because Pillow miscounts the pages after a seek beyond the last one
         try:
             with suppress(SyntaxError):  # its values cannot be read; another page may be wanted
                 image.seek(page)
