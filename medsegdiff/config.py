@@ -20,8 +20,10 @@ from medsegdiff.switches import Switches
 __all__ = [
     "PRESETS",
     "TASK_NAME",
+    "VIEWS",
     "DiffusionConfig",
     "Domain",
+    "Mirror",
     "ModelConfig",
     "Preset",
     "RunSettings",
@@ -250,6 +252,16 @@ class UNetConfig:
 
 ModelConfig = V1Config | V2Config | UNetConfig
 
+Mirror = Literal["none", "horizontal", "both"]
+"""Mirror images of an image: none, left to right, or left to right, top to bottom and both."""
+
+VIEWS: dict[Mirror, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "horizontal": ((), (-1,)),
+    "both": ((), (-1,), (-2,), (-2, -1)),
+}
+"""The image itself and its mirror images, each by the axes of (h, w) along which it is flipped."""
+
 TASK_NAME = re.compile(r"(?!\.)[\w .-]{0,100}")
 """The name of a task. Files are named after it, and a stranger may have chosen it; empty is the default of `checkpoint`."""
 
@@ -282,6 +294,8 @@ class Domain:
     fuse: Literal["staple", "mean", "vote", "anchored"] = dataclasses.field(default="staple", metadata={"later": True})
     # Weight of the anchor in x_0 at every step unless a run says otherwise; of several readers' data `calibrate` chooses it.
     anchor_weight: float = dataclasses.field(default=0.0, metadata={"later": True})
+    # Which mirror images the members are spread over unless a run says otherwise (F43); `calibrate` chooses it.
+    mirror: Mirror = dataclasses.field(default="none", metadata={"later": True})
 
     @property
     def noise(self) -> Literal["independent", "stratified"]:
@@ -302,6 +316,7 @@ class Domain:
         _require(self.axis in (None, 0, 1, 2), f"axis is {self.axis}; choose 0 (sagittal), 1 (coronal) or 2 (axial)")
         _require(self.temperature > 0, f"temperature is {self.temperature}; it is above 0, 1 for none")
         _require(0 <= self.anchor_weight <= 1, f"anchor_weight is {self.anchor_weight}; it is a weight from 0 to 1")
+        _require(self.mirror in VIEWS, f"mirror is {self.mirror!r}; choose {', '.join(VIEWS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +405,8 @@ class RunSettings:
     fuse: Literal["auto", "staple", "mean", "vote", "anchored"] = "auto"  # auto: of the checkpoint (`Domain.fuse`)
     # V2: x_T of the members; stratified: spread evenly along the anchor (F42); auto: where the target may be absent
     noise: Literal["auto", "independent", "stratified"] = "auto"
+    # the members take turns among the image and these mirror images of it (F43); auto: of the checkpoint (`Domain.mirror`)
+    mirror: Literal["auto"] | Mirror = "auto"
     seed: int = 0
     size: int = 0  # network resolution in pixels; 0 is the training size
     switches: Switches = dataclasses.field(default_factory=Switches)
@@ -408,6 +425,9 @@ class RunSettings:
         _require(
             self.noise in ("auto", "independent", "stratified"),
             f"noise is {self.noise!r}; choose auto, independent or stratified",
+        )
+        _require(
+            self.mirror == "auto" or self.mirror in VIEWS, f"mirror is {self.mirror!r}; choose auto, {', '.join(VIEWS)}"
         )
         _require(0 <= self.seed < 2**63, f"seed is {self.seed}; choose 0 to 2^63 - 1")
 

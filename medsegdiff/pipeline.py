@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medsegdiff.checkpoint import Checkpoint, load
 from medsegdiff.confidence import overlaps, summary
-from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
+from medsegdiff.config import Domain, Mirror, RunSettings, UNetConfig, V1Config
 from medsegdiff.data.tasks import intensity_of
 from medsegdiff.device import Arithmetic, best_device, channels_last, compiled, precision
 from medsegdiff.ensemble import MemberQuality, change, fuse_resized, labels_in_bands
@@ -249,7 +249,11 @@ class Segmenter:
                 stride=config.stride,
                 least=config.stride * 2,
             )
-        return replace(settings, size=size, fuse=fuse, noise=noise, anchor_weight=weight)
+        mirror = self._mirror(settings)
+        return replace(settings, size=size, fuse=fuse, noise=noise, anchor_weight=weight, mirror=mirror)
+
+    def _mirror(self, settings: RunSettings) -> Mirror:
+        return self.domain.mirror if settings.mirror == "auto" else settings.mirror
 
     def run(self, picture: Picture, settings: RunSettings | None = None) -> Iterator[Start | Step | Segmentation]:
         """Yield a `Start`, then every `Step`, then the `Segmentation`.
@@ -263,7 +267,7 @@ class Segmenter:
         image, geometry = to_network(picture, settings.size, channels, self.domain.field)
         image = image.to(self.device, memory_format=torch.channels_last)
         times = self._times(settings)
-        condition = self.model.encode(image)
+        condition = self.encode(image, settings)
         anchor = tuple(self.diffusion.probability_of_logits(a.float()) for a in condition.anchor_logits)
         start = Start(image, geometry, condition, anchor, tuple(times))
         yield start
@@ -326,12 +330,16 @@ class Segmenter:
         """
         return self(picture, replace(settings or RunSettings(), steps=0))
 
+    def encode(self, image: Float[Tensor, "i c s s"], settings: RunSettings) -> Condition:
+        """Run the condition network on images and on the mirror images that the settings ask for."""
+        return self.model.encode(image, self._mirror(settings))
+
     def denoise(self, condition: Condition, settings: RunSettings, times: list[int] | None = None) -> Iterator[Step]:
         """Denoise all members of every image of a condition, from noise to masks; the members of an image are consecutive."""
         images = len(condition.features[0])
         yield from denoise(
             self.model,
-            condition if images == 1 else condition.repeat(settings.members),
+            condition.for_members(settings.members),
             self.diffusion,
             times or self._times(settings),
             MemberNoise(settings.seed, settings.members, images=images),

@@ -15,6 +15,7 @@ All records are frozen. A component that a network does not have is an empty tup
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "Switches",
     "Trace",
+    "View",
 ]
 
 
@@ -98,6 +100,8 @@ class Condition:
 
     features: tuple[Tensor, ...]  # each (i, c', h', w'), i images, shallow to deep; their meaning is up to the network
     anchor_logits: tuple[Float[Tensor, "i k h w"], ...] = ()  # V2: logits of the condition network's mask; V1 has none
+    views: tuple["View", ...] = ()  # of mirror images, if the members are spread over them (F43); else empty
+    flips: tuple[tuple[int, ...], ...] = ()  # of each image, the axes along which it was flipped; empty if none was
 
     def repeat(self, members: int) -> "Condition":
         """Repeat each of i images for `members` consecutive samples: (i, ...) -> (i * members, ...)."""
@@ -106,9 +110,33 @@ class Condition:
             tuple(a.repeat_interleave(members, 0) for a in self.anchor_logits),
         )
 
-    def select(self, rows: Bool[Tensor, " i"]) -> "Condition":
+    def for_members(self, members: int) -> "Condition":
+        """Return the condition of every member: consecutive ones take turns among the image and its mirror images.
+
+        A single image without mirror images is returned as it is, and broadcasts.
+        """
+        if not self.views:
+            return self if len(self.features[0]) == 1 else self.repeat(members)
+        features = zip(self.features, *(view.features for view in self.views), strict=True)
+        flips = ((), *(view.flip for view in self.views))
+        turns = [member % len(flips) for member in range(members)]
+        return Condition(
+            tuple(torch.stack(views, 1)[:, turns].flatten(0, 1) for views in features),
+            tuple(a.repeat_interleave(members, 0) for a in self.anchor_logits),
+            flips=tuple(flips[turn] for turn in turns) * len(self.features[0]),
+        )
+
+    def select(self, rows: Bool[Tensor, " i"] | slice) -> "Condition":
         """Select some of the images."""
         return Condition(tuple(f[rows] for f in self.features), tuple(a[rows] for a in self.anchor_logits))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Features of a mirror image."""
+
+    flip: tuple[int, ...]  # axes, of (h, w), along which the image was flipped
+    features: tuple[Tensor, ...]  # as in `Condition`
 
 
 @dataclass(frozen=True, slots=True)

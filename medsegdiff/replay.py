@@ -54,6 +54,9 @@ def agreement(a: UInt8[np.ndarray, "h w"], b: UInt8[np.ndarray, "h w"]) -> float
     return float(2 * np.count_nonzero((a == b) & (a > 0)) / total) if total else 1.0
 
 
+_BEFORE = {"noise": "independent", "anchor_weight": 0.0, "mirror": "none"}  # of reports that do not hold them yet
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The content of a JSON report."""
@@ -87,8 +90,7 @@ class Report:
             window: Windowing = None if seen["window"] is None else (float(seen["window"][0]), float(seen["window"][1]))
             if whole and (seen.get("intensity") or window is None):
                 window = Intensity.from_json(seen.get("intensity") or {})
-            # Older reports hold neither noise nor anchor_weight.
-            settings: dict[str, Any] = {"noise": "independent", "anchor_weight": 0.0, **facts["settings"]}
+            settings: dict[str, Any] = _BEFORE | facts["settings"]
             parts: dict[str, Any] = settings["switches"]
             settings["switches"] = Interventions(**parts) if "profile" in parts else Switches(**parts)
             runtime = "onnxruntime-web" if "onnxruntime-web" in facts.get("versions", {}) else "torch"

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from medsegdiff.config import VIEWS, Mirror
 from medsegdiff.records import (
     AffinityTrace,
     AnchorTrace,
@@ -25,6 +26,7 @@ from medsegdiff.records import (
     SpectralTrace,
     Switches,
     Trace,
+    View,
 )
 
 __all__ = ["Runner", "workers"]
@@ -66,9 +68,22 @@ class Runner:
     cores: int = 1
 
     @torch.no_grad()
-    def encode(self, image: Float[Tensor, "i c h w"]) -> Condition:
-        """Compute the features that depend on the image only, in float32: once per image, so a lower precision saves little."""
-        return self.model.encode(image)
+    def encode(self, image: Float[Tensor, "i c h w"], mirror: Mirror = "none") -> Condition:
+        """Compute the features that depend on the image only, in float32: once per image, so a lower precision saves little.
+
+        With mirror images the anchor's logits are the mean over the image and them, turned back (F43).
+        """
+        condition = self.model.encode(image)
+        if mirror == "none":
+            return condition
+        others = {flip: self.model.encode(image.flip(flip)) for flip in VIEWS[mirror] if flip}
+        turned = [tuple(a.flip(flip) for a in other.anchor_logits) for flip, other in others.items()]
+        logits = zip(condition.anchor_logits, *turned, strict=True)
+        return Condition(
+            condition.features,
+            tuple(torch.stack(views).mean(0) for views in logits),
+            tuple(View(flip, other.features) for flip, other in others.items()),
+        )
 
     def __call__(
         self,
@@ -79,7 +94,15 @@ class Runner:
         trace: bool = False,
         switches: Switches = Switches(),
     ) -> Prediction:
-        """Predict from a noisy mask; a batch is divided only if all samples share t and there are enough of them."""
+        """Predict from a noisy mask; a batch is divided only if all samples share t and there are enough of them.
+
+        Samples whose image was flipped are flipped for the network and back. Traces stay as the network saw the sample.
+        """
+        if condition.flips:
+            seen = replace(condition, flips=())
+            told = self(_flipped(x_t, condition.flips), t, seen, trace=trace, switches=switches)
+            variance = None if told.variance is None else _flipped(told.variance, condition.flips)
+            return replace(told, output=_flipped(told.output, condition.flips), variance=variance)
         if len(t) > 1 or not 1 < self.cores <= len(x_t):
             return self._evaluate(x_t, t, condition, trace, switches)
         shares = x_t.tensor_split(self.cores)
@@ -99,9 +122,16 @@ class Runner:
 
 def _some(condition: Condition, rows: slice) -> Condition:
     """Select the images of some samples; a single image is shared by all."""
-    if len(condition.features[0]) == 1:
-        return condition
-    return Condition(tuple(f[rows] for f in condition.features), tuple(a[rows] for a in condition.anchor_logits))
+    return condition if len(condition.features[0]) == 1 else condition.select(rows)
+
+
+def _flipped(x: Float[Tensor, "b k h w"], flips: tuple[tuple[int, ...], ...]) -> Float[Tensor, "b k h w"]:
+    """Flip every sample along its own axes."""
+    turned = x.clone()
+    for flip in {*flips} - {()}:
+        rows = [row for row, own in enumerate(flips) if own == flip]
+        turned[rows] = x[rows].flip(flip)
+    return turned
 
 
 def _joined(answers: list[Prediction], one_image: bool) -> Prediction:

@@ -144,7 +144,7 @@ def _together(
     field = segmenter.domain.field
     images, geometries = zip(*(to_network(one, settings.size, channels, field) for one in pictures), strict=True)
     batch = torch.cat(images).to(segmenter.device, memory_format=torch.channels_last)
-    condition = segmenter.model.encode(batch)
+    condition = segmenter.encode(batch, settings)
     if settings.steps:
         x_0 = batch.new_zeros(0)
         for step in segmenter.denoise(condition, settings):

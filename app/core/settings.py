@@ -70,6 +70,7 @@ CONTROLS: tuple[Control, ...] = (
     Slide("eta", 0.0, 0, 1, 0.1),
     Number("anchor_weight", None, 0, 1, 0.05),  # None: as recorded in the checkpoint
     Choice("fuse", "auto", ("auto", "staple", "mean", "vote", "anchored")),
+    Choice("mirror", "auto", ("auto", "none", "horizontal", "both")),
     Choice("size", 0, (0, 128, 192, 256, 320, 384, 512)),
     Flags("switches", ("dynamic_encoding", "ff_parser", "anchor", "ss_former", "nbp")),
 )

@@ -16,15 +16,21 @@ from medsegdiff.progress import Progress
 
 __all__ = ["RunButton", "build", "clear_waiting", "show_waiting", "status", "waiting_line"]
 
-# The first event of a run disables its button. If that takes longer than 0.7 s, the run waits in the queue.
+# The first event of a run disables its button. If that takes longer than 0.7 s, the run waits in the queue. From the press until
+# the run has ended, also between its last event and its end, Gradio ignores further presses: the button is marked as busy.
 _WAIT = """() => {
     const button = document.getElementById(%s), words = %s;
+    button.dataset.busy = '';
     const started = new MutationObserver(() => { clearTimeout(late); delete button.dataset.waiting; started.disconnect(); });
     const late = setTimeout(() => { button.dataset.waiting = words[document.documentElement.lang] || words.en; }, 700);
     started.observe(button, { attributes: true, attributeFilter: ['disabled'] });
     return { __type__: 'update', interactive: true, visible: true };
 }"""
-_LEAVE = "() => { delete document.getElementById(%s)?.dataset.waiting; }"
+_LEAVE = """() => {
+    const button = document.getElementById(%s);
+    delete button?.dataset.waiting;
+    delete button?.dataset.busy;
+}"""
 
 
 class RunButton:
@@ -88,7 +94,7 @@ def show_waiting(run: Any, stop: Any) -> None:
 
 
 def clear_waiting(run: Any) -> str:
-    """Return the JavaScript that removes the mark set by `show_waiting`."""
+    """Return the JavaScript that removes the marks set by `show_waiting`, for the end of a run."""
     return _LEAVE % json.dumps(run.elem_id)
 
 

@@ -29,7 +29,8 @@ FileText = Callable[[Words], str]
 _RUN_NEW = """(shown) => {
     const many = shown && shown.includes('data-batch');
     const run = document.getElementById(many ? 'batch-run' : 'run'), until = Date.now() + 10000;
-    const press = () => run.disabled && Date.now() < until ? setTimeout(press, 100) : run.click();
+    const busy = () => run.disabled || 'busy' in run.dataset;
+    const press = () => busy() && Date.now() < until ? setTimeout(press, 100) : run.click();
     if (many) setTimeout(() => document.getElementById('batch').scrollIntoView({ block: 'nearest' }), 300);
     if (many || shown && shown.includes('data-run')) setTimeout(press, 100);
 }"""

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from medsegdiff.atomic import write_text
 from medsegdiff.commands import options
-from medsegdiff.config import Domain, RunSettings, UNetConfig, V1Config
+from medsegdiff.config import Domain, Mirror, RunSettings, UNetConfig, V1Config
 from medsegdiff.data.adaptors import LAYOUTS, cases
 from medsegdiff.data.batches import Pool
-from medsegdiff.data.dataset import Split
+from medsegdiff.data.dataset import MIRRORS, Split
 from medsegdiff.data.folders import is_flat
 from medsegdiff.data.tasks import TASKS, Task, axis_of, intensity_of
 from medsegdiff.ensemble import fuse
@@ -34,9 +34,10 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser(
         "calibrate",
         help="choose how members are fused, and fit the temperature of their probabilities",
-        description="On the training images that `train --held` held out, choose STAPLE or the mean with the anchor, whichever "
-        "has the higher Dice (unless --fuse names one), fit a temperature, and write both into config.json. Where several "
-        "readers marked the images, choose the anchor weight with the lowest energy distance as well.",
+        description="On the training images that `train --held` held out, choose STAPLE or the mean with the anchor, and "
+        "whether members take turns with mirror images, whichever has the highest Dice (unless --fuse and --mirror name "
+        "one), fit a temperature, and write all into config.json. Where several readers marked the images, choose the anchor "
+        "weight and the mirror images with the lowest energy distance.",
         formatter_class=options.Help,
     )
     verb.add_argument("--data", type=Path, required=True, help="the folder that the checkpoint was trained on")
@@ -56,20 +57,34 @@ def main(arguments: argparse.Namespace) -> None:
     held = _held(arguments, segmenter, settings.size)
     has_anchor = not isinstance(segmenter.checkpoint.model_config, V1Config)
     rules = (("staple", "anchored") if has_anchor else ("staple",)) if arguments.fuse == "auto" else (settings.fuse,)
-    chosen = has_anchor and held.readers is not None and arguments.anchor_weight is None
-    weights = _WEIGHTS if chosen else (settings.anchor_weight or 0.0,)
-    trials = {weight: _trial(segmenter, held, replace(settings, anchor_weight=weight), rules) for weight in weights}
-    weight = min(trials, key=lambda weight: mean(trials[weight].ged)) if chosen else weights[0]
-    best = trials[weight]
+    several = held.readers is not None
+    weighed = has_anchor and several and arguments.anchor_weight is None
+    weights = _WEIGHTS if weighed else (settings.anchor_weight or 0.0,)
+    mirrors = (settings.mirror,) if arguments.mirror != "auto" else dict.fromkeys(("none", _allowed(segmenter)))
+    trials = {
+        (mirror, weight): _trial(segmenter, held, replace(settings, mirror=mirror, anchor_weight=weight), rules)
+        for mirror in mirrors
+        for weight in weights
+    }
+    scores = {
+        of: -mean(trial.ged) if several else max(mean(found) for found in trial.dice.values())
+        for of, trial in trials.items()
+    }
+    mirror, weight = chosen = max(scores, key=lambda of: scores[of])  # in a tie the first, as in the paper
+    best = trials[chosen]
     means = {rule: mean(found) for rule, found in best.dice.items()}
     rule = max(rules, key=lambda rule: means[rule])  # the paper's in a tie
     fit = best.fitters[rule].fit()
-    distances = {f"{weight:g}": mean(trial.ged) for weight, trial in trials.items()} if chosen else {}
-    _write(segmenter, fit, {"fuse": rule, "anchor_weight": weight}, means, distances, settings)
+    alternatives = {
+        "ged": {f"{other:g}": mean(trials[mirror, other].ged) for other in weights} if weighed else {},
+        "mirror": {other: abs(scores[other, weight]) for other in mirrors} if len(mirrors) > 1 else {},
+    }
+    _write(segmenter, fit, {"fuse": rule, "anchor_weight": weight, "mirror": mirror}, means, alternatives, settings)
     found = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-    if distances:
-        told = ", ".join(f"{value:.4f} at {weight}" for weight, value in distances.items())
-        print(f"GED^2 by anchor weight: {told}.")
+    titles = {"ged": "GED^2 by anchor weight", "mirror": f"{'GED^2' if several else 'Dice'} by mirror images"}
+    for name, values in alternatives.items():
+        if values:
+            print(f"{titles[name]}: {', '.join(f'{value:.4f} at {other}' for other, value in values.items())}.")
     print(
         f"Fitted on {fit.images} images held out. Dice by fusion rule: {found}. Temperature {fit.temperature:g}: negative "
         f"log-likelihood {fit.nll[0]:.4f} to {fit.nll[1]:.4f}, calibration error {fit.ece[0]:.4f} to {fit.ece[1]:.4f}."
@@ -78,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Scores of the images held out with one anchor weight."""
+    """Scores of the images held out with one anchor weight and one choice of mirror images."""
 
     fitters: dict[str, TemperatureFitter]  # by fusion rule
     dice: dict[str, list[float]]
@@ -89,7 +104,7 @@ def _trial(segmenter: Segmenter, held: Pool, settings: RunSettings, rules: tuple
     trial = _Trial({rule: TemperatureFitter(segmenter.diffusion) for rule in rules}, {rule: [] for rule in rules}, [])
     for i in tqdm(range(len(held.pictures)), desc="calibrating"):
         image = torch.from_numpy(held.pictures[i]).to(segmenter.device).movedim(-1, 0)[None].float() / 127.5 - 1
-        condition = segmenter.model.encode(image.contiguous(memory_format=torch.channels_last))
+        condition = segmenter.encode(image.contiguous(memory_format=torch.channels_last), settings)
         *_, last = segmenter.denoise(condition, settings)
         members = segmenter.diffusion.probability(last.x_0.float()).cpu().numpy()
         logits = condition.anchor_logits
@@ -110,7 +125,7 @@ def _write(
     fit: TemperatureFit,
     chosen: dict[str, Any],
     means: dict[str, float],
-    distances: dict[str, float],
+    alternatives: dict[str, dict[str, float]],
     settings: RunSettings,
 ) -> None:
     path = segmenter.checkpoint.folder / CONFIG
@@ -121,7 +136,9 @@ def _write(
             config["domain"][name] = value
     config["training"]["calibration"] = asdict(fit) | {
         "dice": means,
-        **({"ged": distances} if distances else {}),  # by anchor weight
+        **{
+            name: values for name, values in alternatives.items() if values
+        },  # scores, by anchor weight and mirror images
         "members": settings.members,
         "steps": settings.steps,
     }
@@ -154,6 +171,14 @@ def _held(arguments: argparse.Namespace, segmenter: Segmenter, side: int) -> Poo
     )
     recorded = checkpoint.training.get("held_out", ())
     return pool.set_aside(count, domain.patient, recorded)[1].middle(side)
+
+
+def _allowed(segmenter: Segmenter) -> Mirror:
+    """Return the flips of the training images, which keep the anatomy; older checkpoints record none, but their task has some."""
+    if (recorded := segmenter.checkpoint.training.get("mirror")) in MIRRORS:
+        return recorded
+    task = TASKS.get(segmenter.domain.task)
+    return next(name for name, axes in MIRRORS.items() if axes == (task.mirror if task else ()))
 
 
 def _task(domain: Domain) -> Task:

@@ -66,6 +66,11 @@ _FUSED = {
     "mean": "mean of the members",
     "vote": "vote of the members",
 }
+_VIEWS = {
+    "none": "the image alone",
+    "horizontal": "the image and its mirror image",
+    "both": "the image and three mirror images",
+}
 _MEMBERS = (
     " A member is one sample from the model, so the Dice of a single member is usually below the ensemble's. "
     "Disagreement between members is not error."
@@ -137,8 +142,7 @@ def _measured(folder: Path, checkpoint: Checkpoint) -> tuple[list[dict[str, Any]
         raise ValueError(f"{folder} holds no JSON file of `evaluate --json`; measure the checkpoint first")
     curve = folder / "curve.jsonl"
     rows = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
-    weight = checkpoint.domain.anchor_weight
-    ordered = sorted(results, key=lambda found: _place(found, weight), reverse=True)
+    ordered = sorted(results, key=lambda found: _place(found, checkpoint.domain), reverse=True)
     return ordered, [json.loads(row) for row in rows]
 
 
@@ -292,16 +296,18 @@ def fill(file: Path, block: str, table: str) -> None:
 
 def _setting(settings: dict[str, Any]) -> str:
     where = "" if settings["split"] in _DEFAULT_SPLITS else f" **on `{settings['split']}`**"
+    mirrored = "" if (mirror := settings.get("mirror", "none")) == "none" else f", {_VIEWS[mirror]}"
     if settings["anchor"]:
-        return f"anchor only, no diffusion{where}"
+        return f"anchor only, no diffusion{mirrored}{where}"
     if settings["steps"] == 0:
-        return f"single forward pass{where}"
+        return f"single forward pass{mirrored}{where}"
     steps, members = settings["steps"], settings["members"]
     plural = "s" if steps > 1 else ""
     fusion = f" members, {_FUSED[settings['fuse']]}" if members > 1 else " member"
     how = f", eta {eta:g}" if (eta := settings.get("eta")) else ""
     how += f", anchor weight {w:g}" if (w := settings.get("anchor_weight")) else ""
     how += ", stratified noise" if settings.get("noise") == "stratified" else ""
+    how += mirrored
     off = "".join(f", without {name}" for name in _bypassed(settings))
     off += ", NBP surfaces flattened" if settings.get("switches", {}).get("flatten_nbp") else ""
     return f"{steps} step{plural} ({settings['sampler']}), {members}{fusion}{how}{off}{where}"
@@ -321,14 +327,19 @@ def _command(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
         words += f" --cases '{settings['cases']}'"
     if (size := settings.get("size")) not in (None, checkpoint.model_config.image_size):
         words += f" --size {size}"
-    if settings["anchor"]:
-        return f"{words} --anchor"
-    if settings["steps"] == 0:
-        return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
     domain = checkpoint.domain
-    default = asdict(RunSettings()) | {name: getattr(domain, name) for name in ("anchor_weight", "fuse", "noise")}
-    used = default | {"anchor_weight": 0.0, "noise": "independent"} | settings  # those two of files without them
-    names = ("sampler", "spacing", "tolerance", "eta", "anchor_weight", "fuse", "noise", "seed")
+    if settings["anchor"] or settings["steps"] == 0:
+        mirror = settings.get("mirror", "none")
+        words += "" if mirror == domain.mirror else f" --mirror {mirror}"
+        if settings["anchor"]:
+            return f"{words} --anchor"
+        return words if isinstance(checkpoint.model_config, UNetConfig) else f"{words} --steps 0"
+    by_domain = ("anchor_weight", "fuse", "noise", "mirror")
+    default = asdict(RunSettings()) | {name: getattr(domain, name) for name in by_domain}
+    used = (
+        default | {"anchor_weight": 0.0, "noise": "independent", "mirror": "none"} | settings
+    )  # of files without them
+    names = ("sampler", "spacing", "tolerance", "eta", *by_domain, "seed")
     changed = {name.replace("_", "-"): used[name] for name in names if used[name] != default[name]}
     how = "".join(f" --{name} {v:g}" if isinstance(v, float) else f" --{name} {v}" for name, v in changed.items())
     off = f" --without {' '.join(_bypassed(settings))}" if _bypassed(settings) else ""
@@ -392,6 +403,10 @@ def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
         if distances
         else ""
     )
+    if mirrors := fit.get("mirror", {}):
+        scores = ", ".join(f"{value:.3f} with {_VIEWS[name]}" for name, value in mirrors.items())
+        what = "GED²" if distances else "Dice"
+        weighed += f" {what} by mirror images (F43): {scores}, so members see {_VIEWS[domain.mirror]}."
     return (
         f"By `python -m medsegdiff calibrate` on {fit['images']} training images held out, with {fit['members']} members of "
         f"{fit['steps']} steps: Dice {rules}, so members are fused by {_RULES[domain.fuse]} unless a run says otherwise. "
@@ -424,10 +439,10 @@ def _main(ordered: list[dict[str, Any]]) -> dict[str, Any]:
     return next((result for result in ordered if not result["settings"]["anchor"]), ordered[0])
 
 
-def _place(result: dict[str, Any], weight: float) -> tuple[float, ...]:
+def _place(result: dict[str, Any], domain: Domain) -> tuple[float, ...]:
     """Return a sort key for the rows of a table: `val` before others, the anchor first in both, then the main setting.
 
-    The main setting has most members, ten steps, the checkpoint's anchor weight, its noise and its fusion rule.
+    The main setting has most members, ten steps, the checkpoint's anchor weight, noise, mirror images and fusion rule.
     """
     settings = result["settings"]
     changed = len(_bypassed(settings)) + bool(settings.get("switches", {}).get("flatten_nbp"))
@@ -437,8 +452,9 @@ def _place(result: dict[str, Any], weight: float) -> tuple[float, ...]:
         -changed,
         settings["members"],
         -abs(settings["steps"] - 10),
-        -abs(settings.get("anchor_weight", 0.0) - weight),
+        -abs(settings.get("anchor_weight", 0.0) - domain.anchor_weight),
         -settings.get("eta", 0.0),
+        settings.get("mirror", "none") == domain.mirror,
         settings.get("noise") == "stratified",
         settings["fuse"] == "anchored",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
-from medsegdiff.config import RunSettings
+from medsegdiff.config import VIEWS, RunSettings
 from medsegdiff.ensemble import RULES
 from medsegdiff.hub import shipped
 from medsegdiff.image_ref import FILE_WINDOW, Intensity, Windowing
@@ -83,6 +83,13 @@ def add_run_options(verb: argparse.ArgumentParser, *, checkpoint: bool = True) -
         choices=("auto", "independent", "stratified"),
         default=_DEFAULT.noise,
         help="V2: noise the members begin with; stratified: spread evenly along the anchor; auto: where the target may be absent",
+    )
+    verb.add_argument(
+        "--mirror",
+        choices=("auto", *VIEWS),
+        default=_DEFAULT.mirror,
+        help="mirror images of the input that the members take turns with, and the anchor is the mean of; auto: as recorded in "
+        "the checkpoint",
     )
     verb.add_argument("--seed", type=int, default=_DEFAULT.seed, help="seed of the noise")
     verb.add_argument(

@@ -98,11 +98,12 @@ def main(arguments: argparse.Namespace) -> None:
         stage.begun_in = stage.out if stage.resume else before
     # Any error in the file is found here, before the first stage is trained.
     parts = [(data := _data(stage), *_described(stage, data)) for stage in stages]
+    for stage, (data, _, _) in zip(stages, parts, strict=True):
+        stage.flips = next(name for name, axes in MIRRORS.items() if axes == data.task.mirror)
     if Share.here().first:
         data, _, domain = parts[0]
-        mirror = next(name for name, axes in MIRRORS.items() if axes == data.task.mirror)
         print(f"{data.name}: {', '.join(domain.labels)}. Source: {domain.source}. Licence: {domain.licence}.")
-        print(f"Flips of training images: {mirror} (--mirror chooses others).")
+        print(f"Flips of training images: {stages[0].flips} (--mirror chooses others).")
         if is_flat(arguments.data):
             print(f"{arguments.data} has no train/ and val/, so it is split: {data.split}.")
     begun = max((n for n, stage in enumerate(stages) if stage.resume), default=0)
@@ -455,6 +456,7 @@ def _checkpoint(
         "iterations_done": run.done,
         "cpu_minutes": minutes,
         "pictures": len(run.draws.pool.pictures),
+        "mirror": arguments.flips,
         "torch": torch.__version__,
     }
     if arguments.empty is not None:

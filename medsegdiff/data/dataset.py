@@ -33,7 +33,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import TASK_NAME
+from medsegdiff.config import TASK_NAME, Mirror
 from medsegdiff.data.adaptors import intensity_of, provenance_of, task_of
 from medsegdiff.data.folders import Case
 from medsegdiff.data.tasks import TASKS, Task
@@ -57,7 +57,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 """Keys of dataset.toml and their types."""
 
-MIRRORS: dict[str, tuple[int, ...]] = {"none": (), "horizontal": (1,), "both": (0, 1)}
+MIRRORS: dict[Mirror, tuple[int, ...]] = {"none": (), "horizontal": (1,), "both": (0, 1)}
 _UNKNOWN = "not stated"
 _SIDED = re.compile(
     r"(?<![A-Za-z])(?i:left|right)(?![a-z])|(?<=[a-z])(?:Left|Right)(?![a-z])|(?<![^\W_])[LRlr](?![^\W_])|[左右]"

@@ -114,6 +114,23 @@ def test_noise_is_stratified_by_itself_where_the_target_may_be_absent(segmenter:
         assert one.resolve_settings(replace(settings, noise="stratified")).noise == "independent"
 
 
+def test_mirror_images_are_the_checkpoints_unless_a_run_says_otherwise(segmenter: Segmenter, picture: Picture) -> None:
+    one = Segmenter(segmenter.checkpoint, "cpu")
+    one.domain = replace(one.domain, mirror="horizontal")
+    assert [one.resolve_settings(replace(SETTINGS, mirror=m)).mirror for m in ("auto", "none", "both")] == [
+        "horizontal",
+        "none",
+        "both",
+    ]
+    alone, auto, asked = (
+        s(picture, replace(SETTINGS, mirror=m))
+        for s, m in ((segmenter, "auto"), (one, "auto"), (segmenter, "horizontal"))
+    )
+    assert np.array_equal(np.asarray(auto.probability), np.asarray(asked.probability))
+    assert auto.sidecar()["settings"]["mirror"] == "horizontal"
+    assert not np.array_equal(np.asarray(auto.probability), np.asarray(alone.probability))
+
+
 def test_a_size_the_network_cannot_run_at_is_refused_in_one_sentence(segmenter: Segmenter, picture: Picture) -> None:
     with pytest.raises(ValueError, match=r"size is 33; this checkpoint runs at multiples of 4 from 8 to 1024"):
         segmenter(picture, replace(SETTINGS, size=33))

@@ -37,6 +37,29 @@ def test_dividing_a_batch_among_cores_does_not_change_the_result(network, genera
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(("mirror", "flips"), [("horizontal", [(), (-1,)]), ("both", [(), (-1,), (-2,), (-2, -1)])])
+def test_members_take_turns_among_the_mirror_images(network, generator, mirror, flips, images, cores):
+    members, runner = 5, Runner(network, CPU, torch.float32, cores)
+    image, x_t = torch.rand(images, 3, 32, 32, generator=generator), masks(images * members, generator)
+    condition = runner.encode(image, mirror)
+    found = runner(x_t, T, condition.for_members(members)).output
+    with torch.no_grad():
+        seen = [network.encode(image.flip(flip)) for flip in flips]
+        views = [seen[member % len(flips)].repeat(members) for member in range(members)]
+        for row in range(images * members):
+            flip, one = flips[row % members % len(flips)], torch.arange(images * members) == row
+            expected = network(x_t[one].flip(flip), T, views[row % members].select(one)).output.flip(flip)
+            # float32: convolutions of other batch sizes add in another order.
+            torch.testing.assert_close(found[one], expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    for i, logits in enumerate(condition.anchor_logits):
+        mean = torch.stack([c.anchor_logits[i].flip(flip) for c, flip in zip(seen, flips, strict=True)]).mean(0)
+        torch.testing.assert_close(logits, mean)
+        mirrored = runner.encode(image.flip(-1), mirror).anchor_logits[i]
+        torch.testing.assert_close(mirrored.flip(-1), logits, rtol=0, atol=1e-5)  # added up in another order
+
+
 @pytest.mark.parametrize("images", [1, 4])
 def test_a_trace_covers_every_sample_and_does_not_change_the_result(network, generator, images):
     alone, together = (Runner(network, CPU, torch.float32, cores) for cores in (1, 2))

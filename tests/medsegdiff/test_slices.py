@@ -29,7 +29,7 @@ def volume() -> Volume:
 @pytest.mark.slow
 @pytest.mark.parametrize(("axis", "fuse"), [(0, "mean"), (1, "mean"), (2, "anchored")])
 def test_slices_segmented_together_are_the_slices_segmented_alone(segmenter, volume, axis, fuse):
-    settings = replace(SETTINGS, fuse=fuse)
+    settings = replace(SETTINGS, fuse=fuse, mirror="both" if axis else "none")
     *progress, result = segment_volume(segmenter, volume, settings, axis=axis)
     alone = [segmenter(volume.slice(axis, i), settings) for i in range(volume.count(axis))]
     probability = volume.stack(axis, [1 - one.probability[0] for one in alone])

@@ -26,6 +26,7 @@ from medsegdiff.imaging import read, read_volume
 from medsegdiff.records import Condition, Prediction
 from medsegdiff.replay import TOLERANCE, Report, agreement, decode_runs, encode_runs
 from medsegdiff.resize import Geometry, to_network, to_original
+from medsegdiff.runner import Runner
 from medsegdiff.sampling import SPACINGS, MemberNoise, SamplingSettings, denoise, faded_anchor, spaced, stratified
 from medsegdiff.schedule import Diffusion
 
@@ -131,6 +132,44 @@ def test_members_are_spread_alike(node, channels):
     got = node(script, given)
     # Both compute in double and round to float32, at most two roundings at values of at most 6.
     np.testing.assert_allclose(got, listed(stratified(x_T, anchor)), rtol=0, atol=1e-6)
+
+
+class Ramp:
+    """A network that treats left and right, and top and bottom, differently; so does its counterpart in JavaScript."""
+
+    def encode(self, image):
+        ramp = torch.arange(16.0).reshape(4, 4)
+        return Condition((image * ramp,), (image[:, :1] * ramp,))
+
+    def __call__(self, x_t, t, condition, *, trace=False, switches=None):
+        return Prediction(x_t * torch.arange(16.0).reshape(4, 4) + condition.features[0][:, :1])
+
+
+@pytest.mark.parametrize("mirror", ["none", "horizontal", "both"])
+def test_members_take_turns_among_the_same_mirror_images(node, mirror):
+    generator = torch.Generator().manual_seed(5)
+    image, x_t = torch.rand(1, 3, 4, 4, generator=generator), torch.randn(5, 1, 4, 4, generator=generator)
+    runner = Runner(Ramp(), torch.device("cpu"), torch.float32)
+    condition = runner.encode(image, mirror)
+    expected = runner(x_t, torch.tensor([9]), condition.for_members(5)).output
+    script = """const { mirrored } = await import(`${core}/core/mirror.js`);
+        const ramp = {
+            condition: async (image) => {
+                const feature = image.map((value, i) => value * (i % 16));
+                return { feature, anchor_logits: feature.slice(0, 16) };
+            },
+            denoise: async (xt, t, { feature }, members, trace) => (
+                { output: xt.map((value, i) => value * (i % 16) + feature[i % 16]), traces: trace ? [members] : [] }
+            ),
+        };
+        const networks = mirrored(ramp, input.mirror, 4, 1);
+        const condition = await networks.condition(Float32Array.from(input.image));
+        const { output, traces } = await networks.denoise(Float32Array.from(input.xt), 9, condition, 5, true);
+        print([Array.from(condition.anchor_logits), Array.from(output), traces.length]);"""
+    logits, output, traces = node(script, {"mirror": mirror, "image": listed(image), "xt": listed(x_t)})
+    np.testing.assert_allclose(logits, listed(condition.anchor_logits[0]), rtol=1e-6)
+    np.testing.assert_allclose(output, listed(expected), rtol=0, atol=1e-5)  # float32 sums of values up to 50
+    assert traces == 1
 
 
 @pytest.mark.slow
@@ -607,7 +646,7 @@ SERVED = (
         return new Response(file === "model.json" ? JSON.stringify(model) : Uint8Array.of(model.byte));
     };
     const settings = { members: 2, steps: 2, tolerance: 0, sampler: "ddim", spacing: "trailing", eta: 0, anchor_weight: 0,
-        fuse: "mean", noise: "independent", seed: 0, size: 0, trace: true };
+        fuse: "mean", noise: "independent", mirror: "none", seed: 0, size: 0, trace: true };
     const { picture } = await ask("open", { bytes, axis: 2, rule: null });
 """
 )

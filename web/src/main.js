@@ -260,6 +260,7 @@ function settingsOf() {
     anchor_weight: data.get("anchor_weight") ? Number(data.get("anchor_weight")) : null,
     fuse: data.get("fuse"),
     noise: "auto",
+    mirror: "auto",
     seed: Number(data.get("seed")),
     size: 0,
     switches: { dynamic_encoding: true, ff_parser: true, anchor: true, ss_former: true, nbp: true },

@@ -1,6 +1,7 @@
 // The JSON report of a run: the same form as the command line's, so each can replay the other's (medsegdiff/replay.py).
 
 import { agreement } from "./ensemble.js";
+import { VIEWS } from "./mirror.js";
 
 export const TOLERANCE = 0.995; // Dice over all foreground that another runtime's mask must reach
 
@@ -16,6 +17,7 @@ export const DEFAULTS = {
   anchor_weight: null,
   fuse: "auto",
   noise: "auto",
+  mirror: "auto",
   seed: 0,
   size: 0,
   switches: ALL,
@@ -65,11 +67,13 @@ export function parse(text) {
   }
   if (!facts?.settings || !facts.checkpoint?.sha256 || !facts.mask?.sha256) throw new Error("errors.report");
   if (facts.volume || !facts.picture) throw new Error("errors.report_volume");
-  const settings = { ...DEFAULTS, noise: "independent", anchor_weight: 0, ...facts.settings }; // older reports do not say
+  const before = { noise: "independent", anchor_weight: 0, mirror: "none" }; // of reports that do not hold them yet
+  const settings = { ...DEFAULTS, ...before, ...facts.settings };
   const switches = settings.switches ?? {};
   const changed = Object.entries(ALL).some(([name]) => switches[name] === false);
   if (changed || switches.sigma > 0 || switches.profile?.length) throw new Error("errors.report_switches");
   if (!["ddim", "dpm-solver++"].includes(settings.sampler)) throw new Error("errors.report_sampler");
+  if (!Object.hasOwn(VIEWS, settings.mirror) && settings.mirror !== "auto") throw new Error("errors.report");
   if (!Number.isSafeInteger(settings.seed)) throw new Error("errors.report_seed");
   if ((facts.dtype ?? "float32") !== "float32") throw new Error("errors.report_dtype");
   // Null: not recorded, that of the checkpoint. Of torch, only reports from before there were temperatures lack it.

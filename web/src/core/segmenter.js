@@ -1,6 +1,7 @@
 // A picture in, a mask at the picture's own size out; the same journey as medsegdiff/pipeline.py.
 
 import { argmaxLabels, change, fuse } from "./ensemble.js";
+import { mirrored } from "./mirror.js";
 import { MemberNoise, stratify } from "./noise.js";
 import { sha256, toNetwork, toOriginal } from "./picture.js";
 import { encodeRuns } from "./report.js";
@@ -25,6 +26,7 @@ export class Segmenter {
     if (this.model.kind === "unet" || resolved.steps === 0) Object.assign(resolved, { members: 1, steps: 0 });
     if (this.model.kind === "v1" && resolved.steps === 0) throw new Error("errors.no_anchor");
     if (resolved.noise === "auto") resolved.noise = this.model.domain.may_be_absent ? "stratified" : "independent";
+    if (resolved.mirror === "auto") resolved.mirror = this.model.domain.mirror ?? "none";
     if (resolved.fuse === "auto") resolved.fuse = this.model.domain.fuse ?? "staple";
     resolved.anchor_weight ??= this.model.domain.anchor_weight ?? 0;
     if (this.model.kind === "v1" || resolved.steps === 0) {
@@ -44,7 +46,8 @@ export class Segmenter {
     const began = performance.now();
     const { size, area, channels, diffusion } = this;
     const image = toNetwork(picture, size, this.model.image.channels, this.field);
-    const condition = await this.networks.condition(image);
+    const networks = mirrored(this.networks, settings.mirror, size, channels);
+    const condition = await networks.condition(image);
     const logits = condition.anchor_logits ?? null;
     const anchor = logits && diffusion.probabilityOfLogits(logits, area);
     const times = settings.steps ? spaced(diffusion.timesteps, settings.steps, settings.spacing) : [];
@@ -61,7 +64,7 @@ export class Segmenter {
       let before = null;
       for (let index = 0; index < times.length; index++) {
         const [t, s] = [times[index], times[index + 1] ?? -1];
-        const output = await this.networks.denoise(xt, t, condition, settings.members, settings.trace);
+        const output = await networks.denoise(xt, t, condition, settings.members, settings.trace);
         let x0 = diffusion.x0(output.output, xt, t, area);
         if (whole) {
           const pull = this.model.domain.may_be_absent ? fadedAnchor(diffusion, x0, anchor, area) : whole;
