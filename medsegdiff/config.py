@@ -173,7 +173,9 @@ class V2Config:
     band: Literal["nbp", "sine"] = "nbp"  # AAAI's NBP-Filter, or arXiv v1's sine with scale-shift (F18)
     nbp_blocks: int = 6  # R [C, weak]
     nbp_width: int = 16  # channels of the coordinate network [ours]
-    # Older configurations lack the next three, which then have their defaults.
+    # Older configurations lack the next four, which then have their defaults.
+    # Gates of an anchor: one shared by all channels of the diffusion feature [P], or one for each channel [ours] (F44)
+    gate: Literal["shared", "channel"] = dataclasses.field(default="shared", metadata={"later": True})
     encoder: Encoder = dataclasses.field(
         default="residual", metadata={"later": True}
     )  # of the condition network [ours] (F37)
@@ -207,6 +209,7 @@ class V2Config:
         _require(
             self.token_width % self.heads == 0, f"token_width {self.token_width} is no multiple of heads {self.heads}"
         )
+        _require(self.gate in ("shared", "channel"), f"gate is {self.gate!r}; choose shared or channel")
         _require(self.band in ("nbp", "sine"), f"band is {self.band!r}; choose nbp or sine")
         _require_encoder(self, len(self.condition_widths))
         _require(0 <= self.nbp_octaves <= 8, f"nbp_octaves is {self.nbp_octaves}; choose 0 (raw coordinates) to 8")

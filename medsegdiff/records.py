@@ -70,7 +70,7 @@ class BandTrace:
 
 @dataclass(frozen=True, slots=True)
 class AnchorTrace:
-    """The anchor condition at one step: channel means, except for the gate, which is a single map."""
+    """The anchor condition at one step: channel means, also of the gates if there is one for each channel (F44)."""
 
     stage: str
     raw: Float[Tensor, "a h w"]  # f_c^-1; a = 1 if all members share one image

@@ -91,6 +91,11 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "full_spectrum": (_FLAG, "V1: FF-Parser on the two-sided spectrum"),
     "skips": (("sum", "mask"), "V1: features that reach the decoder by skip connections"),
     "anchors": (int, "V2: levels gated by an anchor, 1 or 2"),
+    "gate": (
+        ("shared", "channel"),
+        "V2: gates of an anchor: one shared by all channels of the mask feature, or one for each; with --init of a network "
+        "that shares one, each channel begins with it",
+    ),
     "gaussian_size": (int, "V2: window of the learnable Gaussian in cells, odd"),
     "ss_blocks": (int, "V2: N, blocks of the SS-Former"),
     "patch": (int, "V2: cells per token side"),

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from medsegdiff.atomic import replacing, write_text
 from medsegdiff.checkpoint import CONFIG, load, read_config, save
 from medsegdiff.commands import options, recipe
-from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig
+from medsegdiff.config import PRESETS, Domain, Preset, UNetConfig, V2Config
 from medsegdiff.data.adaptors import LAYOUTS, cases, unpaired
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.dataset import MIRRORS, Dataset, Split, describe
@@ -363,10 +363,15 @@ def _network(preset: Preset, init: str | None) -> tuple[Network, float]:
         checkpoint = load(resolve(init))
         resized = replace(checkpoint.model_config, image_size=preset.model.image_size)
         weights, shapes = checkpoint.model.state_dict(), {k: v.shape for k, v in model.state_dict().items()}
+        if isinstance(resized, V2Config) and isinstance(preset.model, V2Config) and resized.gate == "shared":
+            resized = replace(resized, gate=preset.model.gate)
         if (resized, checkpoint.diffusion) != (preset.model, preset.diffusion):
             raise ValueError(
                 f"{init} holds another network or diffusion than this preset and task; choose those it began with"
             )
+        for name, one in weights.items():
+            if ".reduce." in name:
+                weights[name] = one.expand(shapes[name])  # every channel begins with the gate that all shared
         if {k: v.shape for k, v in weights.items()} != shapes:  # V1: the FF-Parser's filters have a fixed size
             raise ValueError(
                 f"{init} was trained at {checkpoint.model_config.image_size} pixels, and weights of V1 belong to one size; "

@@ -29,14 +29,15 @@ class GaussianSpatialAttention(nn.Module):
     Arguments:
         channels: of the anchor; each has its own Gaussian.
         window: side of the kernel in cells, odd.
+        gates: number of gates: 1 for all channels of the diffusion feature, as in the paper, or one for each of them (F44).
     """
 
-    def __init__(self, channels: int, window: int) -> None:
+    def __init__(self, channels: int, window: int, gates: int = 1) -> None:
         super().__init__()
         self.window = window
         self.mean = nn.Parameter(torch.zeros(channels, 2))  # mu_x, mu_y, in cells
         self.log_sigma = nn.Parameter(torch.zeros(channels, 2))  # of sigma_x, sigma_y, in cells
-        self.reduce = nn.Conv2d(channels, 1, 1)  # k_1x1
+        self.reduce = nn.Conv2d(channels, gates, 1)  # k_1x1
 
     def kernel(self, sigma: float = 0.0) -> Float[Tensor, "c 1 w w"]:
         """Return the kernels computed from mean and variance, one normalised window per channel.
@@ -54,8 +55,8 @@ class GaussianSpatialAttention(nn.Module):
         padded = F.pad(anchor, (self.window // 2,) * 4, mode="replicate")
         return F.conv2d(padded, self.kernel(sigma).to(anchor.dtype), groups=anchor.shape[1])
 
-    def gate(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i 1 h w"]:
-        """Return the gate Sigmoid(f_anc * k_1x1)."""
+    def gate(self, anchor: Float[Tensor, "i c h w"], sigma: float = 0.0) -> Float[Tensor, "i g h w"]:
+        """Return the gates Sigmoid(f_anc * k_1x1)."""
         smoothed = self.smooth(anchor, sigma)
         trusted = anchor + F.relu(smoothed - anchor)  # equals the maximum, whose gradient is five times slower
         return torch.sigmoid(self.reduce(trusted))
@@ -74,7 +75,7 @@ class GaussianSpatialAttention(nn.Module):
             raw=anchor.float().mean(1),
             smoothed=smoothed.float().mean(1),
             maximum=torch.maximum(smoothed, anchor).float().mean(1),
-            gate=self.gate(anchor, sigma).float()[:, 0],
+            gate=self.gate(anchor, sigma).float().mean(1),
             mean=self.mean.detach(),
             sigma=torch.full_like(self.log_sigma, sigma) if sigma else self.log_sigma.detach().exp(),
         )

@@ -35,6 +35,7 @@ class MedSegDiffV2(nn.Module):
         self.config = config
         channels = 1 if config.classes == 1 else config.classes + 1
         widths, condition_widths = config.widths, config.condition_widths
+        levels = list(zip(condition_widths, widths, strict=True))
         time = 4 * widths[0]
 
         self.condition = ConditionUNet(
@@ -48,8 +49,8 @@ class MedSegDiffV2(nn.Module):
         )
         self.downs = Parts(Down(width) for width in widths[:-1])
         self.attentions = Parts(
-            GaussianSpatialAttention(width, config.gaussian_size)
-            for width in condition_widths[: config.anchors if config.switches.anchor else 0]
+            GaussianSpatialAttention(before, config.gaussian_size, width if config.gate == "channel" else 1)
+            for before, width in levels[: config.anchors if config.switches.anchor else 0]
         )
         self.ss_former: SSFormer | None = None
         if config.switches.ss_former:

@@ -434,6 +434,23 @@ def test_training_goes_on_from_weights_of_another_size_where_they_have_none(tmp_
         assert (before - after).abs().max() < 0.01  # one warm-up iteration away, not drawn anew
 
 
+def test_every_channel_begins_with_the_gate_that_all_shared(tmp_path):
+    data, out = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "run"
+    assert main(command(data, out, iterations="1")) == 0
+    checkpoint = load(out / "checkpoint")
+    assert isinstance(checkpoint.model_config, V2Config)
+    preset = replace(PRESETS["v2-tiny"], model=replace(checkpoint.model_config, gate="channel"))
+    each, _ = _network(replace(preset, diffusion=checkpoint.diffusion), str(out / "checkpoint"))
+    image, x_t, t = torch.rand(1, 3, 64, 64), torch.randn(2, 1, 64, 64), torch.tensor([500])
+    before, after = (one.eval()(x_t, t, one.encode(image), trace=True) for one in (checkpoint.model, each))
+    # Products in another order.
+    torch.testing.assert_close(after.output, before.output, rtol=0, atol=1e-5)
+    torch.testing.assert_close(after.trace.anchors[0].gate, before.trace.anchors[0].gate, rtol=0, atol=1e-5)
+    assert each.attentions[0].reduce.weight.shape[0] == checkpoint.model_config.widths[0]
+    assert main(command(data, tmp_path / "next", iterations="1", gate="channel", init=str(out / "checkpoint"))) == 0
+    assert load(tmp_path / "next" / "checkpoint").model_config.gate == "channel"
+
+
 @pytest.mark.slow
 def test_a_frozen_condition_network_stays_bit_for_bit_while_the_denoiser_learns(tmp_path):
     data, first, second = folder_of_phantoms(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "1", tmp_path / "2"

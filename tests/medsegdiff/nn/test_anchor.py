@@ -67,6 +67,19 @@ def test_the_mean_shifts_the_kernel(mean, peak):
     assert divmod(int(module.smooth(point).argmax()), 9) == peak  # (row, column) of the cell that sees the point
 
 
+def test_each_channel_can_have_a_gate_of_its_own(attention, generator):
+    each = GaussianSpatialAttention(CHANNELS, WINDOW, gates=4).requires_grad_(False)
+    each.load_state_dict(
+        attention.state_dict() | {f"reduce.{n}": x.clone() for n, x in each.reduce.state_dict().items()}
+    )
+    anchor, feature = (torch.randn(2, c, 6, 7, generator=generator) for c in (CHANNELS, 4))
+    maximum = np.maximum(smoothed(each, anchor), anchor.numpy())
+    weight, bias = (x.double().numpy() for x in (each.reduce.weight[:, :, 0, 0], each.reduce.bias))
+    gates = 1 / (1 + np.exp(-np.einsum("ichw,gc->ighw", maximum, weight) - bias[:, None, None]))
+    assert_close(each(anchor, feature), torch.from_numpy((gates + 1) * feature.numpy()).float(), **ROUNDING)
+    assert_close(each.explain(anchor, "level 1").gate, torch.from_numpy(gates.mean(1)).float(), **ROUNDING)
+
+
 def test_gate_and_maximum_are_the_two_equations(attention, generator):
     attention.requires_grad_(False)
     anchor = torch.randn(2, CHANNELS, 6, 7, generator=generator)
