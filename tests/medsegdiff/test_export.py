@@ -69,7 +69,12 @@ def test_the_real_ff_parser_equals_the_complex_one_at_every_parity(size, full, p
 
 @pytest.mark.parametrize(
     "config",
-    [V1, replace(V1, full_spectrum=True, skips="mask", learned_variance=True), V2, replace(V2, band="sine", patch=2)],
+    [
+        V1,
+        replace(V1, full_spectrum=True, skips="mask", learned_variance=True),
+        V2,
+        replace(V2, band="sine", patch=2, gate="channel"),
+    ],
 )
 @pytest.mark.parametrize("switches", [Switches(), Switches(nbp=False), Interventions(sigma=2.0, profile=(1.0, 0.5))])
 def test_the_real_network_equals_the_complex_one(config, switches):
