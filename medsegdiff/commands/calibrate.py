@@ -75,16 +75,18 @@ def main(arguments: argparse.Namespace) -> None:
     means = {rule: mean(found) for rule, found in best.dice.items()}
     rule = max(rules, key=lambda rule: means[rule])  # the paper's in a tie
     fit = best.fitters[rule].fit()
-    alternatives = {
+    tried = len(mirrors) > 1
+    alternatives: dict[str, Any] = {
         "ged": {f"{other:g}": mean(trials[mirror, other].ged) for other in weights} if weighed else {},
-        "mirror": {other: abs(scores[other, weight]) for other in mirrors} if len(mirrors) > 1 else {},
+        "mirror": {other: abs(scores[other, weight]) for other in mirrors} if tried else {},
+        "mirror_by": ("ged" if several else "dice") if tried else "",
     }
     _write(segmenter, fit, {"fuse": rule, "anchor_weight": weight, "mirror": mirror}, means, alternatives, settings)
     found = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
     titles = {"ged": "GED^2 by anchor weight", "mirror": f"{'GED^2' if several else 'Dice'} by mirror images"}
-    for name, values in alternatives.items():
-        if values:
-            print(f"{titles[name]}: {', '.join(f'{value:.4f} at {other}' for other, value in values.items())}.")
+    for name, title in titles.items():
+        if values := alternatives[name]:
+            print(f"{title}: {', '.join(f'{value:.4f} at {other}' for other, value in values.items())}.")
     print(
         f"Fitted on {fit.images} images held out. Dice by fusion rule: {found}. Temperature {fit.temperature:g}: negative "
         f"log-likelihood {fit.nll[0]:.4f} to {fit.nll[1]:.4f}, calibration error {fit.ece[0]:.4f} to {fit.ece[1]:.4f}."
@@ -125,7 +127,7 @@ def _write(
     fit: TemperatureFit,
     chosen: dict[str, Any],
     means: dict[str, float],
-    alternatives: dict[str, dict[str, float]],
+    alternatives: dict[str, Any],
     settings: RunSettings,
 ) -> None:
     path = segmenter.checkpoint.folder / CONFIG
@@ -136,9 +138,7 @@ def _write(
             config["domain"][name] = value
     config["training"]["calibration"] = asdict(fit) | {
         "dice": means,
-        **{
-            name: values for name, values in alternatives.items() if values
-        },  # scores, by anchor weight and mirror images
+        **{name: values for name, values in alternatives.items() if values},  # by anchor weight and mirror images
         "members": settings.members,
         "steps": settings.steps,
     }

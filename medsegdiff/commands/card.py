@@ -296,7 +296,7 @@ def fill(file: Path, block: str, table: str) -> None:
 
 def _setting(settings: dict[str, Any]) -> str:
     where = "" if settings["split"] in _DEFAULT_SPLITS else f" **on `{settings['split']}`**"
-    mirrored = "" if (mirror := settings.get("mirror", "none")) == "none" else f", {_VIEWS[mirror]}"
+    mirrored = "" if settings.get("mirror", "none") == "none" else ", with mirror images"
     if settings["anchor"]:
         return f"anchor only, no diffusion{mirrored}{where}"
     if settings["steps"] == 0:
@@ -405,7 +405,7 @@ def _calibration(fit: dict[str, Any] | None, domain: Domain) -> str:
     )
     if mirrors := fit.get("mirror", {}):
         scores = ", ".join(f"{value:.3f} with {_VIEWS[name]}" for name, value in mirrors.items())
-        what = "GED²" if distances else "Dice"
+        what = "GED²" if fit.get("mirror_by") == "ged" else "Dice"
         weighed += f" {what} by mirror images (F43): {scores}, so members see {_VIEWS[domain.mirror]}."
     return (
         f"By `python -m medsegdiff calibrate` on {fit['images']} training images held out, with {fit['members']} members of "

@@ -413,7 +413,7 @@ def test_several_readers_are_drawn_and_the_best_state_is_kept_by_pictures_set_as
     assert one.domain.fuse == max(facts["dice"], key=facts["dice"].get) or len(set(facts["dice"].values())) == 1
     assert set(facts["ged"]) == {"0", "0.2", "0.4", "0.6"}
     assert f"{one.domain.anchor_weight:g}" == min(facts["ged"], key=facts["ged"].get)
-    assert set(facts["mirror"]) == {"none", one.training["mirror"]}
+    assert (set(facts["mirror"]), facts["mirror_by"]) == ({"none", one.training["mirror"]}, "ged")
     assert one.domain.mirror == min(facts["mirror"], key=facts["mirror"].get)
     assert Segmenter(one).probability(torch.full((1, 1, 1, 1), 0.1))[0, 1].item() != pytest.approx(0.75)
     assert main([*fitted, "skin-lesion-v1"]) == 2
