@@ -158,7 +158,7 @@ def test_what_the_notes_say_of_the_shipped_networks():
     assert (first > 0.85).all()
     assert np.allclose(np.sort(last), [0.38, 0.79, 0.85, 0.90], atol=0.01)
     assert max(surface.std((1, 2)).max() for surface in surfaces.values()) < 0.02  # over frequency
-    assert np.allclose([seen("ensembles", case=case).facts["agreed"] for case in (3, 7)], [0.24, 0.84], atol=0.03)
+    assert np.allclose([seen("ensembles", case=case).facts["agreed"] for case in (3, 7)], [0.24, 0.70], atol=0.03)
 
 
 @pytest.mark.slow
