@@ -3,6 +3,8 @@
     python -m benchmarks.ablations skin-lesion --data DATA/skin-lesion --minutes 30 --size 128
 
 A task with several readers is scored by GED^2 instead of Dice, and trained with the recipe of its checkpoints (`of_readers`).
+Two variants change the objective instead: they predict the noise of masks of scale 1 as in the papers (alpha 5, beta 10),
+where ours predict x_0 of masks of scale 0.2, V2's condition network alone at first.
 
 OUT/TASK/VARIANT-SIZE[-seedN].json and RUNS as in `benchmarks.compare`, resumable in the same way. Differences to the full network
 are per seed, with their standard error over seeds; three seeds can only distinguish a large effect from none. The budget is CPU
@@ -41,6 +43,7 @@ _V2 = {
     "v2-sine": ("V2 with the sine of arXiv v1 for the NBP-Filter", _WHOLE, "sine"),
     "v2-naive": ("V2, naive: the affinity alone, unfiltered, no anchor", Switches(anchor=False, nbp=False), "nbp"),
 }
+_PAPERS = {"v1-papers": "V1 with the papers' objective", "v2-papers": "V2 with the papers' objective"}
 
 
 def _v1(title: str, switches: Switches, size: int, classes: int, make: Callable[..., Baseline] = Ours) -> Baseline:
@@ -56,8 +59,20 @@ def _v2(
     return make("v2-tiny", size, classes, title, chosen)
 
 
+def _gates(title: str, size: int, classes: int, make: Callable[..., Baseline] = Ours) -> Baseline:
+    model = PRESETS["v2-tiny"].model
+    assert isinstance(model, V2Config)
+    return make("v2-tiny", size, classes, title, replace(model, gate="channel"))
+
+
+def _papers(preset: str, title: str, size: int, classes: int, make: Callable[..., Baseline] = Ours) -> Baseline:
+    return make(preset, size, classes, title, papers=True)
+
+
 VARIANTS: dict[str, Callable[..., Baseline]] = {name: partial(_v1, *parts) for name, parts in _V1.items()}
 VARIANTS |= {name: partial(_v2, *parts) for name, parts in _V2.items()}
+VARIANTS["v2-gates"] = partial(_gates, "V2 with a gate for each channel")
+VARIANTS |= {name: partial(_papers, f"{name[:2]}-tiny", title) for name, title in _PAPERS.items()}
 
 
 def table(folder: Path, size: int) -> str:

@@ -55,6 +55,9 @@ class ClassScore:
     n: int  # cases whose ground truth has the class
     empty: int  # cases whose ground truth does not
     false_positives: int  # of those, the cases where it was predicted
+    regions: int  # connected regions of the ground truth, over all cases
+    regions_found: int  # of those, with a predicted pixel
+    false_regions: int  # connected regions of the prediction without a pixel of the ground truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,9 @@ class Evaluation:
                 n=sum(not s.empty_truth[c] for s in self.scores),
                 empty=sum(s.empty_truth[c] for s in self.scores),
                 false_positives=sum(s.false_positive[c] for s in self.scores),
+                regions=sum(s.regions[c] for s in self.scores),
+                regions_found=sum(s.regions_found[c] for s in self.scores),
+                false_regions=sum(s.false_regions[c] for s in self.scores),
             )
             for c, name in enumerate(self.class_names)
         )
@@ -404,8 +410,12 @@ def table(evaluation: Evaluation) -> str:
             f"| mean | {dice:.3f} | {interval} | {iou:.3f} | {hd95:.1f} | {ece:.3f} | {len(evaluation.scores)} |"
         )
     found, empty = sum(c.false_positives for c in classes), sum(c.empty for c in classes)
+    regions, met, false = (
+        sum(getattr(c, key) for c in classes) for key in ("regions", "regions_found", "false_regions")
+    )
     notes = [
-        f"{mean(evaluation.seconds):.2f} s per image; false positives where the ground truth is empty: {found} of {empty}.",
+        f"{mean(evaluation.seconds):.2f} s per image; false positives where the ground truth is empty: {found} of {empty}. "
+        f"Connected regions found: {met} of {regions}; predicted where the ground truth has none: {false}.",
         f"No intervals for fewer than {FEW} {what}."
         if few
         else f"Intervals are bootstrapped over {count} {what}{f', none for a class in fewer than {FEW}' if rare else ''}.",

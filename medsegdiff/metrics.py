@@ -7,9 +7,12 @@ For prediction A and ground truth B of one class, in an image or a volume:
     HD95  max( P95_{a in dA} d(a, dB), P95_{b in dB} d(b, dA) )      dA: pixels of A with a side neighbour outside A
 
 If a class is absent from the ground truth, its three scores are nan, and a prediction that has it counts as a false
-positive. If a
-class is present and the prediction misses it, Dice and IoU are 0 and HD95 is the diagonal of the image, so that means
-stay finite.
+positive. If a class is present and the prediction misses it, Dice and IoU are 0 and HD95 is the diagonal of the image, so
+that means stay finite.
+
+Lesions are detected one by one: a connected region of the ground truth (neighbours by side or corner) is found if the
+prediction has any of its pixels, and a region of the prediction is false if it has none of the ground truth's. This is the
+rule of ISLES 2022; it says nothing of the outline, which Dice does.
 
 Calibration compares the predicted probability of a class with its observed frequency. Over bins i of n_i
 of the n pixels, with mean probability p_i and observed share f_i,
@@ -25,6 +28,7 @@ References:
     Distance maps (Maurer et al., 2003), https://doi.org/10.1109/TPAMI.2003.1177156, by SimpleITK
     ECE (Guo et al., 2017), https://arxiv.org/abs/1706.04599; by class (Nixon et al., 2019), https://arxiv.org/abs/1904.01685
     Bootstrap (Efron, 1979), https://doi.org/10.1214/aos/1176344552
+    Detection of lesions (Hernandez Petzsche et al., 2022), https://doi.org/10.1038/s41597-022-01875-5
 """
 
 import math
@@ -40,6 +44,7 @@ __all__ = [
     "Reliability",
     "binary_dice",
     "bootstrap_interval",
+    "detection",
     "dice",
     "expected_calibration_error",
     "hd95",
@@ -65,6 +70,9 @@ class CaseScore:
     hd95: tuple[float, ...]  # in mm, or pixels without a spacing; the diagonal if the prediction is empty
     empty_truth: tuple[bool, ...]  # the ground truth has no pixel of this class
     false_positive: tuple[bool, ...]  # ... and the prediction has one
+    regions: tuple[int, ...]  # connected regions of the ground truth
+    regions_found: tuple[int, ...]  # of those, with a predicted pixel
+    false_regions: tuple[int, ...]  # connected regions of the prediction without a pixel of the ground truth
     # Mean HD95 over the slices that have the class, of a stack whose slices are missing or a distance unknown: hd95 is then nan.
     slice_hd95: tuple[float, ...] = ()
 
@@ -94,6 +102,23 @@ def hd95(a: Bool[np.ndarray, "*size"], b: Bool[np.ndarray, "*size"], spacing: Se
     one, other = (_edge(np.pad(mask[box], 1)) for mask in (a, b))
     there, back = _distance_to(other, spacing)[one], _distance_to(one, spacing)[other]
     return max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
+
+
+def detection(prediction: Bool[np.ndarray, "*size"], truth: Bool[np.ndarray, "*size"]) -> tuple[int, int, int]:
+    """Count the connected regions of a mask in 2D or 3D, those found, and the false ones of the prediction."""
+    (true, met), (predicted, right) = _regions(truth, prediction), _regions(prediction, truth)
+    return true, met, predicted - right
+
+
+def _regions(mask: Bool[np.ndarray, "*size"], other: Bool[np.ndarray, "*size"]) -> tuple[int, int]:
+    """Count the connected regions of a mask, and those that another mask meets."""
+    import SimpleITK as sitk  # as in `_distance_to`
+
+    if not mask.any():
+        return 0, 0
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    regions = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, True))
+    return int(regions.max()), np.unique(regions[mask & other]).size
 
 
 def _edge(mask: Bool[np.ndarray, "*size"]) -> Bool[np.ndarray, "*size"]:
@@ -148,7 +173,7 @@ def score(
         empty = not b.any()
         dice, iou = _overlap(a, b)
         distance = _distance(a, b, spacing) if distances else math.nan
-        rows.append((dice, iou, distance, empty, empty and bool(a.any())))
+        rows.append((dice, iou, distance, empty, empty and bool(a.any()), *detection(a, b)))
     return CaseScore(name, *zip(*rows, strict=True))
 
 

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from benchmarks.compare.base import Baseline, Recipe, class_probability, every_reader, one_reader
 from benchmarks.compare.probabilistic import ProbabilisticUNet, StochasticSegmentation
-from medsegdiff.config import PRESETS, ModelConfig, TrainConfig, V2Config
+from medsegdiff.config import PRESETS, DiffusionConfig, ModelConfig, TrainConfig, V2Config
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
 from medsegdiff.nn.unet import ConditionUNet
@@ -177,15 +177,18 @@ class Ours(Baseline):
         anchor_first: float = 0.0,  # share of the budget in which V2's condition network is trained alone
         anchor_weight: float = 0.0,  # weight of the anchor at every step
         recipe: TrainConfig | None = None,  # default: that of the first shipped checkpoints
+        papers: bool = False,  # the papers' objective: the noise of masks of scale 1, alpha 5, beta 10, nothing besides
     ) -> None:
         super().__init__()
         chosen = PRESETS[preset]
         self.title = title or f"this project's {preset}"
         self.config = recipe or replace(chosen.training, batch=12, draws=2, unroll=0.5, dice=1.0)
-        self.anchor_first = anchor_first
+        if papers:
+            self.config = replace(self.config, unroll=0.0, dice=0.0, alpha=5, beta=10.0)
+        self.anchor_first = 0.0 if papers else anchor_first
         self.anchor_weight = anchor_weight
         self.recipe = Recipe(batch=self.config.batch, learning_rate=self.config.learning_rate, ema=self.config.ema)
-        self.diffusion = Diffusion(chosen.diffusion, classes)
+        self.diffusion = Diffusion(DiffusionConfig() if papers else chosen.diffusion, classes)
         network = build(replace(model or chosen.model, image_size=size, classes=classes))
         self.objective = Objective(
             network,
@@ -238,7 +241,9 @@ def _condition(size: int, classes: int) -> Baseline:
     return Plain("condition network alone", ConditionUNet(3, out, (48, 96, 144, 192), 1, stem=4), classes)
 
 
-def of_readers(preset: str, size: int, classes: int, title: str, model: ModelConfig | None = None) -> Ours:
+def of_readers(
+    preset: str, size: int, classes: int, title: str, model: ModelConfig | None = None, *, papers: bool = False
+) -> Ours:
     """Return a tiny preset with a stem of 2 and the recipe of the lung-nodule checkpoints."""
     chosen = PRESETS[preset]
     return Ours(
@@ -249,6 +254,7 @@ def of_readers(preset: str, size: int, classes: int, title: str, model: ModelCon
         replace(model or chosen.model, stem=2),
         anchor_first=0.08 if isinstance(chosen.model, V2Config) else 0.0,
         recipe=replace(chosen.training, batch=32, draws=1, beta=5.0),
+        papers=papers,
     )
 
 

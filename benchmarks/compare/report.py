@@ -104,7 +104,7 @@ def table(baselines: Path, results: Path, checkpoints: Path, task: str) -> str:
         "95 % interval",
         "minus plain U-Net, Dice points",
     ]
-    heads += ["IoU", "HD95", "ECE", "N"]
+    heads += ["IoU", "HD95", "ECE", "regions found", "false regions", "painted though empty", "N"]
     rows = [_row(entry, plain) for entry in sorted(entries, key=lambda entry: -entry.dice)]
     return "\n".join([f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|", *rows])
 
@@ -297,8 +297,22 @@ def _row(entry: _Entry, plain: _Entry | None) -> str:
     return (
         f"| {entry.what} | {entry.parameters / 1e6:.1f} M | {entry.iterations} | {_minutes(entry)} "
         f"| {dice} | {interval} | {ahead} | {entry.mean('mean_iou'):.3f} "
-        f"| {distance(entry.mean('mean_hd95'), first['hd95_unit'])} | {entry.mean('ece'):.4f} | {_n(entry)} |"
+        f"| {distance(entry.mean('mean_hd95'), first['hd95_unit'])} | {entry.mean('ece'):.4f} "
+        f"| {_detection(first)} | {_n(entry)} |"
     )
+
+
+def _detection(result: dict[str, Any]) -> str:
+    """Format regions found, false regions and cases painted though empty; results from before they were counted have none."""
+    classes = result["per_class"].values()
+
+    def total(key: str) -> int:
+        return sum(scores.get(key, 0) for scores in classes)
+
+    painted = f"{total('false_positives')} of {total('empty')}" if total("empty") else ""
+    if not all("regions" in scores for scores in classes):
+        return f" |  | {painted}"
+    return f"{total('regions_found')} of {total('regions')} | {total('false_regions')} | {painted}"
 
 
 def _minutes(entry: _Entry) -> str:

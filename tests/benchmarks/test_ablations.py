@@ -24,6 +24,9 @@ def test_every_variant_lacks_what_its_name_says() -> None:
         parts[name] = {key for key in WHOLE.__slots__ if not getattr(config.switches, key)}
         if name == "v2-sine":
             assert getattr(config, "band", "") == "sine"
+        assert (getattr(config, "gate", "") == "channel") == (name == "v2-gates")
+        papers = (baseline.diffusion.config.parametrization, baseline.diffusion.config.scale) == ("epsilon", 1)
+        assert papers == name.endswith("-papers")
         loss = baseline(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8), 0, 1.0)
         loss.backward()
         assert loss.isfinite()
@@ -38,6 +41,9 @@ def test_every_variant_lacks_what_its_name_says() -> None:
         "v2-no-nbp": {"nbp"},
         "v2-sine": set(),
         "v2-naive": {"anchor", "nbp"},
+        "v2-gates": set(),
+        "v1-papers": set(),
+        "v2-papers": set(),
     }
 
 

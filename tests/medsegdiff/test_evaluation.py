@@ -60,6 +60,7 @@ def test_means_are_taken_over_cases_that_have_the_class_and_then_over_classes():
     liver, spleen = result.per_class
     assert (liver.n, liver.empty, liver.false_positives) == (2, 2, 1)
     assert (spleen.n, spleen.empty, spleen.false_positives) == (1, 3, 0)
+    assert (liver.regions, liver.regions_found, liver.false_regions) == (2, 2, 1)
     assert liver.dice == pytest.approx((1 + 2 / 3) / 2, rel=1e-6)
     assert liver.iou == pytest.approx((1 + 1 / 2) / 2, rel=1e-6)
     assert result.to_json()["mean_dice"] == pytest.approx((5 / 6 + 1) / 2, rel=1e-6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from medsegdiff.metrics import (
     binary_dice,
@@ -57,6 +58,24 @@ def test_overlap_and_distance_are_their_definitions(seed, shape, classes, spacin
             assert scored.dice[c] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), rel=1e-6)
             assert scored.iou[c] == pytest.approx((a & b).sum() / (a | b).sum(), rel=1e-6)
             assert scored.hd95[c] == pytest.approx(hd95_by_hand(a, b, spacing or (1,) * len(shape)), rel=1e-6)
+        true, predicted = np.zeros(shape, int), np.zeros(shape, int)
+        for mask, regions in ((b, true), (a, predicted)):
+            ndimage.label(mask, np.ones((3,) * len(shape)), regions)
+        n, m = int(true.max()), int(predicted.max())
+        assert scored.regions[c] == n
+        assert scored.regions_found[c] == sum(a[true == i + 1].any() for i in range(n))
+        assert scored.false_regions[c] == sum(not b[predicted == i + 1].any() for i in range(m))
+
+
+def test_lesions_are_detected_one_by_one():
+    truth, prediction = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[1:4, 1:4] = truth[4, 4] = truth[10:15, 10:15] = truth[18, 1] = 1  # three: the first two touch by a corner
+    prediction[3:5, 3:5] = prediction[14:17, 14:17] = prediction[1, 18] = 1
+    scored = score("case", prediction, truth, 1)
+    assert (scored.regions, scored.regions_found, scored.false_regions) == ((3,), (2,), (1,))
+    prediction[4:14, 4:14] = 1  # one region over two lesions finds both
+    assert score("case", prediction, truth, 1).regions_found == (2,)
+    assert score("case", prediction, np.zeros_like(truth), 1).false_regions == (2,)
 
 
 def test_a_missed_class_scores_zero_and_an_absent_class_nan():
