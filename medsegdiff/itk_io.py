@@ -181,9 +181,12 @@ def _check_complete(path: Path, header: bytes, reader: sitk.ImageFileReader) -> 
     """Raise PictureError if an MHA file is too short for its voxels; SimpleITK would return uninitialised memory."""
     channels = reader.GetNumberOfComponents()
     voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), channels)
-    needed = math.prod(reader.GetSize()) * channels * voxel.GetSizeOfPixelComponent()
+    values = math.prod(reader.GetSize()) * channels
+    needed = values * voxel.GetSizeOfPixelComponent()
     held = path.stat().st_size - len(header)
-    if re.search(rb"(?im)^CompressedData[ \t]*[:=][ \t]*T", header):
+    if re.search(rb"(?m)^BinaryData[ \t]*[:=][ \t]*[^Tt1\s]", header):  # voxels are numbers in text
+        held, needed = _numbers(path, len(header)), values
+    elif re.search(rb"(?im)^CompressedData[ \t]*[:=][ \t]*T", header):
         held, inflate = 0, zlib.decompressobj(wbits=47)  # zlib or gzip, as its header says
         with path.open("rb") as file:
             file.seek(len(header))
@@ -191,3 +194,14 @@ def _check_complete(path: Path, header: bytes, reader: sitk.ImageFileReader) -> 
                 held += len(inflate.decompress(part))
     if held < needed:
         raise damaged("mha")
+
+
+def _numbers(path: Path, start: int) -> int:
+    """Count the words of a file from a byte on, without keeping it in memory."""
+    count, inside = 0, False
+    with path.open("rb") as file:
+        file.seek(start)
+        while part := file.read(2**20):
+            count += len(part.split()) - (inside and not part[:1].isspace())
+            inside = not part[-1:].isspace()
+    return count

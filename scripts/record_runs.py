@@ -9,6 +9,7 @@ The same weights give the same recordings, because seeds and phantoms are fixed.
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -53,8 +54,8 @@ def hardest(session: Session, name: str, seeds: Iterable[int]) -> dict[str, Any]
     return {"sha256": session.card(name).sha256, "of": len(rows), "worst": worst}
 
 
-def main() -> None:
-    """Parse the command line and record."""
+def main(words: list[str] | None = None) -> int:
+    """Parse the command line and record; a checkpoint that cannot be used is one sentence and exit status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint", action="append", default=[], metavar="FOLDER", help="record these instead of the shipped"
@@ -70,7 +71,16 @@ def main() -> None:
         help="instead of recording, evaluate this many phantoms and add the hardest to hard.json in the folder",
     )
     parser.add_argument("--convert", action="store_true", help="write the recordings in the folder again, without runs")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
+    try:
+        _record(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _record(arguments: argparse.Namespace) -> None:
     if arguments.convert:
         for path in sorted(arguments.out.glob("*.npz")):
             Recording.load(path).save(path)
@@ -97,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -605,6 +605,18 @@ def test_headers_of_nrrd_and_mha_state_distances_and_directions_or_not(tmp_path,
     assert volume.oriented == oriented
 
 
+@pytest.mark.parametrize("flag", ["False", "No", "0"])
+def test_voxels_of_an_mha_may_be_numbers_in_text(tmp_path, flag):
+    values = np.arange(100).reshape(10, 10)
+    text = " ".join(map(str, values.ravel())).encode() + b"\n"
+    whole = mha_bytes(before=f"BinaryData = {flag}\n")[:-100] + text
+    (tmp_path / "text.mha").write_bytes(whole)
+    assert np.array_equal(read_volume(tmp_path / "text.mha").array[0], values)
+    (tmp_path / "cut.mha").write_bytes(whole[:-4])
+    with pytest.raises(PictureError, match="cut short"):
+        read(tmp_path / "cut.mha")
+
+
 def test_missing_files_folders_and_dicoms_without_pixels_get_a_sentence_too(tmp_path, capfd):
     with pytest.raises(PictureError, match="no such file"):
         read(tmp_path / "nothing.png")
