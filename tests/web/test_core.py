@@ -584,6 +584,30 @@ def test_dicom_without_a_window_is_shown_alike(opened, tmp_path, most, kind, fac
     assert got["sha256"] == expected.ref.sha256
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_functional_groups_of_multi_frame_dicom_are_read_alike(opened, tmp_path, own):
+    from pydicom.dataset import Dataset
+
+    def groups(slope, centre):
+        rule, window, place, item = Dataset(), Dataset(), Dataset(), Dataset()
+        rule.RescaleSlope, rule.RescaleIntercept = slope, -1024
+        window.WindowCenter, window.WindowWidth = centre, 400
+        place.PixelSpacing = [0.7, 0.4]
+        item.PixelValueTransformationSequence, item.FrameVOILUTSequence = [rule], [window]
+        item.PixelMeasuresSequence = [place]
+        return item
+
+    pixels = np.random.default_rng(0).integers(0, 2000, (60, 24)).astype(np.uint16)  # three frames below one another
+    facts = {"NumberOfFrames": 3, "Rows": 20, "RescaleSlope": 9, "SharedFunctionalGroupsSequence": [groups(1, 40)]}
+    if own:
+        facts["PerFrameFunctionalGroupsSequence"] = [groups(slope, 40 + 10 * slope) for slope in (1, 2, 3)]
+    path = dicom(tmp_path / "image.dcm", pixels, **facts)
+    got, expected = opened(path), read(path)
+    assert got["window"] == pytest.approx(expected.window)
+    assert got["spacing"] == pytest.approx(expected.spacing_mm)
+    assert got["sha256"] == expected.ref.sha256
+
+
 def test_dicom_that_the_page_does_not_decode_is_not_called_damaged(opened, tmp_path):
     pixels = np.zeros((20, 24), np.uint8)
     facts = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PixelData": bytes(2 * pixels.size)}

@@ -49,8 +49,8 @@ function checkSides(height, width) {
 
 /** Slices in the order of a radiologist: x to the patient's left, y to the back, z to the head; or frames along z. */
 class Volume {
-  constructor({ values, size, spacing, columns = null, measured, window, flat = false, inverted = false, colour = false }) {
-    Object.assign(this, { values, size, spacing, columns, measured, window, inverted, colour });
+  constructor({ values, size, spacing, columns = null, measured, window, windows = null, flat = false, inverted = false, colour = false }) {
+    Object.assign(this, { values, size, spacing, columns, measured, window, windows, inverted, colour });
     this.flat = flat || size[2] === 1; // slices along z only
     this.known = new Map(); // percentiles of the whole volume
   }
@@ -105,7 +105,7 @@ class Volume {
         for (let c = 0; c < channels; c++) plane[(row * width + column) * channels + c] = this.values[from + c];
       }
     }
-    const shown = this.colour ? null : window ?? resolveWindow(rule, this.window, plane, (wanted) => this.#percentiles(wanted));
+    const shown = this.colour ? null : window ?? resolveWindow(rule, this.windows?.[place] ?? this.window, plane, (wanted) => this.#percentiles(wanted));
     return {
       pixels: this.colour ? plane : greyPixels(plane, shown, this.inverted),
       height,
