@@ -69,8 +69,8 @@ def density(share: float, x: Float[ndarray, " n"], t: int) -> Float[ndarray, " n
 def score(share: float, x: Float[ndarray, " n"], t: int) -> Float[ndarray, " n"]:
     """Return the derivative of log p_t at x."""
     signal, noise = _signal_and_noise(t)
-    share = min(max(share, 1e-6), 1 - 1e-6)
-    x_0 = np.tanh(np.log(share / (1 - share)) / 2 + signal * x / noise**2)
+    odds = np.log(share / (1 - share)) if 0 < share < 1 else np.copysign(np.inf, share - 0.5)
+    x_0 = np.tanh(odds / 2 + signal * x / noise**2)
     return (signal * x_0 - x) / noise**2
 
 
@@ -84,7 +84,7 @@ def density_chart(share: float, moved: Particles, step: int, words: Words) -> Fi
     p = density(share, _X, t)
     chart = curves(
         [Curve(words("course.pixel.density"), _X.tolist(), p.tolist())],
-        [words("course.pixel.density_title", t=t)],
+        [words(f"course.pixel.density_title{'' if 0 < share < 1 else '_one'}", t=t)],
         words("course.pixel.x"),
         ["p"],
     )

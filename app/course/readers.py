@@ -46,7 +46,7 @@ __all__ = [
 TASK = "lung-nodule"
 STEPS = (1, 2, 5, 10)
 MEMBERS = 12
-COUNTS = (1, 2, 4, 8, 12)  # members that answer
+COUNTS = (1, 2, 4, 8, 12)  # members that answer, beside the chosen number
 _SHOWN = 3  # members
 _FUSED = ("mean", "vote", "staple")
 
@@ -202,21 +202,22 @@ def answers(bench: Bench, case: int, seed: int, count: int, words: Words) -> Pan
     known = np.stack(recording.opening.readers)
     ged = [energy_distance(whole[:n], known) for n in range(1, MEMBERS + 1)]
     _, alone = distances([recording])
-    places = [words("course.readers.place_count", count=n, ged=f"{ged[n - 1]:.2f}") for n in COUNTS]
+    counts = sorted({*COUNTS, count})
+    places = [words("course.readers.place_count", count=n, ged=f"{ged[n - 1]:.2f}") for n in counts]
     views = nodule.stills(len(places), words)
     title, none = words("course.readers.members_of"), np.zeros(nodule.picture.shape[:2], np.uint8)
-    tiles = [outlined(nodule.picture, none, (), list(members[:n])) for n in COUNTS]
+    tiles = [outlined(nodule.picture, none, (), list(members[:n])) for n in counts]
     views.insert(1, View(title, tiles, [f"{title}. {place}" for place in places]))
     names = {rule: words(f"course.readers.{rule}") for rule in ("vote", "staple")}
     names = {"mean": words("course.readers.mean_map"), **names}
     for rule, name in names.items():
-        one = [fused[n][rule] for n in COUNTS]
+        one = [fused[n][rule] for n in counts]
         tiles = [probability(m) if rule == "mean" else outlined(nodule.picture, m > 0.5) for m in one]
         alts = [f"{name}. {place}" for place in places]
         views.append(View(name, tiles, alts, PROBABILITY if rule == "mean" else None))
-    at = max(i for i, n in enumerate(COUNTS) if n <= count)
+    run = f"answers-{case}-{seed}-{count}"
     shown = film(
-        views, [Position(place, place) for place in places], words, run=f"answers-{case}-{seed}", at=at, smooth=False
+        views, [Position(place, place) for place in places], words, run=run, at=counts.index(count), smooth=False
     )
 
     def error(answer: Float[ndarray, "h w"] | Bool[ndarray, "h w"]) -> float:

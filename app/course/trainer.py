@@ -28,7 +28,7 @@ from medsegdiff.schedule import Diffusion
 
 __all__ = ["Trainer"]
 
-_BATCH, _EVERY, _STEPS = 24, 40, 5
+_BATCH, _EVERY, _STEPS = 24, 20, 5
 _CONFIG = V2Config(
     image_size=SIDE,
     stem=2,
@@ -61,7 +61,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.diffusion = Diffusion(DiffusionConfig(parametrization="x_0", scale=0.2))
-        self.objective = Objective(build(_CONFIG), self.diffusion, alpha=1, beta=1.0)
+        with torch.random.fork_rng(devices=[]):  # one training begins at a time, see `live`
+            torch.manual_seed(self.seed)
+            network = build(_CONFIG)
+        self.objective = Objective(network, self.diffusion, alpha=1, beta=1.0)
         weights = self.objective.parameters()
         self._optimizer = torch.optim.AdamW(weights, lr=self.rate, weight_decay=1e-2, betas=(0.9, 0.99))
         self._previews.append(self._preview())
@@ -77,7 +80,7 @@ class Trainer:
         return len(self._noise) >= ITERATIONS
 
     def advance(self, seconds: float) -> None:
-        """Train for about this many seconds, at least one iteration, with a preview every 40 iterations."""
+        """Train for about this many seconds, at least one iteration, with a preview every 20 iterations."""
         until = time.perf_counter() + seconds
         began = time.perf_counter()
         while not self.finished:

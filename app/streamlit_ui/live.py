@@ -53,6 +53,7 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
         if state["running"] and trainer.history.noise and not trainer.finished:
             visit.facts[chapter.key]["paused"] = True
         state["running"] = not state["running"]
+        visit.places.pop(chapter.key, None)  # the newest preview, until the visitor scrubs again
 
     if state["trainer"] is None:
         begin()

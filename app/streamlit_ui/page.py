@@ -41,6 +41,7 @@ def main() -> None:
     st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
     chapter = next((c for c in CHAPTERS if c.key == visit.chapter), None)
     if ("print" in st.query_params or st.session_state.get("printing")) and chapter:
+        bridge.keep(visit.kept() if visit.restored else None, "kept", visit.restore, warn=False)
         sheet.printed(_bench(), chapter, visit, w)
         return
     _head(visit)

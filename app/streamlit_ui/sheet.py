@@ -43,7 +43,10 @@ def printed(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> None:
         seen = _seen(bench, chapter, visit, w)
     except ValueError as error:
         st.html(f"<p class=soft>{html.escape(w.reason(error))}</p>")
-    strips = [_strip(film, visit.places.get(chapter.key)) for film in seen.films[:2]]
+    place = visit.places.get(chapter.key)
+    strips = [
+        _strip(film, place if film["positions"] == seen.films[0]["positions"] else None) for film in seen.films[:2]
+    ]
     if strips:
         st.html("".join(f"<div class=strip>{strip}</div>" for strip in strips))
     widgets.numbers(seen)

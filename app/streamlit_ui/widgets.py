@@ -144,7 +144,8 @@ def show(
         at = min(place, len(film["positions"]) - 1) if place is not None and not i else film["at"]
         name = f"{prefix}film.{chapter.key}.{i}"
         if i:
-            bridge.film({**film, "at": at}, name, moved)
+            shared = film["positions"] == seen.films[0]["positions"]
+            bridge.film({**film, "at": at}, name, moved if shared else _stay)
             continue
         with st.container(key="picture"):
             bridge.film({**film, "at": at}, name, moved, pinned=True)
@@ -162,14 +163,23 @@ def show(
             )
 
 
+def _stay(at: int) -> None:
+    """Leave the chapter where it is: a film with a timeline of its own was moved."""
+
+
 def _rows(figures: Sequence[Figure]) -> list[list[Figure]]:
-    """Arrange charts in rows: the panels of one figure side by side, and figures of one panel in twos."""
+    """Arrange charts in rows: the panels of one figure side by side, and figures of one panel in twos.
+
+    Of an odd number the first has a row of its own, so that pairs, such as the two of a stage, stay together.
+    """
     rows: list[list[Figure]] = []
     for single, group in groupby(map(apart, figures), lambda parts: len(parts) == 1):
         found = list(group)
         for charts in [[c for (c,) in found]] if single else found:
             width = 2 if single else _CHARTS
-            rows += [charts[i : i + width] for i in range(0, len(charts), width)]
+            first = len(charts) % 2 if single else 0
+            rows += [charts[:first]] if first else []
+            rows += [charts[i : i + width] for i in range(first, len(charts), width)]
     return rows
 
 

@@ -20,6 +20,8 @@ __all__ = ["Curve", "Figure", "apart", "curves", "radial", "surface"]
 _TEXT = "#7d8590"  # readable on white and on near-black
 _BETWEEN = 0.1  # two panels, as a share of the figure's width
 _GRID = "rgba(125, 133, 144, 0.25)"
+_ROW = 29  # height of a row of the legend, in pixels
+_COUNTED = 6  # span of whole numbers up to which Plotly would also set ticks between them
 _CYCLE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 
 
@@ -98,14 +100,17 @@ def curves(
         )
         seen.add(line.name)
     rows = max(min(len(names), 3), -(-len(names) // 3)) if len(titles) == 1 else 1  # of the legend
-    layout = _layout(300 + 20 * rows)
-    layout["margin"]["b"] = 64 + 20 * rows
+    layout = _layout(290 + _ROW * rows)
+    layout["margin"]["b"] = 54 + _ROW * rows
     layout["annotations"] = []
     width = (1 - _BETWEEN * (len(titles) - 1)) / len(titles)
     for i, (title, label) in enumerate(zip(titles, y, strict=True)):
         axis, left = str(i + 1) if i else "", i * (width + _BETWEEN)
         grid = {"gridcolor": _GRID, "zeroline": False}
         layout[f"xaxis{axis}"] = grid | {"title": {"text": x}, "anchor": f"y{axis}", "domain": [left, left + width]}
+        here = [value for line in lines if line.panel == i for value in line.x]
+        if here and max(here) - min(here) <= _COUNTED and all(float(value).is_integer() for value in here):
+            layout[f"xaxis{axis}"]["dtick"] = 1  # no ticks between two steps
         layout[f"yaxis{axis}"] = grid | {"title": {"text": label}, "anchor": f"x{axis}", "domain": [0, 1]}
         if i < len(least) and (low := least[i]) is not None:
             lowest = min(value for line in lines if line.panel == i for value in line.y)
@@ -133,7 +138,9 @@ def surface(
     figure.add_heatmap(z=rounded, x=x, y=y, zmin=0, zmax=1, colorscale=list(paint.VIRIDIS), colorbar=bar)
     figure.update_xaxes(title=x_title, showgrid=False, zeroline=False)
     figure.update_yaxes(title=y_title, showgrid=False, zeroline=False)
-    return _styled(figure, 270).update_layout(margin={"b": 48, "r": 8})
+    figure.update_yaxes(title_font_size=12).update_xaxes(title_font_size=12)
+    figure = _styled(figure, 300).update_layout(margin={"t": 56, "b": 48, "r": 8})
+    return figure.update_annotations(font_size=12)
 
 
 def apart(figure: Figure) -> list[Figure]:
@@ -165,7 +172,7 @@ def apart(figure: Figure) -> list[Figure]:
             wide = sum(7 * len(name) + 60 for name in names)  # pixels of the legend in one row
             rows = max(-(-wide // 280), 2) if len(names) > 1 else 0
             part.update_xaxes(title_standoff=4)
-            part.update_layout(height=270 + 20 * rows, margin={"b": 52 + 20 * rows})
+            part.update_layout(height=262 + _ROW * rows, margin={"b": 44 + _ROW * rows})
         parts.append(part)
     return parts
 

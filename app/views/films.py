@@ -280,8 +280,9 @@ def step_views(recording: Recording, words: Words) -> list[View]:
 
 def run_views(recording: Recording, words: Words) -> list[View]:
     """Show the image alone, then `step_views`."""
-    opening, steps = recording.opening, step_views(recording, words)
-    image = _picture(opening, words, tile_size(opening.picture, len(recording.frames) + 2))
+    steps = step_views(recording, words)
+    size = tile_size(recording.seen.opening.picture, len(recording.frames) + 2)  # as those of the steps
+    image = _picture(recording.opening, words, size)
     return [replace(image, alts=[*image.alts] * len(steps[0].alts)), *steps]
 
 

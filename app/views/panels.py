@@ -149,7 +149,7 @@ def _transformer_charts(recording: Recording, words: Words) -> list[Figure]:
         rings = [radial(plane(f, "band", stage)) for f in kept]
         over_time = np.stack([mean for _, mean in rings], 1)
         frequency, times = rings[0][0].tolist(), [f.t for f in kept]
-        title = f"{words('plane.band')} · {stage_words(stage, words)}"
+        title = f"{words('plane.band')}<br>{stage_words(stage, words)}"
         figures.append(surface(title, over_time, times, frequency, "t", words("chart.token_frequency")))
     return figures
 

@@ -43,11 +43,11 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     chart = curves(curve, [words("chart.dice")], words("chart.step"), ["Dice"], least=[0.0])
 
     facts = dict(of_recording(shown, words)) | {"positions": len(views[0].tiles)}
-    alike = dice(whole.outcome.labels > 0, shown.outcome.labels > 0)
+    alike = "–" if on else f"{dice(whole.outcome.labels > 0, shown.outcome.labels > 0):.3f}"
     numbers = (
         Fact("Dice", f"{of_recording(whole, words)['dice']:.3f}", words("course.conditioning.with")),
         Fact("Dice", f"{facts['dice']:.3f}" if not on else "–", words("course.conditioning.without")),
-        Fact(words("course.conditioning.alike"), f"{alike:.3f}", words("course.conditioning.alike_detail")),
+        Fact(words("course.conditioning.alike"), alike, words("course.conditioning.alike_detail")),
     )
     return Seen((moving,), (chart,), numbers, facts, recording=shown)
 

@@ -22,8 +22,15 @@ _MEMBERS, _STEPS, _ROUNDS, _GALLERY = 12, 4, 5, 4
 
 
 def poor_rater(mask: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "h w"]:
-    """Simulate a poor rater: shift a mask by a quarter of the image."""
-    return np.roll(mask, (mask.shape[0] // 4, mask.shape[1] // 4), (0, 1))
+    """Simulate a poor rater: shift a mask by a quarter of the image, along both axes towards the farther border."""
+    rows, columns = (index.mean() if len(index) else 0.0 for index in np.nonzero(mask))
+    for axis, centre in ((0, rows), (1, columns)):
+        side, by = mask.shape[axis], mask.shape[axis] // 4
+        kept = np.moveaxis(mask, axis, 0)
+        none = np.zeros_like(kept[:by])
+        kept = np.concatenate([none, kept[:-by]] if centre < side / 2 else [kept[by:], none])
+        mask = np.moveaxis(kept, 0, axis)
+    return mask
 
 
 def _see(bench: Bench, values: Values, words: Words) -> Seen:
@@ -84,10 +91,14 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     chosen = sorted({0, 1, 2, 3, len(raters) - 1} & set(range(len(raters))))
     lines = [Curve(name(j), index, [float(r.sensitivity[j]) for r in rounds], width=1.5) for j in chosen]
     first_n = [dice(everyone[:k].mean(0) > 0.5, reference > 0) for k in range(1, _MEMBERS + 1)]
-    lines.append(Curve(words("course.ensembles.fused"), list(range(1, _MEMBERS + 1)), first_n, panel=1))
-    lines.append(Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6))
+    lines.append(
+        Curve(words("course.ensembles.fused"), list(range(1, _MEMBERS + 1)), first_n, panel=1, color="#AA4499")
+    )
+    lines.append(
+        Curve(words("course.ensembles.here"), [count], [first_n[count - 1]], panel=1, width=6, color="#D55E00")
+    )
     titles = [words("course.ensembles.sensitivity"), words("course.ensembles.enough")]
-    chart = curves(lines, titles, "", ["p", "Dice"])
+    chart = curves(lines, titles, "", ["p", "Dice"], least=[0.5, None])
     chart.update_layout(xaxis_title=words("course.ensembles.round"), xaxis2_title=words("settings.members.label"))
 
     at = min(max(values["at"] or 0, 0), _ROUNDS)
@@ -114,7 +125,7 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         ),
         Fact(
             words("course.ensembles.quality"),
-            f"{here.sensitivity[-1]:.2f} · {here.specificity[-1]:.2f}",
+            f"{here.sensitivity[-1]:.2f} · {here.specificity[-1]:.2f}" if at else "–",
             words("course.ensembles.quality_detail", who=name(len(raters) - 1)),
         ),
     )
@@ -160,7 +171,7 @@ CHAPTER = Chapter(
     minutes=15,
     answers=("a", "c"),
     prediction="b",
-    log=("count", "stranger", "round", "dice", "agreed"),
+    log=("case", "count", "stranger", "round", "dice", "agreed"),
     kind="v2",
     panel="members",
 )

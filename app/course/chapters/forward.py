@@ -141,13 +141,15 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         for other in sorted({1.0, 0.2, scale}, reverse=True)
     ]
     lines += [
-        Curve(here, [noised.times[at]], [_decibels(noised.signal, scale)[at]], width=6),
-        Curve(here, [noised.times[at]], [noised.dice[at]], panel=1, width=6),
+        Curve(here, [noised.times[at]], [_decibels(noised.signal, scale)[at]], width=6, color="#D55E00"),
+        Curve(here, [noised.times[at]], [noised.dice[at]], panel=1, width=6, color="#D55E00"),
     ]
     area = float((noised.reference > 0).mean())
     floor = area / (area + 0.5)  # the sign of pure noise is foreground in half of the pixels
     ends = [noised.times[0], noised.times[-1]]
-    lines.append(Curve(words("course.forward.floor"), ends, [floor] * 2, panel=1, width=1.5, mode="dots"))
+    lines.append(
+        Curve(words("course.forward.floor"), ends, [floor] * 2, panel=1, width=1.5, mode="dots", color="#7d8590")
+    )
     chart = curves(
         lines, [words("course.forward.snr"), words("course.forward.readable")], "t", ["dB", "Dice"], least=[None, 0.0]
     )
@@ -205,5 +207,5 @@ CHAPTER = Chapter(
     minutes=12,
     answers=("b", "a"),
     prediction="a",
-    log=("kind", "scale", "t", "dice", "readable"),
+    log=("case", "kind", "scale", "t", "dice", "readable"),
 )

@@ -120,7 +120,7 @@ CHAPTER = Chapter(
     minutes=18,
     answers=("c", "a"),
     prediction="a",
-    log=("filter", "gains", "parser_size", "dice"),
+    log=("case", "filter", "gains", "parser_size", "dice"),
     kind="v1",
     panel="parser",
 )

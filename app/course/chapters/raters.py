@@ -146,8 +146,12 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     ]
     names = [words("course.raters.belief_title"), words("course.raters.share_title")]
     kept = np.cumsum(found.belief[-1] > 0.5) / np.arange(1, count + 1)
-    lines.append(Curve(words("course.raters.found"), list(range(1, count + 1)), kept.tolist(), panel=1))
-    lines.append(Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5))
+    lines.append(
+        Curve(words("course.raters.found"), list(range(1, count + 1)), kept.tolist(), panel=1, color="#AA4499")
+    )
+    lines.append(
+        Curve(words("course.raters.asked"), [1, max(count, 2)], [share, share], panel=1, width=1.5, color="#7d8590")
+    )
     chart = curves(lines, names, "", ["", ""])
     chart.update_yaxes(range=[-0.03, 1.03])
     chart.update_layout(xaxis_title=words("chart.step"), xaxis2_title=words("settings.members.label"))
@@ -227,7 +231,7 @@ CHAPTER = Chapter(
     minutes=12,
     answers=("b", "c"),
     prediction="b",
-    log=("share", "raters_members", "seed", "first"),
+    log=("case", "share", "raters_members", "seed", "first"),
     panel="members",
     unrecorded=("seed",),
 )

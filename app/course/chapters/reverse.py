@@ -180,6 +180,6 @@ CHAPTER = Chapter(
     minutes=15,
     answers=("a", "c"),
     prediction="b",
-    log=("sampler", "reverse_steps", "times", "seed", "dice"),
+    log=("case", "sampler", "reverse_steps", "times", "seed", "dice"),
     kind="v1",
 )
