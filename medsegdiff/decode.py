@@ -105,7 +105,7 @@ def _recognize(path: Path) -> tuple[str, bytes]:
     if kind is None or (zipped and kind != "nifti"):
         raise PictureError(
             "image.format",
-            "by its content the file is none that can be read here; convert it to one of {readable}",
+            "the content of the file is of no kind that can be read here; convert it to one of {readable}",
             readable=_READABLE,
         )
     return kind, head

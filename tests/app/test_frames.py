@@ -115,3 +115,13 @@ def test_a_tie_of_votes_goes_to_the_lower_label(recorded):
     assert vote(members).tolist() == [[0, 1, 2, 0]]
     frame = replace(Recording.load(recorded).frames[0], members=members)
     assert films.consensus(frame).tolist() == [[0, 1, 2, 0]]
+
+
+def test_films_of_an_image_that_is_not_square_have_tiles_of_one_size_where_the_middle_is_enlarged():
+    recording = catalogue.recording(catalogue.recordings()["lung-nodule-v2", 15])
+    assert recording.opening.field < 1
+    for width in range(60, 128, 7):  # the middle of an odd side is rounded
+        cut = recording.opening.picture[:, :width]
+        seen = replace(recording, opening=replace(recording.opening, picture=cut))
+        views = films.run_views(seen, words("en"))
+        assert len({tile.shape for view in views for tile in view.tiles}) == 1

@@ -404,7 +404,7 @@ def test_results_are_not_overwritten_and_a_bad_file_does_not_stop_the_others(
     given = [str(path) for path in (none, uids[0], bad, uids[1])]
     assert main(["segment", *given, "--checkpoint", checkpoint, "--out", str(out), *RUN]) == 2
     said = capsys.readouterr().err
-    assert "bad.png: by its content" in said
+    assert "bad.png: the content" in said
     assert f"{none}: this folder holds no DICOM series" in said
     failed = f"2 of 4 files could not be segmented ({none}, {bad}); the results of the others are in {out}"
     assert said.strip().endswith(failed)

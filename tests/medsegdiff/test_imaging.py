@@ -505,12 +505,12 @@ def tiff_bytes(bits: int, kind: int, order: str = "<", pages: tuple[tuple[int, b
 
 
 BAD = {
-    "text.png": (b"hello\n" * 100, "by its content"),
-    "vector.png": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "by its content"),
-    "picture.gif": (saved("GIF"), "by its content"),
-    "program.dcm": (b"\x7fELF" + bytes(400), "by its content"),
-    "archive.nii.gz": (gzip.compress(b"a letter" * 100), "by its content"),
-    "zipped.mha.gz": (gzip.compress(mha_bytes()), "by its content"),
+    "text.png": (b"hello\n" * 100, "of no kind that can be read"),
+    "vector.png": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "of no kind that can be read"),
+    "picture.gif": (saved("GIF"), "of no kind that can be read"),
+    "program.dcm": (b"\x7fELF" + bytes(400), "of no kind that can be read"),
+    "archive.nii.gz": (gzip.compress(b"a letter" * 100), "of no kind that can be read"),
+    "zipped.mha.gz": (gzip.compress(mha_bytes()), "of no kind that can be read"),
     "empty.png": (b"", "empty"),
     "dot.png": (saved("PNG", (1, 1)), "1 x 1 pixels"),
     "strip.tiff": (saved("TIFF", (900, 7)), "900 x 7 pixels"),
