@@ -39,8 +39,8 @@ _PINNED = """
     .pinned .tiles { max-height: 46vh; overflow-y: auto; scrollbar-width: thin; }
     .pinned canvas { width: min(100%, 34vh); max-height: 34vh; object-fit: contain; }
 }
-@media (min-height: 560px) and (max-width: 640px) {
-    .pinned .tiles { grid: repeat(3, auto) / auto-flow min(43vw, 24vh); overflow: auto hidden; gap: 0 8px; }
+@media (min-height: 560px) and (max-width: 640px) {  /* two tiles and a part of the third, so that one sees there are more */
+    .pinned .tiles { grid: repeat(3, auto) / auto-flow min(37vw, 24vh); overflow: auto hidden; gap: 0 8px; }
     .pinned .tiles:has(figure:only-child) { grid-auto-columns: min(56vw, 27vh); }
     .pinned .tiles figure, .pinned .tiles:is(.triple, .overlaid) figure:last-child { grid-column: auto; margin-bottom: 4px; }
     .pinned .tiles figcaption { font-size: 12px; margin-bottom: 3px; }
