@@ -300,6 +300,25 @@ def test_a_model_that_cannot_be_loaded_leaves_the_last_one_chosen(browser, serve
     page.context.close()
 
 
+def test_a_first_model_that_cannot_be_loaded_is_loaded_again_on_request(browser, served):
+    context = browser.new_context(locale="en-US", service_workers="block")
+    context.set_default_timeout(READY)
+    page = context.new_page()
+    page.route(f"**/models/{MODELS[0]}/*", lambda route: route.abort())
+    page.goto(f"{served.address}?backend=wasm-1")
+    page.wait_for_selector("#error:has-text('check the connection')")
+    page.unroute(f"**/models/{MODELS[0]}/*")
+    page.click("#again:has-text('Try again')")
+    page.wait_for_selector(f"body[data-ready='{MODELS[0]}']")
+    page.wait_for_selector("#run:enabled")
+    assert page.is_hidden("#error")
+    assert page.is_hidden("#again")
+    page.route("**/models.json", lambda route: route.abort())
+    page.reload()
+    page.wait_for_selector("#error:has-text('reload the page')")
+    context.close()
+
+
 def test_a_class_without_reference_has_no_dice_and_an_enlarged_image_says_so(browser, served):
     blank = io.BytesIO()
     Image.fromarray(np.zeros((256, 256), np.uint8)).save(blank, "PNG")

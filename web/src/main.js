@@ -87,6 +87,7 @@ function renderStatus() {
   $("status").textContent = state.status ? say(...state.status) : "";
   $("error").hidden = !state.error;
   $("error").textContent = state.error ? say(...state.error) : "";
+  $("again").hidden = !state.error || Boolean(state.model || state.loading); // without a model there is nothing else to do
 }
 
 // ------------------------------------------------------------------------------------------------------------- model
@@ -652,6 +653,7 @@ function wire() {
     leaveReport();
     loadModel($("model").value);
   };
+  $("again").onclick = () => loadModel($("model").value);
   $("file").onchange = () => {
     openFile($("file").files[0]);
     $("file").value = "";
@@ -724,4 +726,9 @@ async function begin() {
   render();
 }
 
-begin();
+begin().catch(() => {
+  document.body.hidden = false; // the texts may be what is missing
+  $("status").textContent = "";
+  $("error").hidden = false;
+  $("error").textContent = "A file of this page could not be loaded; check the connection and reload the page. 本页面的文件未能加载，请检查网络后刷新页面。";
+});
