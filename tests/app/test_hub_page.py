@@ -16,7 +16,9 @@ NAME = "someone/lesions"
 
 
 @pytest.fixture(scope="module")
-def hub(checkpoint, plain, monkeypatch_module, tmp_path_factory):
+def hub(session, checkpoint, plain, monkeypatch_module, tmp_path_factory):
+    monkeypatch_module.setattr(session, "fetched", {})  # what is loaded here, the next module does not have
+    monkeypatch_module.setattr(session, "plain", {})
     with serving() as server:
         folder = str(tmp_path_factory.mktemp("hub"))
         for module in (client, huggingface_hub.utils._cache_manager):
