@@ -255,7 +255,7 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
         bar.write(f"{out} has done its {run.done} iterations; to go on, resume with more --iterations")
         for folder in _outputs(run, out):
             if not (folder / CONFIG).exists() or read_config(folder)["training"]["iterations_done"] != run.done:
-                _checkpoint(run, preset, domain, folder, arguments, round(earlier + _cpu_minutes(), 2))
+                _checkpoint(run, preset, domain, folder, arguments, round(earlier + _cpu_minutes(), 4))
     for step in train(run, workers=arguments.workers):
         recent.append(step)
         bar.update()
@@ -270,7 +270,7 @@ def _loop(run: Run, held: Pool, preset: Preset, domain: Domain, arguments: argpa
             if main_process:
                 _note(out, {"iteration": step.index, "time": round(time.time(), 1), **row})
         if main_process and (last or time.monotonic() - saved > 60 * arguments.every):
-            minutes = round(earlier + _cpu_minutes(), 2)
+            minutes = round(earlier + _cpu_minutes(), 4)
             run.save(out)
             if fresh:
                 shutil.rmtree(out / "best", ignore_errors=True)
