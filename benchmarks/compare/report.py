@@ -33,11 +33,7 @@ _OWN = {
     "1x10": "1 member, 10 steps",
     "16x1": "16 members, 1 step",
     "16x10": "16 members, 10 steps",
-    "16x10-independent": "16 members, 10 steps, independent noise",
-    "16x10-mean": "16 members, 10 steps, independent noise, mean of the members",
-    "16x10-half-eta": "16 members, 10 steps, independent noise, STAPLE, eta 0.5, anchor weight 0.5",
     "16x25": "16 members, 25 steps",
-    "16x50": "16 members, 50 steps",
     "anchor": "anchor only",
     "1x0": "single forward pass",
 }
