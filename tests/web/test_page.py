@@ -300,13 +300,31 @@ def test_a_model_that_cannot_be_loaded_leaves_the_last_one_chosen(browser, serve
     page.context.close()
 
 
-def test_a_first_model_that_cannot_be_loaded_is_loaded_again_on_request(browser, served):
+@pytest.mark.parametrize("late", ["model", "example"])
+def test_a_first_model_that_cannot_be_loaded_is_loaded_again_on_request(browser, served, late):
+    """The sentence and the button stay when the example opens after the model has failed."""
     context = browser.new_context(locale="en-US", service_workers="block")
     context.set_default_timeout(READY)
     page = context.new_page()
-    page.route(f"**/models/{MODELS[0]}/*", lambda route: route.abort())
+    held = []  # requests of what is to come last
+
+    def hold(route: "sync_api.Route") -> None:
+        held.append(route)
+
+    page.route(f"**/models/{MODELS[0]}/*", hold if late == "model" else lambda route: route.abort())
+    if late == "example":
+        page.route("**/examples/*.png", hold)
     page.goto(f"{served.address}?backend=wasm-1")
+    if late == "model":
+        page.wait_for_selector("#chosen:has-text('Synthetic example')")
+    else:
+        page.wait_for_selector("#again:visible")
+    for route in held:
+        route.abort() if late == "model" else route.continue_()
+    page.wait_for_selector("#chosen:has-text('Synthetic example')")
     page.wait_for_selector("#error:has-text('check the connection')")
+    assert page.inner_text("#status") == ""
+    page.unroute("**/examples/*.png")
     page.unroute(f"**/models/{MODELS[0]}/*")
     page.click("#again:has-text('Try again')")
     page.wait_for_selector(f"body[data-ready='{MODELS[0]}']")

@@ -16,6 +16,7 @@ const state = {
   model: null, // what the worker loaded
   loading: null, // name of the model being loaded
   loads: 0, // models asked for; only the last one's answer counts
+  unloaded: null, // why there is no model; an image opened meanwhile does not change it
   choice: 0, // images chosen so far; a later one counts
   opening: 0, // images and slices asked for and not yet answered
   file: null, // { name, label }, of the image
@@ -78,16 +79,21 @@ function tell(key, values) {
 }
 
 function fail(error) {
-  const key = `web.${error?.message ?? error}`;
-  state.error = texts.en[key] ? [key] : ["web.errors.failed", { reason: error?.message ?? String(error) }];
+  state.error = reasonOf(error);
   renderStatus();
 }
 
+function reasonOf(error) {
+  const key = `web.${error?.message ?? error}`;
+  return texts.en[key] ? [key] : ["web.errors.failed", { reason: error?.message ?? String(error) }];
+}
+
 function renderStatus() {
+  const error = state.error ?? state.unloaded;
   $("status").textContent = state.status ? say(...state.status) : "";
-  $("error").hidden = !state.error;
-  $("error").textContent = state.error ? say(...state.error) : "";
-  $("again").hidden = !state.error || Boolean(state.model || state.loading); // without a model there is nothing else to do
+  $("error").hidden = !error;
+  $("error").textContent = error ? say(...error) : "";
+  $("again").hidden = !state.unloaded;
 }
 
 // ------------------------------------------------------------------------------------------------------------- model
@@ -104,7 +110,7 @@ async function loadModel(name) {
   if (state.loading === name || (!state.loading && state.model?.name === name)) return;
   const number = ++state.loads;
   state.loading = name;
-  state.error = null;
+  state.error = state.unloaded = null;
   clearRun();
   render();
   tell("web.status.starting");
@@ -129,10 +135,11 @@ async function loadModel(name) {
     if (number !== state.loads) return;
     state.loading = null;
     leaveReport();
-    if (state.model) $("model").value = state.model.name; // which the worker still holds
-    if (state.model) ready();
-    else state.status = null;
-    fail(error);
+    if (state.model) {
+      $("model").value = state.model.name; // which the worker still holds
+      fail(error);
+    } else state.unloaded = reasonOf(error);
+    ready();
   } finally {
     if (!state.loading) progress(null);
     render();
@@ -150,7 +157,9 @@ async function suitImage(entry, before) {
 }
 
 function ready() {
-  tell(state.opened ? "web.status.ready_image" : "web.status.ready");
+  if (state.model) tell(state.opened ? "web.status.ready_image" : "web.status.ready");
+  else if (state.loading) tell("web.status.starting");
+  else state.status = null;
   document.body.dataset.ready = state.model?.name ?? "";
 }
 
@@ -176,7 +185,7 @@ async function openBytes(bytes, label, example = null) {
       ready();
     }
   } catch (error) {
-    tell(state.model ? "web.status.ready" : "web.status.starting");
+    ready();
     fail(error);
   }
   state.opening--;
