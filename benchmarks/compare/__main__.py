@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.compare.baselines import BASELINES, Baseline, named
 from benchmarks.compare.entry import Terms, enter
-from benchmarks.compare.report import overview, table
+from benchmarks.compare.report import equal, overview, table
 from medsegdiff.commands.card import fill
-from medsegdiff.config import PRESETS
+from medsegdiff.config import PRESETS, VIEWS
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.ensemble import FUSIONS
 
@@ -65,6 +65,12 @@ def parser_of(program: str, description: str, what: Path) -> argparse.ArgumentPa
         "--field", type=float, help="share of the image sides that networks see; default 1, for lung-nodule 0.5"
     )
     parser.add_argument("--fuse", choices=FUSIONS, help="how members are fused; default staple")
+    parser.add_argument(
+        "--mirror",
+        choices=VIEWS,
+        default="none",
+        help="mirror images over which networks without sampling are averaged, as V2's anchor is",
+    )
     parser.add_argument("--limit", type=int, default=0, help="evaluate only so many images, evenly spaced; 0 is all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -85,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--overview",
         type=Path,
-        help="write the comparison of V2 with the plain U-Net on every task into this file's block `compare`",
+        help="write the comparisons of V2 with plain U-Nets on every task into this file's blocks `compare` and `equal`",
     )
     arguments = parser.parse_args(words)
 
@@ -98,7 +104,8 @@ def main(words: list[str] | None = None) -> int:
 
     status = hold(arguments, entries, tabulated, "compare")
     if arguments.overview and status == 0:
-        fill(arguments.overview, "compare", overview(arguments.out, Path("results"), Path("checkpoints")))
+        for block, made in (("compare", overview), ("equal", equal)):
+            fill(arguments.overview, block, made(arguments.out, Path("results"), Path("checkpoints")))
     return status
 
 

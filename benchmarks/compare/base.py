@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Integer
@@ -23,6 +24,7 @@ class Recipe:
     falling: bool = True  # cosine to 1 % over the budget, else constant
     clip: float = 1.0
     ema: float = 0.998
+    strong: bool = False  # augment as widely as nnU-Net does, like the shipped V2
 
 
 class Baseline(nn.Module, ABC):
@@ -31,10 +33,15 @@ class Baseline(nn.Module, ABC):
     title: str
     recipe = Recipe()
     denoises = False  # whether the number of steps matters
+    averages = False  # whether a mask is the mean over mirror images where those are asked for
 
     def count(self, members: int) -> int:
         """Return the number of masks that `masks` gives when asked for `members`; fewer where the number is fixed."""
         return members
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's parameter groups; "times" multiplies the learning rate of one."""
+        return [{"params": list(self.parameters())}]
 
     @abstractmethod
     def forward(

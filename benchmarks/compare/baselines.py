@@ -3,6 +3,8 @@
     unet        MONAI's plain residual U-Net and a 1 x 1 convolution to logits, Dice and cross-entropy
     condition   the condition network of our V2, alone, widened to the size of the others; the same loss
     lucidrains  V1 as in the package med-seg-diff-pytorch: noise loss, cosine schedule, its driver's optimiser
+    unet-strong   unet with the augmentation of the shipped V2 (`train --strong`)
+    pretrained    the condition network of the shipped V2, alone: its encoder starts with ImageNet weights; the same augmentation
     v1, v2      the tiny presets of this project
     v2-averaged   v2 with its anchor trained alone for half of the budget, and anchor weight 0.5 in sampling (F31)
 
@@ -29,6 +31,7 @@ References:
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from monai.losses import DiceCELoss
@@ -38,8 +41,10 @@ from torch import Tensor, nn
 from benchmarks.compare.base import Baseline, Recipe, class_probability, every_reader, one_reader
 from benchmarks.compare.probabilistic import ProbabilisticUNet, StochasticSegmentation
 from medsegdiff.config import PRESETS, DiffusionConfig, ModelConfig, TrainConfig, V2Config
+from medsegdiff.domain import load_encoder
 from medsegdiff.losses import Objective
 from medsegdiff.nn.build import build
+from medsegdiff.nn.efficientnet import EfficientNetLite0
 from medsegdiff.nn.unet import ConditionUNet
 from medsegdiff.sampling import MemberNoise, SamplingSettings, denoise, spaced
 from medsegdiff.schedule import Diffusion
@@ -51,11 +56,17 @@ __all__ = ["BASELINES", "Baseline", "Ours", "Recipe", "named", "of_readers"]
 class Plain(Baseline):
     """A network that maps an image to logits, without sampling."""
 
-    def __init__(self, title: str, network: nn.Module, classes: int, *, dice: float = 1.0) -> None:
+    averages = True
+
+    def __init__(
+        self, title: str, network: nn.Module, classes: int, *, dice: float = 1.0, strong: bool = False
+    ) -> None:
         super().__init__()
         self.title = title
         self.network = network
         self.loss = _loss(classes, dice)
+        if strong:
+            self.recipe = Recipe(batch=8, strong=True)
 
     def count(self, members: int) -> int:
         return 1
@@ -72,8 +83,29 @@ class Plain(Baseline):
         return class_probability(self.logits(image))
 
 
+class Pretrained(Plain):
+    """V2's condition network alone, with the encoder, learning rates and augmentation of the shipped checkpoints."""
+
+    def __init__(self, classes: int) -> None:
+        channels = 1 if classes == 1 else classes + 1
+        network = ConditionUNet(3, channels, (32, 64, 96, 128), 1, stem=4, encoder="efficientnet-lite0")
+        super().__init__("condition network alone, ImageNet encoder, augmented as V2", network, classes, strong=True)
+        assert network.encoder
+        network.encoder.backbone.load_state_dict(load_encoder(maps=network.encoder.used.stop).state_dict())
+
+    def groups(self) -> list[dict[str, Any]]:
+        encoder = [p for m in self.modules() if isinstance(m, EfficientNetLite0) for p in m.parameters()]
+        known = {id(p) for p in encoder}
+        return [
+            {"params": [p for p in self.parameters() if id(p) not in known]},
+            {"params": encoder, "times": TrainConfig().encoder_rate, "weight_decay": 0.0},
+        ]
+
+
 class Dropout(Plain):
     """Network whose dropout stays on at test time (Monte Carlo dropout)."""
+
+    averages = False
 
     def count(self, members: int) -> int:
         return members
@@ -260,7 +292,11 @@ def of_readers(
 
 BASELINES: dict[str, Callable[[int, int], Baseline]] = {
     "unet": lambda size, classes: Plain("plain U-Net (MONAI)", _network(classes), classes),
+    "unet-strong": lambda size, classes: Plain(
+        "plain U-Net (MONAI), augmented as V2", _network(classes), classes, strong=True
+    ),
     "condition": _condition,
+    "pretrained": lambda size, classes: Pretrained(classes),
     "lucidrains": Lucidrains,
     "v1": lambda size, classes: Ours("v1-tiny", size, classes),
     "v2": lambda size, classes: Ours("v2-tiny", size, classes, anchor_first=0.25),

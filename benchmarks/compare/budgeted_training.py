@@ -42,7 +42,7 @@ class BudgetedTraining:
         self.baseline, self.draws, self.minutes, self.seed = baseline, draws, minutes, seed
         self.ema = deepcopy(baseline).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            baseline.parameters(),
+            baseline.groups(),
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
@@ -100,7 +100,7 @@ def race(training: BudgetedTraining) -> Iterator[Progress]:
         began = time.process_time()
         image, labels = next(source)
         for group in training.optimizer.param_groups:
-            group["lr"] = training.learning_rate()
+            group["lr"] = training.learning_rate() * group.get("times", 1.0)
         baseline.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed * 1_000_003 + training.done)

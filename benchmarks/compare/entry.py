@@ -13,6 +13,7 @@ from tqdm import tqdm
 from benchmarks.compare.base import Baseline
 from benchmarks.compare.budgeted_training import BudgetedTraining, race
 from benchmarks.compare.judge import held_out, judged, preview
+from medsegdiff.config import Mirror
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import TASKS as PAINTED
@@ -35,6 +36,7 @@ class Terms:
     cases: str | None  # pattern of the case in file names
     field: float  # share of the images' sides, about their centre, that networks see
     fuse: str  # fusion rule of `ensemble`
+    mirror: Mirror  # mirror images over which a network without sampling is averaged, as V2's anchor is
     limit: int
     seed: int
     every: float  # minutes between saves
@@ -57,7 +59,7 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
     drawn = terms.phantoms if task in PAINTED and not found[0].readers else 0.0
     reading = tqdm(found, desc=f"{name}: reading", mininterval=5)
     pool = Pool.of(reading, classes, round(size / terms.field), task=task, phantoms=drawn, seed=terms.seed)
-    draws = Draws(pool, task=task, seed=terms.seed, augment=True, crop=size)
+    draws = Draws(pool, task=task, seed=terms.seed, augment=True, strong=baseline.recipe.strong, crop=size)
     training = BudgetedTraining(baseline, draws, terms.minutes, terms.seed)
     if (run / "state.safetensors").exists():
         training.resume(run / "state.safetensors")
@@ -66,6 +68,7 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
         with (run / "curve.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    averaged = terms.mirror if baseline.averages else "none"
     facts = {
         "baseline": name,
         "title": baseline.title,
@@ -77,19 +80,24 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
         "members": baseline.count(terms.members),
         "steps": terms.steps if baseline.denoises else 0,
         "fuse": terms.fuse,
+        "mirror": averaged,
+        "strong": baseline.recipe.strong,
         "field": terms.field,
         "readers": 1 if pool.readers is None else pool.readers.shape[1],
         "phantoms": drawn,
         "seed": terms.seed,
         "data": terms.data.resolve().name,
-        "split": "val",
         "limit": terms.limit,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    evaluation = judged(training.ema, size, terms.data, task, facts, limit=terms.limit, pattern=terms.cases)
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+    for split in ("other", "val"):  # the latter last: its file says that the entry is complete
+        if split == "val" or (terms.data / split).is_dir():
+            said = facts | {"split": split}
+            evaluation = judged(training.ema, size, terms.data, task, said, limit=terms.limit, pattern=terms.cases)
+            path = result if split == "val" else result.with_name(f"{split}-{result.name}")
+            path.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _trained(training: BudgetedTraining, run: Path, name: str, held: Pool, terms: Terms) -> Iterator[dict]:

@@ -4,12 +4,15 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.compare.base import Baseline
+from medsegdiff.config import VIEWS, Mirror
 from medsegdiff.data.adaptors import cases
 from medsegdiff.data.batches import Pool
 from medsegdiff.data.experts import experts
@@ -56,8 +59,8 @@ def judged(
     limit: int = 0,
     pattern: str | None = None,
 ) -> Evaluation:
-    """Evaluate a trained baseline on the `val` split; `facts` are stored, and contain members, steps, field and fusion."""
-    found = [case for case in cases(data, "val") if case.mask]
+    """Evaluate a trained baseline; `facts` are stored, and contain split, members, steps, field, fusion and mirror images."""
+    found = [case for case in cases(data, str(facts["split"])) if case.mask]
     volumes = any(case.is_volume for case in found)
     pattern = pattern or (SLICES if volumes else cases_of(task))
     group = re.compile(pattern) if pattern else None
@@ -71,17 +74,24 @@ def judged(
     return evaluate(scored, TASKS[task].labels, group=group, settings=facts, patient=patient)
 
 
+def _masks(baseline: Baseline, image: Tensor, members: int, steps: int, mirror: Mirror) -> Tensor:
+    """Return the masks, each the mean over the image and its mirror images, turned back."""
+    found = [baseline.masks(image.flip(v), members=members, steps=steps, seed=0).flip(v) for v in VIEWS[mirror]]
+    return torch.stack(found).mean(0)
+
+
 def _scored(
     baseline: Baseline, size: int, found: Iterable[Case], task: str, facts: Mapping[str, object]
 ) -> Iterator[Scored]:
     members, steps = int(str(facts["members"])), int(str(facts["steps"]))
     field, fuse_by = float(str(facts["field"])), str(facts["fuse"])
+    mirror = cast("Mirror", facts["mirror"])
     for case in found:
         for sample in case.samples(len(TASKS[task].labels), axis_of(task), intensity_of(task)):
             began = time.perf_counter()
             image, geometry = to_network(sample.picture, size, field=field)
             with torch.no_grad():
-                masks = baseline.masks(image, members=members, steps=steps, seed=0)
+                masks = _masks(baseline, image, members, steps, mirror)
             masks_home = to_original(masks, geometry).numpy()
             fusion = fuse(masks_home, fuse_by)
             yield Scored(

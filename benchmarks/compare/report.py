@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from medsegdiff.commands.card import distance
 from medsegdiff.data.tasks import patients_of
 from medsegdiff.metrics import bootstrap_interval, mean
 
-__all__ = ["overview", "table"]
+__all__ = ["equal", "overview", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
@@ -126,14 +126,43 @@ def overview(compared: Path, results: Path, checkpoints: Path) -> str:
     return "\n".join([f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|", *(line for _, line in rows)])
 
 
-def _entries(baselines: Path, results: Path, checkpoints: Path, task: str) -> list[_Entry]:
-    return [*_baselines(baselines), *_own(results, checkpoints, task)]
+def equal(compared: Path, results: Path, checkpoints: Path) -> str:
+    """Return the markdown table of the shipped V2 beside networks trained with its augmentation, by task and split."""
+    heads = ["task", "split", "N", "U-Net: Dice", "condition network alone: Dice", "V2: Dice"]
+    heads += [
+        "V2 minus U-Net, points",
+        "V2 minus condition network, points",
+        "ECE of the three",
+        "CPU minutes of the three",
+    ]
+    rows = []
+    for folder in sorted(path for path in compared.iterdir() if path.is_dir()):
+        for split in ("val", "other"):
+            of = {entry.key: entry for entry in _entries(folder, results, checkpoints, folder.name, split)}
+            trio = [of.get(key) for key in ("unet-strong", "pretrained", "v2/5x10")]
+            unet, alone, ours = trio
+            if not ours or not (unet or alone):
+                continue
+            cells = [folder.name, split, str(_n(ours)), *(f"{entry.dice:.3f}" if entry else "" for entry in trio)]
+            cells += [_ahead(ours, entry) if entry else "" for entry in (unet, alone)]
+            cells += [", ".join(f"{entry.mean('ece'):.4f}" if entry else "-" for entry in trio)]
+            cells += [", ".join((entry and _minutes(entry)) or "-" for entry in trio)]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"| {' | '.join(heads)} |", f"|---|---{'|---:' * (len(heads) - 2)}|", *rows])
 
 
-def _baselines(folder: Path) -> Iterator[_Entry]:
+def _entries(
+    baselines: Path, results: Path, checkpoints: Path, task: str, split: Literal["val", "other"] = "val"
+) -> list[_Entry]:
+    return [*_baselines(baselines, split), *_own(results, checkpoints, task, "" if split == "val" else f"{split}-")]
+
+
+def _baselines(folder: Path, split: str) -> Iterator[_Entry]:
     seeds: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
         result = _read(path)
+        if result["settings"].get("split", "val") != split:
+            continue
         seeds[result["settings"]["baseline"]].append(result)
     for baseline, results in seeds.items():
         results.sort(key=lambda result: result["settings"]["seed"])
@@ -152,13 +181,13 @@ def _baselines(folder: Path) -> Iterator[_Entry]:
         )
 
 
-def _own(results: Path, checkpoints: Path, task: str) -> Iterator[_Entry]:
+def _own(results: Path, checkpoints: Path, task: str, prefix: str) -> Iterator[_Entry]:
     for config in sorted(checkpoints.glob(f"{task}-*/config.json")):
         facts, name = _read(config), config.parent.name
         if facts["domain"]["task"] != task:  # optic-disc-cup-v2 also starts with optic-disc
             continue
         for grid, words in _OWN.items():
-            path = results / name / f"{grid}.json"
+            path = results / name / f"{prefix}{grid}.json"
             if path.exists():
                 yield _Entry(
                     key=f"{name.removeprefix(f'{task}-')}/{grid}",

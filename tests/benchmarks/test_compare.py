@@ -12,7 +12,7 @@ from benchmarks.compare import judge
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.baselines import BASELINES, named
 from benchmarks.compare.budgeted_training import BudgetedTraining, race
-from benchmarks.compare.report import overview, table
+from benchmarks.compare.report import equal, overview, table
 from medsegdiff.data.batches import Draws, Pool
 from medsegdiff.data.synthetic import draw
 
@@ -22,7 +22,7 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("compare") / "skin-lesion"
-    for split, count in (("train", 4), ("val", 2)):
+    for split, count in (("train", 4), ("val", 2), ("other", 1)):
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
         for i in range(count):
@@ -129,6 +129,8 @@ def test_the_command_trains_scores_and_fills_the_readme(
         "0",
         "--baselines",
         f"condition@{SIZE}",
+        "--mirror",
+        "both",
     ]
     places = ["--out", str(tmp_path / "results"), "--runs", str(tmp_path / "runs"), "--readme", str(readme)]
     assert main([*words, *places]) == 0
@@ -136,6 +138,9 @@ def test_the_command_trains_scores_and_fills_the_readme(
     assert 0 <= result["mean_dice"] <= 1
     assert len(result["cases"]) == 2
     assert result["settings"]["minutes"] >= 0.02
+    assert result["settings"]["mirror"] == "both"
+    other = json.loads((tmp_path / "results" / "skin-lesion" / f"other-condition-{SIZE}.json").read_text())
+    assert (other["settings"]["split"], len(other["cases"])) == ("other", 1)
     curve = tmp_path / "runs" / "skin-lesion" / f"condition-{SIZE}" / "curve.jsonl"
     rows = [json.loads(row) for row in curve.read_text().splitlines()]
     assert rows[-1]["iteration"] == result["settings"]["iterations"]
@@ -199,6 +204,30 @@ def test_the_table_is_sorted_and_has_the_shipped_checkpoints(measured: Path) -> 
     ]
     with pytest.raises(ValueError, match="hold no results"):
         table(measured / "nothing", *places, "heart")
+
+
+def test_networks_with_the_augmentation_of_v2_are_compared_on_both_splits(measured: Path) -> None:
+    places = (measured / "results", measured / "checkpoints")
+    path = measured / "compare" / "lung" / "unet.json"
+    result = json.loads(path.read_text())
+    result["settings"]["baseline"] = "unet-strong@256"
+    path.write_text(json.dumps(result))
+    result["settings"]["split"] = "other"
+    path.with_name("other-unet.json").write_text(json.dumps(result))
+    ours = json.loads((measured / "results" / "lung-v2" / "5x10.json").read_text())
+    ours["cases"] = [{**case, "dice": [d and d + 0.01 for d in case["dice"]]} for case in ours["cases"]]
+    (measured / "results" / "lung-v2" / "other-5x10.json").write_text(json.dumps(ours))
+    assert equal(measured / "compare", *places).splitlines()[2:] == [
+        "| lung | val | 6 | 0.600 |  | 0.620 | +2.0 (+2.0 to +2.0) |  | 0.0100, -, 0.0100 | 60, -, - |",
+        "| lung | other | 6 | 0.600 |  | 0.620 | +3.0 (+3.0 to +3.0) |  | 0.0100, -, 0.0100 | 60, -, - |",
+    ]
+
+
+def test_the_mean_over_mirror_images_turns_with_the_image() -> None:
+    torch.manual_seed(0)
+    baseline, image = BASELINES["condition"](SIZE, 1).eval(), torch.rand(1, 3, SIZE, SIZE)
+    masks, turned = (judge._masks(baseline, each, 1, 0, "both") for each in (image, image.flip(-1)))
+    torch.testing.assert_close(turned.flip(-1), masks)  # the network itself does not
 
 
 def test_networks_are_compared_on_the_cases_they_share(measured: Path) -> None:
