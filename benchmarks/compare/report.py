@@ -24,7 +24,7 @@ from medsegdiff.commands.card import distance
 from medsegdiff.data.tasks import patients_of
 from medsegdiff.metrics import bootstrap_interval, mean
 
-__all__ = ["equal", "overview", "table"]
+__all__ = ["equal", "overview", "patient_of", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
@@ -275,7 +275,7 @@ def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
             cells += ["" if entry is ours else _paired(ours, entry, *measure, patient) for measure in measures]
         rows.append(f"| {' | '.join(cells)} |")
     pictures = entries[0].results[0]["pictures"]
-    patients = {_patient(each["name"], patient) for each in pictures}
+    patients = {patient_of(each["name"], patient) for each in pictures}
     ours_is = f"V2 is {ours.what}. " if ours else ""
     rows += [
         "",
@@ -285,7 +285,8 @@ def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
     return "\n".join(rows)
 
 
-def _patient(name: str, pattern: str) -> str:
+def patient_of(name: str, pattern: str) -> str:
+    """Return the patient in an image's name; the name itself where the pattern finds none."""
     found = re.search(pattern, name) if pattern else None
     return found[1] if found else name
 
@@ -295,7 +296,7 @@ def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int
     one, two = (_by_picture(entry, measure) for entry in (ours, other))
     names = sorted(one.keys() & two.keys())
     difference = [times * (one[name] - two[name]) for name in names]
-    low, high = bootstrap_interval(difference, seed=0, groups=[_patient(name, patient) for name in names])
+    low, high = bootstrap_interval(difference, seed=0, groups=[patient_of(name, patient) for name in names])
     said = f"{mean(difference):+.{digits}f}"
     return said if math.isnan(low) else f"{said} ({low:+.{digits}f} to {high:+.{digits}f})"
 
