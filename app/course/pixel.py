@@ -86,7 +86,7 @@ def density_chart(share: float, moved: Particles, step: int, words: Words) -> Fi
         [Curve(words("course.pixel.density"), _X.tolist(), p.tolist())],
         [words(f"course.pixel.density_title{'' if 0 < share < 1 else '_one'}", t=t)],
         words("course.pixel.x"),
-        ["p"],
+        [words("course.pixel.density")],
     )
     grid = np.linspace(-2.8, 2.8, 15)
     slope = score(share, grid, t)

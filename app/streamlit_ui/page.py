@@ -15,7 +15,7 @@ from app.course.chapter import Chapter, Seen
 from app.course.chapters import CHAPTERS
 from app.course.visit import TEACHER, Visit
 from app.i18n import LANGUAGES, Words, words
-from app.streamlit_ui import bridge, sheet
+from app.streamlit_ui import bridge, sheet, widgets
 from app.streamlit_ui import chapter as one
 from app.views.diagram import diagram
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 def _head(visit: Visit) -> None:
     left, right = st.columns([3, 1], vertical_alignment="center")
-    st.session_state.setdefault("language", visit.language)
+    widgets.hold("language", visit.language)
     chosen = right.segmented_control(
         "Language · 语言",
         list(LANGUAGES),
@@ -83,7 +83,7 @@ def _head(visit: Visit) -> None:
 
 def _map(chapter: Chapter, seen: Seen, visit: Visit, w: Words) -> None:
     """Show the network with the blocks of the chapter marked, and pictures of its run; a block opens its chapter."""
-    st.session_state.setdefault("network", "v1")
+    widgets.hold("network", "v1")
     if st.session_state.get("mapped") != chapter.key:
         st.session_state.update(mapped=chapter.key, network=chapter.kind or st.session_state["network"])
     kind = st.segmented_control(
@@ -134,7 +134,7 @@ def _list(visit: Visit, w: Words, forced: bool) -> None:
         if forced:
             st.caption(w("course.mode_forced"))
         else:
-            st.session_state.setdefault("recordings", visit.recordings)
+            widgets.hold("recordings", visit.recordings)
             visit.recordings = st.toggle(w("course.mode"), key="recordings", help=w("course.mode_help"))
         if any(visit.done.values()) or any(visit.answers.values()):
             with st.popover(w("course.forget"), type="tertiary"):

@@ -17,7 +17,7 @@ from app.streamlit_ui import bridge
 from app.views import descriptions
 from app.views.charts import Figure, apart
 
-__all__ = ["cell", "controls", "forget", "label_of", "numbers", "pictured", "show", "tasks"]
+__all__ = ["cell", "controls", "forget", "hold", "label_of", "numbers", "pictured", "show", "tasks"]
 
 _CHARTS = 3  # most charts side by side; on a phone they stand below each other
 _IN_A_ROW = 24  # most characters of all options in a row of buttons; longer ones use a select box
@@ -60,10 +60,10 @@ def _control(control: Control, chapter: Chapter, visit: Visit, w: Words) -> Any:
     )  # a widget loses its value if its labels change
     value = visit.values[chapter.key][field]
     labels: dict[str, Any] = {"label": label_of(field, w), "help": _help(field, w) or None}
-    if key not in st.session_state and not isinstance(
-        control, Flags
-    ):  # Streamlit drops the state of hidden widgets; restore it
-        st.session_state[key] = value
+    if isinstance(control, Choice):
+        hold(key, value)
+    elif key not in st.session_state and not isinstance(control, Flags):
+        st.session_state[key] = value  # Streamlit drops the state of hidden widgets
     match control:
         case Slide(low=low, high=high, step=step):
             whole = all(float(x).is_integer() for x in (low, high, step)) and isinstance(control.default, int)
@@ -91,6 +91,16 @@ def _control(control: Control, chapter: Chapter, visit: Visit, w: Words) -> Any:
             return value if chosen is None else chosen  # while the page loads it may be none, although one is required
         case Choice(choices=choices):
             return st.selectbox(**labels, options=choices, format_func=lambda c: _option(field, c, w), key=key)
+
+
+def hold(key: str, value: Any) -> None:
+    """Keep the state of a widget, or begin with a value, and send it to the browser again.
+
+    Streamlit sends a value that the state sets with one run only. A page that is still loading may miss that run, as the
+    next one follows at once, and then shows no option as chosen, or sends none back.
+    """
+    held = st.session_state.get(key)
+    st.session_state[key] = value if held is None else held
 
 
 def pictured(seed: int, w: Words, name: str = "", task: str = catalogue.TASK) -> str:

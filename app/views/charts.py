@@ -169,7 +169,8 @@ def apart(figure: Figure) -> list[Figure]:
         if not names:
             part.update_layout(height=290, margin={"b": figure.layout.margin.b, "r": 8})
         else:
-            wide = sum(7 * len(name) + 60 for name in names)  # pixels of the legend in one row
+            # Pixels of the legend in one row; a Chinese character is twice as wide.
+            wide = sum(60 + sum(14 if ord(letter) > 0x2E80 else 7 for letter in name) for name in names)
             rows = max(-(-wide // 280), 2) if len(names) > 1 else 0
             part.update_xaxes(title_standoff=4)
             part.update_layout(height=262 + _ROW * rows, margin={"b": 44 + _ROW * rows})

@@ -309,9 +309,14 @@ def plane_views(recording: Recording, words: Words, kind: str, size: tuple[int, 
             words("film.numbers", low=f"{v.min():.3g}", mean=f"{v.mean():.3g}", high=f"{v.max():.3g}") for v in values
         ]
         alts = [f"{title}. {text}. {n}" for text, n in zip(texts, per_position(recording, numbers), strict=True)]
-        bar = Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}")
+        bar = _bar(table, low, high)
         views.append(View(title, per_position(recording, tiles), alts, bar, key=f"{kind}, {stage}"))
     return views
+
+
+def _bar(table: str, low: float, high: float) -> Bar:
+    """Return the colour bar of a map, with a minus sign before negative ends."""
+    return Bar(_COLOURS[table], *(f"{end:.3g}".replace("-", "−") for end in (low, high)))
 
 
 def _still_view(
@@ -322,7 +327,7 @@ def _still_view(
     low, high = ends or (float(values.min()), float(values.max()))
     tile = paint.fit(paint.mapped(values, low, high, table), CELLS, smooth=False)
     numbers = words("film.numbers", low=f"{values.min():.3g}", mean=f"{values.mean():.3g}", high=f"{values.max():.3g}")
-    return View(title, [tile], [f"{title}. {numbers}"], Bar(_COLOURS[table], f"{low:.3g}", f"{high:.3g}"), key=key)
+    return View(title, [tile], [f"{title}. {numbers}"], _bar(table, low, high), key=key)
 
 
 def plane(frame: Frame, kind: str, stage: str) -> ndarray:

@@ -134,7 +134,7 @@ def _anchor_charts(recording: Recording, words: Words) -> list[Figure]:
         values = p.values.astype(float)
         lines = [
             Curve(name, list(range(len(values))), values[:, axis].tolist(), width=1.5)
-            for axis, name in enumerate(("σ_x", "σ_y"))
+            for axis, name in enumerate(("σ<sub>x</sub>", "σ<sub>y</sub>"))
         ]
         title = words("chart.sigma", stage=stage_words(p.stage, words), mean=f"{values.mean():.2f}")
         sigmas.append(curves(lines, [title], words("chart.channel"), [words("chart.cells")]))

@@ -158,7 +158,10 @@ def test_what_the_notes_say_of_the_shipped_networks():
     assert (first > 0.85).all()
     assert np.allclose(np.sort(last), [0.38, 0.79, 0.85, 0.90], atol=0.01)
     assert max(surface.std((1, 2)).max() for surface in surfaces.values()) < 0.02  # over frequency
-    assert np.allclose([seen("ensembles", case=case).facts["agreed"] for case in (3, 7)], [0.24, 0.70], atol=0.03)
+    agreed = [seen("ensembles", case=case).facts["agreed"] for case in CASES]
+    assert np.allclose([min(agreed), max(agreed)], [0.18, 0.70], atol=0.01)
+    assert CASES[int(np.argmin(agreed))] == 11
+    assert CASES[int(np.argmax(agreed))] == 7
 
 
 @pytest.mark.slow
@@ -482,6 +485,16 @@ def test_a_link_restores_a_chapter_and_hides_controls(visit):
     assert (again.values, again.places, again.hidden) == (state(at).values, state(at).places, state(at).hidden)
 
 
+def test_every_run_sends_the_chosen_options_again(visit):
+    """A page that is still loading may miss those of the first run."""
+    at = visit(chapter="training", lang="en", toy_rate="0.03", toy_pool=24)
+    for _ in range(2):
+        groups = [group.proto for group in at.get("button_group")]
+        assert len(groups) == 3  # with the language
+        assert all(group.set_value for group in groups)
+        at.run()
+
+
 def test_values_in_a_link_are_clipped():
     asked = {"chapter": "parser", "filter": "rm -rf", "gains": "nan,9,-1", "seed": "1e99", "parser_size": "4096"}
     assert Visit.begin(asked, None).values["parser"] == chapter.defaults(ROWS["parser"])
@@ -742,7 +755,8 @@ def test_a_trained_networks_members_come_nearer_to_the_readers_with_more_steps()
     shown = readers.show(bench, CASES[-1], 0, words("zh", "course"))
     assert len(shown.film["positions"]) == len(readers.STEPS)
     assert shown.numbers[0].value.startswith(f"{found[CASES[-1]][0][0]:.2f}")
-    # What the texts of chapters 3 and 8 say of the pictures.
+    # What the texts of chapters 1, 3 and 8 say of the pictures.
+    assert sum(readers.show(bench, case, 0, w).facts["unmarked"] > 0 for case in CASES) == 3
     assert {case for case, ged in nearer.items() if ged["ddim"] < ged["ddpm"]} == {3, 5, 14}
     assert all(panel.facts["worse"] for panel in one.values())
     assert not any(panel.facts["worse"] for panel in many.values())

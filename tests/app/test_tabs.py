@@ -51,7 +51,7 @@ def test_a_block_follows_the_timeline_and_opens_its_panel(page):
     enter(page, "inside")
     blocks = page.locator("#diagram .block")
     expect(blocks).to_have_count(13)
-    noisy = blocks.filter(has_text="Noisy mask x_t")
+    noisy = blocks.filter(has_text="Noisy mask xₜ")
     shown = "block => block.querySelector('svg').getAttribute('viewBox').split(' ')[0]"
     page.locator("#timeline .time input").press("End")  # the opening film may still be playing in the other tab
     expect(noisy).to_have_attribute("aria-label", re.compile("Result"))

@@ -110,8 +110,8 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
         "all": round(first_n[-1], 4),
         "few": round(first_n[count - 1], 4),
         "agreed": None if agreed is None else round(agreed, 3),
-        "sensitivity": round(float(here.sensitivity[-1]), 2),
-        "specificity": round(float(here.specificity[-1]), 2),
+        "sensitivity": round(float(here.sensitivity[-1]), 2) if at else None,
+        "specificity": round(float(here.specificity[-1]), 2) if at else None,
         "positions": n,
     }
     numbers = (

@@ -156,7 +156,11 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     readable = max((t for t, d in zip(noised.times, noised.dice, strict=True) if d > 0.9), default=0)
     numbers = (
         Fact("t", str(noised.times[at]), words("course.forward.t_detail", signal=f"{noised.signal[at]:.3f}")),
-        Fact(words("course.forward.snr"), f"{_decibels(noised.signal, scale)[at]:+.0f} dB", words("course.forward.db")),
+        Fact(
+            words("course.forward.snr"),
+            f"{_decibels(noised.signal, scale)[at]:+.0f} dB".replace("-", "−"),
+            words("course.forward.db"),
+        ),
         Fact(words("course.forward.blur"), f"{noised.dice[at]:.2f}", words("course.forward.blur_detail", t=readable)),
         Fact(
             words("course.forward.floor"),

@@ -82,7 +82,7 @@ def _chart(history: History, words: Words) -> Figure:
     ]
     titles = [words("course.training.losses"), words("chart.dice")]
     chart = curves(lines, titles, words("course.training.iteration"), ["", "Dice"])
-    chart.update_xaxes(range=[0, ITERATIONS])
+    chart.update_xaxes(range=[0, ITERATIONS], dtick=ITERATIONS // 4)
     if not history.noise:
         chart.update_layout(yaxis_range=[0, 1])
     return chart.update_layout(yaxis2_range=[-0.02, 1.02])

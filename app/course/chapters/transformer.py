@@ -53,7 +53,13 @@ def _see(bench: Bench, values: Values, words: Words) -> Seen:
     measured = np.concatenate([p.values.astype(float).ravel() for p in _affinities(shown)] or [[0.0]])
     lines += [
         Curve(words("course.transformer.sine"), sizes.tolist(), np.abs(np.sin(sizes)).tolist(), panel=1),
-        Curve(words("course.transformer.sine_imaginary"), sizes.tolist(), np.sinh(sizes).tolist(), panel=1),
+        Curve(
+            words("course.transformer.sine_imaginary"),
+            sizes.tolist(),
+            np.sinh(sizes).tolist(),
+            panel=1,
+            color="#AA4499",
+        ),
         *(
             Curve(stage_words(stage, words), sizes.tolist(), (float(s[0].mean()) * sizes).tolist(), panel=1, width=1.5)
             for stage, s in here.items()
