@@ -44,9 +44,11 @@ def training(bench: Bench, chapter: Chapter, visit: Visit, w: Words) -> Seen:
 
     def begin() -> None:
         pools = bench.keep(("pools",), lambda: (trained_on(), held_out()))
+        before = state["trainer"]
+        runs = state["runs"] + bool(before and before.history.noise)  # other weights only after a training
         with bench.turn:
-            trainer = Trainer(state["runs"], pools[0].first(options[1]), pools[1], float(options[0]))
-        state.update(trainer=trainer, running=False, runs=state["runs"] + 1, sampled=None, options=options)
+            trainer = Trainer(runs, pools[0].first(options[1]), pools[1], float(options[0]))
+        state.update(trainer=trainer, running=False, runs=runs, sampled=None, options=options)
 
     def toggle() -> None:
         trainer: Trainer = state["trainer"]

@@ -276,6 +276,8 @@ def test_a_checkpoint_is_given_a_phantom_of_its_own_task(visit, monkeypatch):
 @pytest.mark.slow
 def test_another_learning_rate_keeps_the_network_and_another_pool_waits_for_a_restart(visit):
     at = visit(chapter="training")
+    choose(at, "toy_pool", 8)
+    assert at.session_state["training"]["trainer"].seed == 0  # the recorded start, until it has been trained
     at.button(key="toggle").click()
     looked(at)
     at.button(key="toggle").click()
@@ -287,7 +289,8 @@ def test_another_learning_rate_keeps_the_network_and_another_pool_waits_for_a_re
     assert trainer.rate == 0.0003
     at.button(key="again").click()
     looked(at)
-    assert len(at.session_state["training"]["trainer"].training.labels) == 4
+    again = at.session_state["training"]["trainer"]
+    assert (len(again.training.labels), again.seed) == (4, 1)
 
 
 # --------------------------------------------------------------------------------------------- languages, links, modes
