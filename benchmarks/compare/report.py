@@ -144,7 +144,7 @@ def equal(compared: Path, results: Path, checkpoints: Path) -> str:
             if not ours or not (unet or alone):
                 continue
             cells = [folder.name, split, str(_n(ours)), *(f"{entry.dice:.3f}" if entry else "" for entry in trio)]
-            cells += [_ahead(ours, entry) if entry else "" for entry in (unet, alone)]
+            cells += [_over_patients(ours, entry, patients_of(folder.name)) if entry else "" for entry in (unet, alone)]
             cells += [", ".join(f"{entry.mean('ece'):.4f}" if entry else "-" for entry in trio)]
             cells += [", ".join((entry and _minutes(entry)) or "-" for entry in trio)]
             rows.append(f"| {' | '.join(cells)} |")
@@ -221,6 +221,30 @@ def _ahead(entry: _Entry, plain: _Entry) -> str:
         return said
     low, high = _interval(ours, theirs)
     return f"{said} ({low:+.1f} to {high:+.1f})"
+
+
+def _over_patients(entry: _Entry, other: _Entry, pattern: str) -> str:
+    """Format the difference of two networks in Dice points on the cases they share, with a 95 % interval over patients."""
+    one, two = (_class_dice(each) for each in (entry, other))
+    names = sorted(name for name in one.keys() & two.keys() if not np.isnan(one[name] - two[name]).all())
+    difference = [100 * (one[name] - two[name]) for name in names]
+    if not names:
+        return ""
+    patients = [patient_of(name, pattern) for name in names]
+    said = f"{np.nanmean(np.nanmean(difference, 0)):+.1f}"
+    if len(set(patients)) < _FEW:
+        return said
+    low, high = bootstrap_interval([row.tolist() for row in difference], seed=0, groups=patients)
+    return f"{said} ({low:+.1f} to {high:+.1f})"
+
+
+def _class_dice(entry: _Entry) -> dict[str, Float[np.ndarray, " classes"]]:
+    """Return the Dice of each class by case, the mean over seeds; nan where the ground truth lacks the class."""
+    by_name: defaultdict[str, list[list[float | None]]] = defaultdict(list)
+    for result in entry.results:
+        for case in result["cases"]:
+            by_name[case["name"]].append(case["dice"])
+    return {name: np.array(rows, float).mean(0) for name, rows in by_name.items()}
 
 
 def _dice(entry: _Entry, names: set[str]) -> Float[np.ndarray, "seeds cases classes"]:
