@@ -6,7 +6,7 @@
 
 Positive: the first is higher. Only images (for volumes, cases) that both have count, each by its own difference, so their
 difficulty does not widen the interval. Images of one patient are resampled together, where the task's file names tell
-patients apart. Both files may also come from `benchmarks.compare`.
+patients apart; fewer than five have no interval. Both files may also come from `benchmarks.compare`.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from benchmarks.compare.report import patient_of
+from benchmarks.compare.report import paired_difference
 from medsegdiff.data.tasks import patients_of
-from medsegdiff.metrics import bootstrap_interval, mean
 
 __all__ = ["differences", "main"]
 
@@ -46,29 +46,21 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
     measured = [("cases", key, said) for key, said in _OF_CASES.items()]
     measured += [("pictures", key, said) for key, said in _OF_PICTURES.items()]
     for part, key, said in measured:
-        ours, theirs = (_values(result.get(part, []), key) for result in (one, other))
-        names = sorted(name for name in ours.keys() & theirs.keys() if not math.isnan(ours[name] - theirs[name]))
-        if not names:
+        first, second = (_values(result.get(part, []), key) for result in (one, other))
+        paired = paired_difference(first, second, patient)
+        if not paired.names:
             continue
-        difference = [ours[name] - theirs[name] for name in names]
-        groups = [patient_of(name, patient) for name in names]
-        low, high = bootstrap_interval(difference, seed=0, groups=groups)
-        each = (mean([values[name] for name in names]) for values in (ours, theirs))
-        interval = "" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
-        first, second = (f"{value:.4f}" for value in each)
-        rows.append(f"| {said} | {first} | {second} | {mean(difference):+.4f} | {interval} | {len(names)} |")
+        numbers = [f"{paired.first:.4f}", f"{paired.second:.4f}", f"{paired.difference:+.4f}"]
+        interval = "" if math.isnan(paired.low) else f"{paired.low:+.4f} to {paired.high:+.4f}"
+        rows.append(f"| {' | '.join([said, *numbers, interval, str(len(paired.names))])} |")
     if len(rows) == 2:
         raise ValueError("the two evaluations have no image in common; give two of the same task and split")
     return "\n".join(rows)
 
 
-def _values(entries: list[dict[str, Any]], key: str) -> dict[str, float]:
-    """Return a measure by name, the mean over classes; nan where it is not defined."""
-    found = {}
-    for entry in entries:
-        value = np.array(entry.get(key, math.nan), float)
-        found[entry["name"]] = math.nan if np.isnan(value).all() else float(np.nanmean(value))
-    return found
+def _values(entries: list[dict[str, Any]], key: str) -> dict[str, Float[np.ndarray, " _"]]:
+    """Return a measure by name, one value for each class; nan where it is not defined."""
+    return {entry["name"]: np.atleast_1d(np.array(entry.get(key, math.nan), float)) for entry in entries}
 
 
 def main(words: list[str] | None = None) -> int:

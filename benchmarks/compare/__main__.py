@@ -10,14 +10,15 @@ Finished baselines are not trained again. The table has all results of the task 
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.compare.baselines import BASELINES, Baseline, named
 from benchmarks.compare.entry import Terms, enter
 from benchmarks.compare.report import equal, overview, table
-from medsegdiff.commands.card import fill
+from medsegdiff.commands.card import around, fill
 from medsegdiff.config import PRESETS, VIEWS
 from medsegdiff.data.tasks import TASKS
 from medsegdiff.ensemble import FUSIONS
@@ -102,30 +103,35 @@ def main(words: list[str] | None = None) -> int:
     def tabulated() -> str:
         return table(arguments.out / arguments.task, Path("results"), Path("checkpoints"), arguments.task)
 
-    status = hold(arguments, entries, tabulated, "compare")
-    if arguments.overview and status == 0:
-        for block, made in (("compare", overview), ("equal", equal)):
-            fill(arguments.overview, block, made(arguments.out, Path("results"), Path("checkpoints")))
-    return status
+    places = (arguments.out, Path("results"), Path("checkpoints"))
+    blocks = (("compare", overview), ("equal", equal)) if arguments.overview else ()
+    also = [(arguments.overview, block, partial(made, *places)) for block, made in blocks]
+    return hold(arguments, entries, tabulated, "compare", also)
 
 
 def hold(
-    arguments: argparse.Namespace, entries: Callable[[], list[Entry]], tabulated: Callable[[], str], what: str
+    arguments: argparse.Namespace,
+    entries: Callable[[], list[Entry]],
+    tabulated: Callable[[], str],
+    what: str,
+    also: Sequence[tuple[Path, str, Callable[[], str]]] = (),
 ) -> int:
-    """Train and evaluate every entry, then print the table and write it into its block."""
+    """Train and evaluate every entry, then print the table and write it, and other tables, into blocks (file, name, table)."""
     usual = USUAL.get(arguments.task, Usual())
     for name in ("members", "field", "fuse"):
         if getattr(arguments, name) is None:
             setattr(arguments, name, getattr(usual, name))
     terms = Terms(**{field.name: getattr(arguments, field.name) for field in fields(Terms)})
+    own = [(arguments.readme, f"{what} {arguments.task}", tabulated)] if arguments.readme else []
     try:
+        for file, block, _ in [*own, *also]:
+            around(file, block)  # a missing one fails before any training
         for name, make, size, seed in entries() if arguments.data else []:  # an unknown name fails before any training
             for line in enter(name, make, size, replace(terms, seed=seed)):
                 print(line)
-        text = tabulated()
-        print(text)
-        if arguments.readme:
-            fill(arguments.readme, f"{what} {arguments.task}", text)
+        print(tabulated())
+        for file, block, made in [*own, *also]:
+            fill(file, block, made())
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"{what}: {error}", file=sys.stderr)
         return 2

@@ -84,11 +84,13 @@ class Plain(Baseline):
 
 
 class Pretrained(Plain):
-    """V2's condition network alone, with the encoder, learning rates and augmentation of the shipped checkpoints."""
+    """V2's condition network alone, with the encoder, its share of the learning rate, and the augmentation of shipped V2."""
 
     def __init__(self, classes: int) -> None:
         channels = 1 if classes == 1 else classes + 1
-        network = ConditionUNet(3, channels, (32, 64, 96, 128), 1, stem=4, encoder="efficientnet-lite0")
+        model = PRESETS["v2-tiny"].model
+        assert isinstance(model, V2Config)
+        network = ConditionUNet(3, channels, model.condition_widths, model.blocks, model.stem, "efficientnet-lite0")
         super().__init__("condition network alone, ImageNet encoder, augmented as V2", network, classes, strong=True)
         assert network.encoder
         network.encoder.backbone.load_state_dict(load_encoder(maps=network.encoder.used.stop).state_dict())

@@ -93,7 +93,7 @@ def enter(name: str, make: Callable[[int, int], Baseline], size: int, terms: Ter
     }
     result.parent.mkdir(parents=True, exist_ok=True)
     for split in ("other", "val"):  # the latter last: its file says that the entry is complete
-        if split == "val" or (terms.data / split).is_dir():
+        if split == "val" or ((terms.data / split).is_dir() and any(case.mask for case in cases(terms.data, split))):
             said = facts | {"split": split}
             evaluation = judged(training.ema, size, terms.data, task, said, limit=terms.limit, pattern=terms.cases)
             path = result if split == "val" else result.with_name(f"{split}-{result.name}")

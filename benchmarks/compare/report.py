@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,10 @@ from jaxtyping import Float
 
 from medsegdiff.commands.card import distance
 from medsegdiff.data.tasks import patients_of
-from medsegdiff.metrics import bootstrap_interval, mean
+from medsegdiff.evaluation import FEW
+from medsegdiff.metrics import bootstrap_interval
 
-__all__ = ["equal", "overview", "patient_of", "table"]
+__all__ = ["Paired", "equal", "overview", "paired_difference", "table"]
 
 _OWN = {
     "5x10": "5 members, 10 steps",
@@ -43,7 +44,50 @@ _OF_V2 = {
     "v2-averaged": "retrained V2, anchor weight 0.5",
     "condition": "condition network alone",
 }
-_FEW = 5  # fewest cases for a bootstrap interval
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The difference of two evaluations on the cases that both have."""
+
+    names: list[str]  # of those cases
+    first: float
+    second: float
+    difference: float
+    low: float  # of the 95 % interval; nan if there are fewer than five patients
+    high: float
+
+    def text(self, digits: int, times: float = 1) -> str:
+        """Format the difference with its interval, if it has one."""
+        said, low, high = (f"{times * value:+.{digits}f}" for value in (self.difference, self.low, self.high))
+        return said if math.isnan(self.low) else f"{said} ({low} to {high})"
+
+
+def paired_difference(
+    one: Mapping[str, Float[np.ndarray, " classes"]], other: Mapping[str, Float[np.ndarray, " classes"]], pattern: str
+) -> Paired:
+    """Compare a measure by case, a value for each class; the mean is over cases, then over classes.
+
+    Arguments:
+        one: values of the first evaluation, nan where they are not defined.
+        other: those of the second, which are subtracted.
+        pattern: of the patient in a case's name; the interval is bootstrapped over patients.
+    """
+    names = sorted(name for name in one.keys() & other.keys() if not np.isnan(one[name] - other[name]).all())
+    if not names:
+        return Paired([], *[math.nan] * 5)
+    rows = [one[name] - other[name] for name in names]
+    undefined = np.isnan(rows)
+    first, second, difference = (
+        float(np.nanmean(np.nanmean(np.where(undefined, np.nan, values), 0)))
+        for values in ([one[name] for name in names], [other[name] for name in names], rows)
+    )
+    patients = [_patient(name, pattern) for name in names]
+    enough = len(set(patients)) >= FEW
+    interval = (
+        bootstrap_interval([row.tolist() for row in rows], seed=0, groups=patients) if enough else (math.nan,) * 2
+    )
+    return Paired(names, first, second, difference, *interval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +261,7 @@ def _ahead(entry: _Entry, plain: _Entry) -> str:
     if not ours.size:
         return ""
     said = f"{_mean(ours) - _mean(theirs):+.1f}"
-    if ours.shape[1] < _FEW:
+    if ours.shape[1] < FEW:
         return said
     low, high = _interval(ours, theirs)
     return f"{said} ({low:+.1f} to {high:+.1f})"
@@ -225,17 +269,8 @@ def _ahead(entry: _Entry, plain: _Entry) -> str:
 
 def _over_patients(entry: _Entry, other: _Entry, pattern: str) -> str:
     """Format the difference of two networks in Dice points on the cases they share, with a 95 % interval over patients."""
-    one, two = (_class_dice(each) for each in (entry, other))
-    names = sorted(name for name in one.keys() & two.keys() if not np.isnan(one[name] - two[name]).all())
-    difference = [100 * (one[name] - two[name]) for name in names]
-    if not names:
-        return ""
-    patients = [patient_of(name, pattern) for name in names]
-    said = f"{np.nanmean(np.nanmean(difference, 0)):+.1f}"
-    if len(set(patients)) < _FEW:
-        return said
-    low, high = bootstrap_interval([row.tolist() for row in difference], seed=0, groups=patients)
-    return f"{said} ({low:+.1f} to {high:+.1f})"
+    paired = paired_difference(_class_dice(entry), _class_dice(other), pattern)
+    return paired.text(1, 100) if paired.names else ""
 
 
 def _class_dice(entry: _Entry) -> dict[str, Float[np.ndarray, " classes"]]:
@@ -299,7 +334,7 @@ def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
             cells += ["" if entry is ours else _paired(ours, entry, *measure, patient) for measure in measures]
         rows.append(f"| {' | '.join(cells)} |")
     pictures = entries[0].results[0]["pictures"]
-    patients = {patient_of(each["name"], patient) for each in pictures}
+    patients = {_patient(each["name"], patient) for each in pictures}
     ours_is = f"V2 is {ours.what}. " if ours else ""
     rows += [
         "",
@@ -309,7 +344,7 @@ def _reader_table(entries: Sequence[_Entry], patient: str) -> str:
     return "\n".join(rows)
 
 
-def patient_of(name: str, pattern: str) -> str:
+def _patient(name: str, pattern: str) -> str:
     """Return the patient in an image's name; the name itself where the pattern finds none."""
     found = re.search(pattern, name) if pattern else None
     return found[1] if found else name
@@ -317,21 +352,16 @@ def patient_of(name: str, pattern: str) -> str:
 
 def _paired(ours: _Entry, other: _Entry, measure: str, times: float, digits: int, patient: str) -> str:
     """Format the mean difference, ours minus other, over the images of both, with a 95 % interval over patients."""
-    one, two = (_by_picture(entry, measure) for entry in (ours, other))
-    names = sorted(one.keys() & two.keys())
-    difference = [times * (one[name] - two[name]) for name in names]
-    low, high = bootstrap_interval(difference, seed=0, groups=[patient_of(name, patient) for name in names])
-    said = f"{mean(difference):+.{digits}f}"
-    return said if math.isnan(low) else f"{said} ({low:+.{digits}f} to {high:+.{digits}f})"
+    return paired_difference(_by_picture(ours, measure), _by_picture(other, measure), patient).text(digits, times)
 
 
-def _by_picture(entry: _Entry, measure: str) -> dict[str, float]:
+def _by_picture(entry: _Entry, measure: str) -> dict[str, Float[np.ndarray, " _"]]:
     """Return the mean over seeds of a measure of every image; nan if it is not defined."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for result in entry.results:
         for each in result["pictures"]:
             found[each["name"]].append(math.nan if each[measure] is None else each[measure])
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    return {name: np.array([np.mean(values)]) for name, values in found.items()}
 
 
 def _row(entry: _Entry, plain: _Entry | None) -> str:
@@ -342,7 +372,7 @@ def _row(entry: _Entry, plain: _Entry | None) -> str:
         dice += f" ({', '.join(f'{of_seed:.3f}' for of_seed in entry.of('mean_dice'))})"
         cases = _dice(entry, entry.cases)
         low, high = _interval(cases, np.zeros_like(cases))
-    interval = f"{low:.3f} to {high:.3f}" if _n(entry) >= _FEW else ""
+    interval = f"{low:.3f} to {high:.3f}" if _n(entry) >= FEW else ""
     ahead = _ahead(entry, plain) if plain and entry is not plain else ""
     return (
         f"| {entry.what} | {entry.parameters / 1e6:.1f} M | {entry.iterations} | {_minutes(entry)} "

@@ -25,7 +25,7 @@ from medsegdiff.data.tasks import TASKS
 from medsegdiff.evaluation import FEW
 from medsegdiff.shipped import FOLDER
 
-__all__ = ["add", "distance", "fill", "main"]
+__all__ = ["add", "around", "distance", "fill", "main"]
 
 _LICENCES = {
     "CC0": "cc0-1.0",
@@ -286,12 +286,22 @@ def fill(file: Path, block: str, table: str) -> None:
     Raises:
         ValueError: the file has no such block.
     """
+    before, after = around(file, block)
+    write_text(file, f"{before}\n\n{table}\n\n{after}")
+
+
+def around(file: Path, block: str) -> tuple[str, str]:
+    """Return the text of a file up to the content of a block and from its end, both with their markers.
+
+    Raises:
+        ValueError: the file has no such block.
+    """
     begin, end = f"<!-- {block} -->", "<!-- end -->"
     before, found, rest = file.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{file} has no block {begin} ... {end} to put the results in; add one")
-    write_text(file, f"{before}{begin}\n\n{table}\n\n{end}{after}")
+    return before + begin, end + after
 
 
 def _setting(settings: dict[str, Any]) -> str:

@@ -206,6 +206,18 @@ def test_the_table_is_sorted_and_has_the_shipped_checkpoints(measured: Path) -> 
         table(measured / "nothing", *places, "heart")
 
 
+def test_a_missing_block_is_noticed_before_any_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- compare skin-lesion -->\n<!-- end -->\n<!-- compare -->\n<!-- end -->\n")
+    words = ["skin-lesion", "--data", str(data), "--minutes", "0.02", "--baselines", f"condition@{SIZE}"]
+    places = ["--out", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    assert main([*words, *places, "--readme", str(page), "--overview", str(page)]) == 2
+    assert "has no block <!-- equal -->" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_networks_with_the_augmentation_of_v2_are_compared_on_both_splits(measured: Path) -> None:
     places = (measured / "results", measured / "checkpoints")
     path = measured / "compare" / "lung" / "unet.json"

@@ -138,7 +138,7 @@ def test_the_command_compares_members_with_readers_on_the_whole_crop(
 def measured(folder: Path, baseline: str, ged: float, dice: float | None) -> None:
     pictures = [
         {"name": f"P{patient}_n0_s{i}", "ged": ged + 0.1 * patient, "hm_iou": 0.5, "dice_majority": dice if i else None}
-        for patient in range(3)
+        for patient in range(5)
         for i in range(2)
     ]
     settings = {"baseline": f"{baseline}@64", "title": baseline, "parameters": 3_700_000, "iterations": 9}
@@ -158,7 +158,7 @@ def test_the_table_of_readers_is_by_ged_and_pairs_ours_with_each_over_patients(t
     lines = table(folder, *places, "lung-nodule").splitlines()
     assert lines[2].startswith("| v2-readers at 64 | 3.7 M | 9 | 60 | 16 | 0.300 | 0.200 to 0.400 | 0.500 | 0.720 |")
     assert lines[3].endswith("| -0.300 (-0.300 to -0.300) | +0.000 (+0.000 to +0.000) | +2.0 (+2.0 to +2.0) |")
-    assert lines[-1].startswith("V2 is v2-readers at 64. 6 images of 3 patients")
+    assert lines[-1].startswith("V2 is v2-readers at 64. 10 images of 5 patients")
     assert len(overview(tmp_path / "compare", *places).splitlines()) == 2  # Dice to one mask is another table's
 
 

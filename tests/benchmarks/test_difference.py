@@ -17,17 +17,20 @@ def result(dice: dict[str, list[float | None]], ged: dict[str, float] | None = N
 
 
 def test_only_what_both_have_counts_and_an_undefined_value_does_not() -> None:
-    one = result({"a": [0.9], "b": [0.5, None], "c": [None], "mine": [0.0]})
-    other = result({"a": [0.8], "b": [0.4], "c": [0.1], "theirs": [1.0]})
-    assert differences(one, other).splitlines()[2:] == ["| Dice | 0.7000 | 0.6000 | +0.1000 | +0.1000 to +0.1000 | 2 |"]
+    one = result({"a": [0.9, 0.3], "b": [0.5, None], "c": [None, None], "mine": [0.0, 0.0]})
+    other = result({"a": [0.8, 0.1], "b": [0.4, None], "c": [0.1, 0.1], "theirs": [1.0, 1.0]})
+    # Over cases first, then over classes: (0.7 + 0.3) / 2; two cases are too few for an interval.
+    assert differences(one, other).splitlines()[2:] == ["| Dice | 0.5000 | 0.3500 | +0.1500 |  | 2 |"]
 
 
 def test_images_of_one_patient_are_resampled_together() -> None:
-    names = ["L0001_n00_s01", "L0001_n00_s02", "L0002_n00_s01"]
+    names = [f"L{patient:04}_n00_s{s:02}" for patient in range(5) for s in range(10)]
     one = result({}, dict.fromkeys(names, 0.5), "lung-nodule")
-    other = result({}, dict(zip(names, (0.5, 0.5, 0.8), strict=True)), "lung-nodule")
+    other = result({}, {name: 0.5 + 0.1 * name.startswith("L0000") for name in names}, "lung-nodule")
     (row,) = differences(one, other).splitlines()[2:]
-    assert row == "| GED^2 | 0.5000 | 0.6000 | -0.1000 | -0.3000 to +0.0000 | 3 |"  # the second patient always or never
+    assert (
+        row == "| GED^2 | 0.5000 | 0.5200 | -0.0200 | -0.0600 to +0.0000 | 50 |"
+    )  # drawn three times of five, or never
 
 
 def test_files_that_cannot_be_compared_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
